@@ -1,0 +1,1 @@
+"""The workspace behind the command `elt`: one small module per capability."""

@@ -1,0 +1,201 @@
+"""The command `elt`: its verbs, their options and help. What a verb does stands in a module of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing as t
+
+import typer
+
+from elt import layout
+from elt.errors import EltError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="An ELT platform on this machine: Airflow, Celery, Meltano, dbt and DuckDB.",
+)
+
+
+def main() -> None:
+    """Run a verb; a known failure is one line on standard error and exit code 1."""
+    try:
+        app()
+    except EltError as error:
+        if os.environ.get("ELT_TRACEBACK"):
+            raise
+        print(f"elt: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+# The stack ---------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    timeout: t.Annotated[float, typer.Option(help="Seconds until everything must be healthy.")] = 180,
+) -> None:
+    """Start the stack and wait until every process is healthy."""
+    from elt import settings, stack
+
+    stack.up(settings.load(), timeout)
+
+
+@app.command()
+def down() -> None:
+    """Stop the stack, and whatever a killed supervisor left behind."""
+    from elt import stack
+
+    stack.down()
+
+
+@app.command()
+def status() -> None:
+    """Show each process; exit code 1 unless all are healthy."""
+    from elt import stack
+
+    sys.exit(0 if stack.status() else 1)
+
+
+@app.command()
+def logs(
+    process: t.Annotated[str, typer.Argument(help="A process of `elt status`.")],
+    lines: t.Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 40,
+    follow: t.Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is added.")] = False,
+) -> None:
+    """Print the end of a process's log."""
+    from elt import stack
+
+    stack.logs(process, lines, follow)
+
+
+@app.command()
+def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt status`.")]) -> None:
+    """Restart one process and wait until it is healthy."""
+    from elt import stack
+
+    stack.restart(process)
+
+
+@app.command()
+def e2e(
+    keep: t.Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
+    full: t.Annotated[
+        bool, typer.Option("--full", help="All 1,469,307 lines instead of the sample.")
+    ] = False,
+) -> None:
+    """Prove the platform: start, run the pipeline on Celery, check every result, stop."""
+    from elt import e2e as proof
+    from elt import settings
+
+    proof.prove(settings.load(), keep=keep, size="full" if full else "sample")
+
+
+# The data ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def seed(
+    full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households: 1,469,307 lines.")] = False,
+    example: t.Annotated[
+        bool, typer.Option("--example", help="The few customers of sample_data.csv.")
+    ] = False,
+    scale: t.Annotated[int, typer.Option(min=1, help="Multiply the households by this number.")] = 1,
+) -> None:
+    """Write the extracts that the pipeline loads (default: a sample of 162 households)."""
+    from elt import seed as extracts
+
+    if full and example:
+        raise typer.BadParameter("--full and --example exclude each other")
+    extracts.seed("full" if full else "example" if example else "sample", scale)
+
+
+@app.command()
+def run(
+    select: t.Annotated[list[str] | None, typer.Argument(help="dbt selection, such as daily_sales+.")] = None,
+    full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
+) -> None:
+    """Load, transform and test without any server, in a warehouse of its own (the inner loop)."""
+    from elt import inner, settings
+
+    inner.run(settings.load(), select or [], full_refresh=full_refresh)
+
+
+@app.command()
+def sql(
+    query: t.Annotated[
+        str | None, typer.Argument(help="Run this and print the result; none opens a prompt.")
+    ] = None,
+    inner: t.Annotated[bool, typer.Option("--inner", help="The warehouse of `elt run`.")] = False,
+) -> None:
+    """Open a read-only SQL prompt on the published marts."""
+    from elt import publish
+
+    publish.prompt(query, inner=inner)
+
+
+@app.command()
+def quality(
+    environment: t.Annotated[
+        str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")
+    ] = None,
+) -> None:
+    """Compare the marts with totals taken from the CSV files by an independent route."""
+    from elt import quality as checks
+    from elt import settings
+
+    checks.check(layout.EXTRACT, layout.warehouse(environment or settings.load().elt_environment))
+
+
+@app.command("publish")
+def publish_(
+    environment: t.Annotated[
+        str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")
+    ] = None,
+) -> None:
+    """Give readers an immutable copy of the marts in one step."""
+    from elt import publish, settings
+
+    publish.publish(layout.warehouse(environment or settings.load().elt_environment), layout.PUBLISHED)
+
+
+# For the workspace's own files -------------------------------------------------------------------
+
+
+@app.command("exec", context_settings={"ignore_unknown_options": True})
+def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its arguments.")]) -> None:
+    """Run a command in the workspace's environment: elt exec airflow dags list."""
+    from elt import environment, settings
+
+    env = environment.build(settings.load())
+    try:
+        os.execvpe(command[0], command, env)  # noqa: S606 - that is what this verb is for
+    except FileNotFoundError:
+        raise EltError(f"exec: no program {command[0]!r} in the environment or on PATH") from None
+
+
+@app.command(hidden=True)
+def serve(server: t.Annotated[str, typer.Argument(help="postgres or redis")]) -> None:
+    """Prepare a server's folder and become the server (for process-compose.yaml)."""
+    from elt import servers
+
+    servers.serve(server)
+
+
+@app.command(hidden=True)
+def migrate() -> None:
+    """Create databases that are missing and bring Airflow's to the locked version (for process-compose.yaml)."""
+    from elt import migrate as migration
+
+    migration.migrate()
+
+
+@app.command(hidden=True)
+def probe(process: t.Annotated[str, typer.Argument(help="A process of process-compose.yaml.")]) -> None:
+    """Exit with 0 when a process of this start is healthy (for process-compose.yaml)."""
+    from elt import probes
+
+    sys.exit(0 if probes.healthy(process) else 1)

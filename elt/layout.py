@@ -1,0 +1,43 @@
+"""Where things are: every path of the workspace that Python needs, and no other fact.
+
+Standard library only, since bootstrap reads it before the environment exists.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The clone."""
+
+STATE = Path(os.environ.get("ELT_STATE") or ROOT / ".state").absolute()
+"""All that running creates."""
+
+ENV_FILE = ROOT / ".env"
+ENV_EXAMPLE = ROOT / ".env.example"
+PROCESS_FILE = ROOT / "process-compose.yaml"
+MELTANO_PROJECT = ROOT / "meltano"
+DBT_PROJECT = ROOT / "transform"
+SAMPLE_CSV = MELTANO_PROJECT / "extract" / "sample_data.csv"
+
+LOGS = STATE / "logs"
+RUN = STATE / "run"
+"""Sockets, process records, configuration files that hold secrets."""
+TOOLS = STATE / "tools"
+"""Programs that bootstrap installed for this clone."""
+EXTRACT = STATE / "extract"
+"""The CSV files that the pipeline loads."""
+WAREHOUSES = STATE / "warehouse"
+PUBLISHED = STATE / "published"
+INNER = STATE / "inner"
+"""Warehouse and working folders of `elt run`, apart from those of the stack."""
+DUCKDB_EXTENSIONS = STATE / "duckdb_extensions"
+POSTGRES_DATA = STATE / "postgres"
+VALKEY_DATA = STATE / "valkey"
+AIRFLOW_HOME = STATE / "airflow"
+
+
+def warehouse(environment: str, warehouses: Path = WAREHOUSES) -> Path:
+    """The DuckDB file of one environment; meltano.yml builds the same path from ELT_WAREHOUSES."""
+    return warehouses / f"{environment}.duckdb"

@@ -1,0 +1,105 @@
+"""The settings of `.env`, checked; this module is the only one that reads the file.
+
+A default stands in `.env.example` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import typing as t
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from elt import layout
+from elt.errors import ConfigError, SetupError
+
+Port = t.Annotated[int, Field(ge=1024, le=65535)]
+Secret = t.Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9_=-]+$", repr=False)]
+
+ADMIN = "admin"
+"""Name of the one user of Airflow and Flower."""
+DEFAULT_PASSWORD = "admin"  # noqa: S105 - promised by the README, accepted on loopback only
+
+
+class Settings(BaseSettings):
+    """What a user may change, by the names of `.env`."""
+
+    model_config = SettingsConfigDict(env_file=layout.ENV_FILE, extra="ignore")
+
+    bind_address: str
+    airflow_port: Port
+    flower_port: Port
+    streamlit_port: Port
+    postgres_port: Port
+    valkey_port: Port
+    admin_password: t.Annotated[str, Field(min_length=1, pattern=r"^[^\s:'\"$]+$", repr=False)]
+    elt_environment: t.Literal["dev", "staging", "prod"]
+    worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
+    elt_supervisor: t.Literal["auto", "process-compose", "embedded"]
+    postgres_password: Secret
+    valkey_password: Secret
+    airflow_fernet_key: Secret
+    airflow_jwt_secret: Secret
+    airflow_api_secret_key: Secret
+
+    @field_validator("bind_address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError("not an IP address; the default is 127.0.0.1") from None
+        return value
+
+    @model_validator(mode="after")
+    def _default_password_stays_at_home(self) -> Settings:
+        if (
+            self.admin_password == DEFAULT_PASSWORD
+            and not ipaddress.ip_address(self.bind_address).is_loopback
+        ):
+            raise ValueError(
+                f"ADMIN_PASSWORD is the default while BIND_ADDRESS is {self.bind_address}: "
+                "set another password, or bind to 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Settings:
+        names = [name for name in type(self).model_fields if name.endswith("_port")]
+        seen: dict[int, str] = {}
+        for name in names:
+            other = seen.setdefault(getattr(self, name), name)
+            if other != name:
+                raise ValueError(f"{name.upper()} and {other.upper()} are the same port")
+        return self
+
+    def url(self, port: int) -> str:
+        """Address of a server of the stack, without a path."""
+        host = f"[{self.bind_address}]" if ":" in self.bind_address else self.bind_address
+        return f"http://{host}:{port}"
+
+    def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2") -> str:
+        """SQLAlchemy URL of a database of the stack's PostgreSQL, password included."""
+        return f"{scheme}://elt:{self.postgres_password}@{self.bind_address}:{self.postgres_port}/{database}"
+
+
+def load() -> Settings:
+    """Read and check the settings.
+
+    Raises:
+        SetupError: `.env` is not there yet, or lacks a setting.
+        ConfigError: a value does not fit.
+    """
+    if not layout.ENV_FILE.exists():
+        raise SetupError(f"{layout.ENV_FILE} is missing: run scripts/bootstrap.sh")
+    try:
+        return Settings()  # type: ignore[call-arg]  # the values come from the environment
+    except ValidationError as error:
+        problems = []
+        for one in error.errors(include_url=False, include_input=False):
+            field = ".".join(map(str, one["loc"])).upper()
+            if one["type"] == "missing":
+                raise SetupError(f"{layout.ENV_FILE} lacks {field}: run scripts/bootstrap.sh") from None
+            problems.append(": ".join(filter(None, (field, one["msg"].removeprefix("Value error, ")))))
+        raise ConfigError(f"{layout.ENV_FILE}: {'; '.join(problems)}") from None
