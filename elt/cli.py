@@ -83,9 +83,7 @@ def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt sta
 @app.command()
 def e2e(
     keep: t.Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
-    full: t.Annotated[
-        bool, typer.Option("--full", help="All 1,469,307 lines instead of the sample.")
-    ] = False,
+    full: t.Annotated[bool, typer.Option("--full", help="All 1,469,307 lines instead of the sample.")] = False,
 ) -> None:
     """Prove the platform: start, run the pipeline on Celery, check every result, stop."""
     from elt import e2e as proof
@@ -100,9 +98,7 @@ def e2e(
 @app.command()
 def seed(
     full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households: 1,469,307 lines.")] = False,
-    example: t.Annotated[
-        bool, typer.Option("--example", help="The few customers of sample_data.csv.")
-    ] = False,
+    example: t.Annotated[bool, typer.Option("--example", help="The few customers of sample_data.csv.")] = False,
     scale: t.Annotated[int, typer.Option(min=1, help="Multiply the households by this number.")] = 1,
 ) -> None:
     """Write the extracts that the pipeline loads (default: a sample of 162 households)."""
@@ -126,9 +122,7 @@ def run(
 
 @app.command()
 def sql(
-    query: t.Annotated[
-        str | None, typer.Argument(help="Run this and print the result; none opens a prompt.")
-    ] = None,
+    query: t.Annotated[str | None, typer.Argument(help="Run this and print the result; none opens a prompt.")] = None,
     inner: t.Annotated[bool, typer.Option("--inner", help="The warehouse of `elt run`.")] = False,
 ) -> None:
     """Open a read-only SQL prompt on the published marts."""
@@ -139,9 +133,7 @@ def sql(
 
 @app.command()
 def quality(
-    environment: t.Annotated[
-        str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")
-    ] = None,
+    environment: t.Annotated[str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
     """Compare the marts with totals taken from the CSV files by an independent route."""
     from elt import quality as checks
@@ -152,9 +144,7 @@ def quality(
 
 @app.command("publish")
 def publish_(
-    environment: t.Annotated[
-        str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")
-    ] = None,
+    environment: t.Annotated[str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
     """Give readers an immutable copy of the marts in one step."""
     from elt import publish, settings

@@ -54,10 +54,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _default_password_stays_at_home(self) -> Settings:
-        if (
-            self.admin_password == DEFAULT_PASSWORD
-            and not ipaddress.ip_address(self.bind_address).is_loopback
-        ):
+        if self.admin_password == DEFAULT_PASSWORD and not ipaddress.ip_address(self.bind_address).is_loopback:
             raise ValueError(
                 f"ADMIN_PASSWORD is the default while BIND_ADDRESS is {self.bind_address}: "
                 "set another password, or bind to 127.0.0.1"

@@ -1,0 +1,385 @@
+"""Prepare a clone: uv, the locked environment, DuckDB's extensions, `.env`, git hooks, process-compose.
+
+Runs on the system's Python before the environment exists, hence the standard library only. Each step first
+looks whether it has anything to do, so that a second run costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import tomllib
+import typing as t
+import urllib.request
+from pathlib import Path
+
+from elt import layout
+from elt.errors import EltError, SetupError
+
+ENVIRONMENT = Path(os.environ.get("UV_PROJECT_ENVIRONMENT") or layout.ROOT / ".venv").absolute()
+ENVIRONMENT_SIZE = 2_500_000_000
+"""Bytes that the environment and a first run need on disk."""
+CONNECT_SECONDS = 3
+REFUSAL_SECONDS = 24 * 3600
+"""How long a refused download is not tried again."""
+
+
+def main() -> int:
+    """Run every step, one line each; the first that fails ends the run with its reason."""
+    argparse.ArgumentParser(prog="scripts/bootstrap.sh", description=__doc__.splitlines()[0]).parse_args()
+    if not os.access(layout.ROOT, os.W_OK):
+        return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user"))
+    begin = time.monotonic()
+    supervisor = ProcessCompose()
+    steps: tuple[tuple[str, t.Callable[[], str]], ...] = (
+        ("state", prepare_state),
+        ("environment", sync_environment),
+        ("duckdb extensions", fill_duckdb_extensions),
+        (".env", write_env),
+        ("git hooks", install_hooks),
+        ("process-compose", supervisor.result),
+    )
+    for name, step in steps:
+        start = time.monotonic()
+        try:
+            done = step()
+        except EltError as error:
+            return _fail(name, error)
+        except OSError as error:
+            return _fail(name, SetupError(str(error)))
+        print(f"  {name:<18} {done:<64} {time.monotonic() - start:6.2f} s", flush=True)
+    print(f"  {'ready':<83} {time.monotonic() - begin:6.2f} s")
+    return 0
+
+
+def _fail(step: str, error: EltError) -> int:
+    print(f"bootstrap: {step}: {error}", file=sys.stderr)
+    return 1
+
+
+# State -------------------------------------------------------------------------------------------
+
+
+def prepare_state() -> str:
+    """Make the folder of all that running creates, for this user only, and see that there is room."""
+    layout.STATE.mkdir(parents=True, exist_ok=True)
+    layout.STATE.chmod(0o700)
+    for folder in (
+        layout.LOGS,
+        layout.RUN,
+        layout.TOOLS,
+        layout.EXTRACT,
+        layout.WAREHOUSES,
+        layout.PUBLISHED,
+    ):
+        folder.mkdir(exist_ok=True)
+    free = shutil.disk_usage(layout.STATE).free
+    if not (ENVIRONMENT / "pyvenv.cfg").exists() and free < ENVIRONMENT_SIZE:
+        raise SetupError(
+            f"{free / 1e9:.1f} GB are free below {layout.STATE}, {ENVIRONMENT_SIZE / 1e9:.1f} GB are needed: "
+            "free some, or clone to another disk"
+        )
+    return f"{layout.STATE}, {free / 1e9:.0f} GB free"
+
+
+# uv and the environment --------------------------------------------------------------------------
+
+
+def sync_environment() -> str:
+    """Make the environment what uv.lock says, with a fitting uv.
+
+    Bytecode is not compiled ahead: 13 s for 1.6 GB of which a run uses a tenth.
+    """
+    uv, source = find_uv()
+    if not (ENVIRONMENT / "pyvenv.cfg").exists():
+        print("  ... installing the locked packages (about 1.1 GB, once)", flush=True)
+    env = os.environ | {
+        "UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "" if sys.stderr.isatty() else "1",
+    }
+    env.pop("VIRTUAL_ENV", None)
+    command = [uv, "sync", "--locked", "--python", sys.executable]
+    run = subprocess.run(
+        command, cwd=layout.ROOT, env=env, stderr=None if sys.stderr.isatty() else subprocess.PIPE, text=True
+    )
+    if run.returncode:
+        print(run.stderr or "", file=sys.stderr, end="")
+        raise SetupError(explain_sync(run.stderr or ""))
+    return f"Python {platform.python_version()}, {source}"
+
+
+def explain_sync(output: str) -> str:
+    """Say in one line why `uv sync` failed and what mends it."""
+    lines = output.lower()
+    if "needs to be updated" in lines:
+        return "uv.lock does not fit pyproject.toml: run `uv lock` and commit the result"
+    if "no space left" in lines:
+        return f"the disk is full: free {ENVIRONMENT_SIZE / 1e9:.1f} GB"
+    if any(word in lines for word in ("dns error", "connect", "timed out", "error sending request", "unreachable")):
+        return "the package index cannot be reached: connect, or set UV_INDEX_URL and SSL_CERT_FILE for a mirror"
+    return "`uv sync` failed; its words stand above"
+
+
+def find_uv() -> tuple[str, str]:
+    """A uv that reads this lock: from PATH, else the pinned one, installed for this clone alone."""
+    project = tomllib.loads((layout.ROOT / "pyproject.toml").read_text())
+    least = project["tool"]["uv"]["required-version"].removeprefix(">=")
+    pinned = next(d[4:] for d in project["project"]["dependencies"] if d.startswith("uv=="))
+    private = layout.TOOLS / "uv" / "bin" / "uv"
+    for candidate, place in ((shutil.which("uv"), "from PATH"), (str(private), "of this clone")):
+        if candidate and (version := _uv_version(candidate)) and _numbers(version) >= _numbers(least):
+            return candidate, f"uv {version} {place}"
+    print(f"  ... installing uv {pinned} for this clone", flush=True)
+    install_uv(pinned)
+    return str(private), f"uv {pinned} of this clone"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def _uv_version(program: str) -> str | None:
+    try:
+        run = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.split()[1] if run.returncode == 0 and run.stdout.startswith("uv ") else None
+
+
+def install_uv(version: str) -> None:
+    """Install the pinned uv into a private environment, checked against the hashes of uv.lock.
+
+    Raises:
+        SetupError: Python has neither venv nor pip, or the package cannot be had.
+    """
+    lock = tomllib.loads((layout.ROOT / "uv.lock").read_text())
+    package = next(p for p in lock["package"] if p["name"] == "uv")
+    requirement = f"uv=={version} " + " ".join(f"--hash={wheel['hash']}" for wheel in package["wheels"])
+    home = layout.TOOLS / "uv"
+    shutil.rmtree(home, ignore_errors=True)
+    made = subprocess.run([sys.executable, "-m", "venv", str(home)], capture_output=True, text=True)
+    if made.returncode:
+        raise SetupError(
+            f"{sys.executable} cannot make a virtual environment ({_last(made.stdout + made.stderr)}): "
+            "install your system's python3-venv package, or uv"
+        )
+    wanted = layout.TOOLS / "uv.txt"
+    wanted.write_text(requirement + "\n")
+    pip = [str(home / "bin" / "pip"), "install", "--quiet", "--require-hashes", "-r", str(wanted)]
+    run = subprocess.run([*pip, "--disable-pip-version-check"], capture_output=True, text=True)
+    if run.returncode:
+        shutil.rmtree(home, ignore_errors=True)
+        raise SetupError(f"uv {version} cannot be installed ({_last(run.stderr)}): is there a network?")
+
+
+def _last(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
+
+
+# DuckDB's extensions -----------------------------------------------------------------------------
+
+FILL = """
+import pathlib, pkgutil, sys, duckdb
+from duckdb_extensions import import_extension
+connection = duckdb.connect(config={"extension_directory": sys.argv[1]})
+names = [m.name.removeprefix("duckdb_extension_") for m in pkgutil.iter_modules()
+         if m.name.startswith("duckdb_extension_")]
+for name in names:
+    import_extension(name, con=connection)
+print(duckdb.__version__, *names)
+"""
+
+
+def fill_duckdb_extensions() -> str:
+    """Unpack the extensions of the lock where DuckDB finds them, so that it never downloads one."""
+    stamp = layout.DUCKDB_EXTENSIONS / "uv.lock.sha256"
+    lock = hashlib.sha256((layout.ROOT / "uv.lock").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == lock:
+        return "up to date"
+    layout.DUCKDB_EXTENSIONS.mkdir(exist_ok=True)
+    command = [str(ENVIRONMENT / "bin" / "python"), "-c", FILL, str(layout.DUCKDB_EXTENSIONS)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=layout.STATE)
+    if run.returncode:
+        raise SetupError(f"DuckDB's extensions cannot be unpacked: {_last(run.stderr)}")
+    stamp.write_text(lock)
+    version, *names = run.stdout.split()
+    return f"DuckDB {version}: {', '.join(names)}"
+
+
+# .env --------------------------------------------------------------------------------------------
+
+
+def write_env() -> str:
+    """Write `.env` from `.env.example` with random secrets, or add the settings that it lacks."""
+    target = layout.ENV_FILE
+    text = target.read_text() if target.exists() else ""
+    have = set(re.findall(r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=", text, re.MULTILINE))
+    lacking = [name for name, _, _ in example_settings() if name not in have]
+    mended = target.exists() and target.stat().st_mode & 0o077
+    if mended:
+        target.chmod(0o600)
+    if not lacking:
+        return "mode set to 0600" if mended else "up to date"
+    added = "".join(
+        f"{comment}{name}={value or random_secret(name)}\n"
+        for name, value, comment in example_settings()
+        if name in lacking
+    )
+    draft = target.with_name(".env.new")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600, exist_ok=False)
+    draft.write_text(text + ("\n" if text and not text.endswith("\n") else "") + added.lstrip("\n"))
+    draft.replace(target)
+    return "written, with random secrets" if not text else f"added {', '.join(lacking)}"
+
+
+def example_settings() -> list[tuple[str, str, str]]:
+    """Name, default and preceding comment of each setting of `.env.example`."""
+    found, comment = [], ""
+    for line in layout.ENV_EXAMPLE.read_text().splitlines(keepends=True):
+        name, equals, value = line.strip().partition("=")
+        if equals and not line.startswith("#"):
+            found.append((name, value, comment))
+            comment = ""
+        else:
+            comment += line
+    return found
+
+
+def random_secret(name: str) -> str:
+    """A secret of 256 bits; the Fernet key in the padded form that Fernet asks for."""
+    if name.endswith("FERNET_KEY"):
+        return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    return secrets.token_hex(32)
+
+
+# Git hooks ---------------------------------------------------------------------------------------
+
+
+def install_hooks() -> str:
+    """Let pre-commit check what is committed here; leave hooks that somebody else manages alone."""
+    git = ["git", "-C", str(layout.ROOT)]
+    try:
+        where = subprocess.run(
+            [*git, "rev-parse", "--show-toplevel", "--git-path", "hooks/pre-commit"],
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        return "left out: git is not installed"
+    if where.returncode:
+        return "left out: " + _last(where.stderr)[:60]
+    top, hook = where.stdout.splitlines()
+    if Path(top).resolve() != layout.ROOT:
+        return f"left out: the repository is {top}"
+    if subprocess.run([*git, "config", "--get", "core.hooksPath"], capture_output=True).returncode == 0:
+        return "left out: core.hooksPath is set, its owner decides"
+    path = layout.ROOT / hook
+    if path.exists():
+        return "up to date" if str(ENVIRONMENT) in path.read_text() else "left out: there is another pre-commit hook"
+    program = ENVIRONMENT / "bin" / "pre-commit"
+    run = subprocess.run([str(program), "install"], cwd=layout.ROOT, capture_output=True, text=True)
+    return "installed" if run.returncode == 0 else f"left out: {_last(run.stderr or run.stdout)}"[:64]
+
+
+# process-compose ---------------------------------------------------------------------------------
+
+
+class ProcessCompose:
+    """The pinned process-compose: found, or downloaded beside the other steps, or refused and remembered."""
+
+    def __init__(self) -> None:
+        project = tomllib.loads((layout.ROOT / "pyproject.toml").read_text())
+        pin = project["tool"]["elt"]["process-compose"]
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        self.platform = f"{sys.platform}_{machine}"
+        self.version: str = pin["version"]
+        self.sha256: str | None = pin["sha256"].get(self.platform)
+        self.url: str = pin["url"].format(version=self.version, platform=self.platform)
+        self.program = layout.TOOLS / "bin" / "process-compose"
+        self.stamp = layout.TOOLS / "process-compose.version"
+        self.refusal = layout.TOOLS / "process-compose.refused"
+        self.outcome = ""
+        self.connected = threading.Event()
+        self.thread: threading.Thread | None = None
+        if not self._known():
+            self.thread = threading.Thread(target=self._download, daemon=True)
+            self.thread.start()
+
+    def _known(self) -> bool:
+        """Whether nothing needs to be fetched; `outcome` then says why."""
+        if found := shutil.which("process-compose"):
+            self.outcome = f"found: {found}"
+        elif self.program.exists() and self.stamp.exists() and self.stamp.read_text() == self.version:
+            self.outcome = f"{self.version}, of this clone"
+        elif self.sha256 is None:
+            self.outcome = f"none for {self.platform}; the embedded supervisor runs the stack"
+        elif self._refused_lately():
+            self.outcome = "not reachable (remembered for a day); the embedded supervisor serves"
+        return bool(self.outcome)
+
+    def _refused_lately(self) -> bool:
+        if not self.refusal.exists() or self.refusal.read_text() != self.version:
+            return False
+        return time.time() - self.refusal.stat().st_mtime < REFUSAL_SECONDS
+
+    def _download(self) -> None:
+        try:
+            with urllib.request.urlopen(self.url, timeout=CONNECT_SECONDS) as answer:  # noqa: S310 - https
+                self.connected.set()
+                body = answer.read()
+        except (OSError, ValueError):
+            self._refuse("its release cannot be reached")
+            return
+        if hashlib.sha256(body).hexdigest() != self.sha256:
+            self._refuse("the download does not have the pinned checksum")
+            return
+        self._unpack(body)
+
+    def _unpack(self, body: bytes) -> None:
+        archive = layout.TOOLS / "process-compose.tar.gz"
+        self.program.parent.mkdir(parents=True, exist_ok=True)
+        archive.write_bytes(body)
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile("process-compose")
+            draft = self.program.with_suffix(".new")
+            draft.write_bytes(member.read() if member else b"")
+        draft.chmod(0o755)
+        draft.replace(self.program)
+        archive.unlink()
+        self.stamp.write_text(self.version)
+        self.outcome = f"{self.version}, downloaded and checked"
+
+    def _refuse(self, why: str) -> None:
+        layout.TOOLS.mkdir(parents=True, exist_ok=True)
+        self.refusal.write_text(self.version)
+        self.outcome = f"{why}; the embedded supervisor serves"
+
+    def result(self) -> str:
+        """What became of it; waits for a connection that stands, not for one that never comes."""
+        if self.thread:
+            self.thread.join(CONNECT_SECONDS)
+            if self.connected.is_set():
+                self.thread.join(60)
+            if not self.outcome:
+                self._refuse("no answer")
+        return self.outcome
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
