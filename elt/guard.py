@@ -1,0 +1,387 @@
+"""Run one process of the stack so that its death is seen at once and nothing of it stays behind.
+
+`elt-guard [-s SIGNAL] [-t SECONDS] COMMAND...` stands before each long-running command of
+process-compose.yaml, under whichever supervisor runs the file:
+
+- When COMMAND ends, all that descends from it is killed, so that no orphan hides the death, holds a port or
+  keeps the supervisor's log pipe open; then the guard ends with COMMAND's exit code (128 + n after signal n).
+- A signal is passed on to COMMAND alone, and a request to stop only once, since some programs take the second
+  for "now". The supervisor must therefore signal only the guard: `shutdown.parent_only: true`.
+- SECONDS (default 10) after the request all of it is killed. `shutdown.timeout_seconds` must be longer: it is
+  the supervisor's own and last means, and reaches only the process group.
+- When the supervisor vanishes, COMMAND gets SIGNAL (default TERM) and the same grace.
+- When the guard itself is killed, the kernel kills COMMAND (Linux).
+- It is registered in `$ELT_STATE/run/processes/$PC_PROC_NAME.json`; `read` is for health probes.
+
+`elt-guard --keep NAME COMMAND...` is what `up` puts around the supervisor itself. It registers as NAME, ends
+at once every orphan that reaches it (its own guard was killed), and when the supervisor is killed it waits for
+the guards below to end their processes in order, before it kills what is left.
+
+Linux has all of it. Elsewhere orphans are found by process group only, and the parent is looked at each second.
+Standard library only, and as little of it as possible: one of these starts with every process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+PASSED = (*STOPS, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (*PASSED, signal.SIGCHLD)
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+LINUX = sys.platform == "linux"
+LOOK = 1.0
+"""Seconds between two looks at what the kernel does not report by itself."""
+STUBBORN = 5.0
+"""Seconds after which a process that survives SIGKILL (stuck in the kernel, or another user's) is given up."""
+
+
+class Row:
+    """What the system says of one process."""
+
+    __slots__ = ("group", "parent", "start")
+
+    def __init__(self, parent: int, group: int, start: str) -> None:
+        self.parent, self.group, self.start = parent, group, start
+
+
+class Record:
+    """A process of the stack as its guard registered it.
+
+    Attributes:
+        guard: the guard's process id; also the process group of all it started, unless they changed it.
+        guard_start: the guard's start, as `start_of` tells it.
+        main: the guarded command's process id.
+        main_start: its start.
+        started_at: unix time in seconds, taken before the command was started.
+    """
+
+    __slots__ = ("guard", "guard_start", "main", "main_start", "started_at")
+
+    def __init__(self, guard: int, guard_start: str, main: int, main_start: str, started_at: float) -> None:
+        self.guard, self.guard_start = guard, guard_start
+        self.main, self.main_start, self.started_at = main, main_start, started_at
+
+    def is_live(self) -> bool:
+        """Whether the guard of this record still runs."""
+        return start_of(self.guard) == self.guard_start
+
+
+# What runs on this machine -----------------------------------------------------------------------
+
+
+def _boot() -> str:
+    """A mark of this boot, since start times are counted from it."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123 - pathlib costs 5 ms
+            return file.read(8)
+    except OSError:
+        return ""
+
+
+def _stat(pid: int | str) -> Row | None:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            fields = file.read().rpartition(")")[2].split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    if fields[0] in "ZX":
+        return None
+    return Row(int(fields[1]), int(fields[2]), fields[19])
+
+
+def processes() -> dict[int, Row]:
+    """Every process here by its id, those that have ended excepted. `start` lacks the mark of the boot."""
+    if os.path.isdir("/proc/self"):  # noqa: PTH112
+        rows = {int(pid): _stat(pid) for pid in os.listdir("/proc") if pid.isdigit()}  # noqa: PTH208
+        return {pid: row for pid, row in rows.items() if row}
+    return _ps("-A")
+
+
+def _ps(*which: str) -> dict[int, Row]:
+    import subprocess  # noqa: PLC0415 - not on Linux
+
+    columns = "pid=,ppid=,pgid=,stat=,lstart="
+    done = subprocess.run(
+        ["ps", *which, "-o", columns], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
+    )
+    found = {}
+    for line in done.stdout.splitlines():
+        pid, parent, group, state, start = line.split(None, 4)
+        if not state.startswith("Z"):
+            found[int(pid)] = Row(int(parent), int(group), start.strip())
+    return found
+
+
+def start_of(pid: int) -> str:
+    """When a process started, in a form that no other process of this machine shares; "" when it is gone."""
+    row = _stat(pid) if LINUX else _ps("-p", str(pid)).get(pid)
+    return f"{row.start}@{_boot()}" if row else ""
+
+
+def family(roots: set[int], table: dict[int, Row] | None = None) -> set[int]:
+    """All that descends from `roots`, without them."""
+    rows = processes() if table is None else table
+    found: set[int] = set()
+    layer = roots
+    while layer := {pid for pid, row in rows.items() if row.parent in layer} - found - roots:
+        found |= layer
+    return found
+
+
+def end(pids: set[int], number: int = signal.SIGKILL) -> None:
+    """Send a signal to each; those that are gone or belong to another user are passed over."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+# The register ------------------------------------------------------------------------------------
+
+
+def register_path(name: str, state: str | None = None) -> str:
+    """File of a process's record; `state` defaults to $ELT_STATE. "" when there is no state folder."""
+    state = state or os.environ.get("ELT_STATE", "")
+    return os.path.join(state, "run", "processes", f"{name}.json") if state else ""  # noqa: PTH118
+
+
+def read(name: str, state: str | None = None) -> Record | None:
+    """The record of a process of the stack; None when no guard of it runs.
+
+    Args:
+        name: the process's name in process-compose.yaml.
+        state: the state folder, default $ELT_STATE.
+    """
+    record = read_record(register_path(name, state))
+    return record if record and record.is_live() else None
+
+
+def read_record(path: str) -> Record | None:
+    """A record as it stands in its file, whether or not its guard still runs; None when there is none."""
+    import json  # noqa: PLC0415 - only readers pay for it
+
+    try:
+        with open(path) as file:  # noqa: PTH123
+            fields = json.load(file)
+        return Record(**{key: fields[key] for key in Record.__slots__})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _register(path: str, main: int, started_at: float) -> str:
+    """Write the record in one step; returns its text, "" when it could not be written."""
+    me = os.getpid()
+    text = (
+        f'{{"guard": {me}, "guard_start": "{start_of(me)}", "main": {main}, '
+        f'"main_start": "{start_of(main)}", "started_at": {started_at!r}}}\n'
+    )
+    draft = f"{path}.{me}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.write(fd, text.encode())
+        os.close(fd)
+        os.replace(draft, path)  # noqa: PTH105
+    except OSError as error:
+        os.write(2, f"elt-guard: {path}: {error.strerror}\n".encode())
+        return ""
+    return text
+
+
+def _unregister(path: str, text: str) -> None:
+    """Remove the record, unless another guard has written its own in the meantime."""
+    try:
+        with open(path) as file:  # noqa: PTH123
+            ours = file.read() == text
+        if ours:
+            os.unlink(path)  # noqa: PTH108
+    except OSError:
+        return
+
+
+# The guard ---------------------------------------------------------------------------------------
+
+
+def _prctl(option: int, value: int) -> None:
+    if LINUX:
+        import ctypes  # noqa: PLC0415 - 3 ms, and only the guard needs it
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+class Guard:
+    """One guarded command, from its start to the end of the last of its descendants."""
+
+    def __init__(self, command: list[str], vanish: int, grace: float, keep: str) -> None:
+        self.command, self.vanish, self.grace, self.keep = command, vanish, grace, keep
+        self.main = 0
+        self.status: int | None = None
+        self.passed: set[int] = set()
+        self.deadline = float("inf")
+        self.parent = os.getppid()
+        self.parent_end = self._open_parent()
+        self.wake, writer = os.pipe()
+        os.set_blocking(writer, False)
+        for number in HANDLED:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def run(self) -> int:
+        """Run the command; returns the exit code to end with."""
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        started_at = time.time()
+        self._start()
+        name = self.keep or os.environ.get("PC_PROC_NAME", "")
+        path = register_path(name) if name else ""
+        text = _register(path, self.main, started_at) if path else ""
+        while self.status is None and time.monotonic() < self.deadline:
+            self._wait()
+        if self.keep:
+            self._let_guards_finish()
+        self._end_family()
+        if text:
+            _unregister(path, text)
+        return 128 + signal.SIGKILL if self.status is None else self.status
+
+    def _open_parent(self) -> int | None:
+        """A descriptor that becomes readable when the parent ends; None where it must be polled."""
+        try:
+            return os.pidfd_open(self.parent) if LINUX else None
+        except OSError:  # gone already, or a kernel older than 5.3
+            return None
+
+    def _start(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        me = os.getpid()
+        self.main = os.fork()
+        if not self.main:
+            try:
+                self._become(me)
+            except OSError as error:
+                os.write(2, f"elt-guard: {self.command[0]}: {error.strerror}\n".encode())
+            finally:
+                os._exit(127)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+
+    def _become(self, guard: int) -> None:
+        """In the child: turn into the command, with the signal state and descriptors of a fresh process."""
+        signal.set_wakeup_fd(-1)
+        for number in (*HANDLED, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:  # it ended before the kernel knew that it matters
+            os._exit(128 + signal.SIGKILL)
+        os.closerange(3, 1024)  # a lock that the guard holds must not live on in its command
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execvp(self.command[0], self.command)  # noqa: S606 - that is what a guard is for
+
+    def _wait(self) -> None:
+        """Sleep until something happens, and see to it."""
+        watched = [self.wake] if self.parent_end is None else [self.wake, self.parent_end]
+        looks = self.keep or (self.parent_end is None and self.parent)
+        patience = min(LOOK if looks else float("inf"), self.deadline - time.monotonic())
+        ready = select.select(watched, [], [], None if patience == float("inf") else max(patience, 0))[0]
+        received = os.read(self.wake, 256) if self.wake in ready else b""
+        self._reap()
+        if self.status is not None:
+            return
+        for number in received:
+            if number != signal.SIGCHLD:
+                self._pass(number)
+        if self.parent and (self.parent_end in ready or os.getppid() != self.parent):
+            self._parent_vanished()
+        if self.keep:
+            end(self._orphans())
+
+    def _pass(self, number: int) -> None:
+        if number in STOPS:
+            if number in self.passed:
+                return
+            self.passed.add(number)
+            self.deadline = min(self.deadline, time.monotonic() + self.grace)
+        end({self.main}, number)
+
+    def _parent_vanished(self) -> None:
+        if self.parent_end is not None:
+            os.close(self.parent_end)
+        self.parent_end, self.parent = None, 0
+        self._pass(self.vanish)
+
+    def _reap(self) -> None:
+        """Collect what has ended: the command, and orphans that came to us."""
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self.main:
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    self.status = code if code >= 0 else 128 - code
+        except ChildProcessError:
+            return
+
+    def _children(self) -> set[int]:
+        me = os.getpid()
+        try:
+            with open(f"/proc/self/task/{me}/children") as file:  # noqa: PTH123
+                return set(map(int, file.read().split()))
+        except OSError:
+            return {pid for pid, row in processes().items() if row.parent == me}
+
+    def _orphans(self) -> set[int]:
+        """What the kernel gave us because its own guard is gone, with all below it."""
+        adopted = self._children() - {self.main}
+        return adopted | family(adopted) if adopted else set()
+
+    def _let_guards_finish(self) -> None:
+        """The supervisor is gone: its guards, ours now, stop their processes; wait for them."""
+        limit = time.monotonic() + self.grace
+        while time.monotonic() < limit and self._children():
+            time.sleep(0.02)
+            self._reap()
+
+    def _end_family(self) -> None:
+        """Kill all that is left below us, until nothing is."""
+        limit = time.monotonic() + STUBBORN
+        me = os.getpid()
+        while time.monotonic() < limit:
+            table = processes()
+            left = family({me}, table)
+            if not LINUX and os.getpgrp() == me:  # no adoption there: the process group is what binds them
+                left |= {pid for pid, row in table.items() if row.group == me} - {me}
+            if not left:
+                break
+            end(left)
+            time.sleep(0.005)
+            self._reap()
+        self._reap()
+
+
+def main() -> int:
+    """Read the command line and guard; returns the exit code."""
+    vanish, grace, keep, words = int(signal.SIGTERM), 10.0, "", sys.argv[1:]
+    try:
+        while words and words[0] in {"-s", "-t", "--keep"}:
+            option, value, *words = words
+            if option == "-s":
+                vanish = signal.Signals[f"SIG{value.upper().removeprefix('SIG')}"]
+            elif option == "-t":
+                grace = float(value)
+            else:
+                keep = value
+    except (KeyError, ValueError):
+        words = []
+    if not words:
+        print("usage: elt-guard [-s SIGNAL] [-t SECONDS] COMMAND...", file=sys.stderr)
+        return 2
+    return Guard(words, vanish, grace, keep).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
