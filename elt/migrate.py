@@ -1,0 +1,101 @@
+"""Bring the databases to what this version of the workspace expects: they exist, and Airflow's is migrated.
+
+Runs at every start; with nothing to do it costs one connection.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from psycopg2 import sql
+
+from elt import layout, settings
+from elt.environment import DATABASES
+from elt.errors import StackError
+from elt.settings import ADMIN, Settings
+
+POOL = "duckdb_writer"
+"""Airflow pool of the tasks that write to a DuckDB warehouse: one at a time."""
+STAMP = layout.AIRFLOW_HOME / "migrated"
+"""Holds the version of Airflow that last migrated the database."""
+
+
+def migrate() -> None:
+    """Create what is missing, then migrate Airflow's database if another version did so last."""
+    now = settings.load()
+    write_passwords(now)
+    create_databases(now)
+    version = importlib.metadata.version("apache-airflow")
+    if STAMP.exists() and STAMP.read_text() == version and has_pool(now):
+        print(f"Airflow's database is at {version}")
+        return
+    print(f"migrating Airflow's database to {version}", flush=True)
+    migrate_airflow()
+    STAMP.write_text(version)
+
+
+def write_passwords(now: Settings) -> None:
+    """Write the file from which Airflow's SimpleAuthManager takes passwords, for this user only."""
+    layout.AIRFLOW_HOME.mkdir(mode=0o700, exist_ok=True)
+    target = layout.RUN / "airflow_passwords.json"
+    draft = target.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600, exist_ok=False)
+    draft.write_text(json.dumps({ADMIN: now.admin_password}) + "\n")
+    draft.replace(target)
+
+
+def connect(now: Settings, database: str) -> psycopg2.extensions.connection:
+    """Open a connection to a database of the stack."""
+    return psycopg2.connect(now.postgres_url(database, scheme="postgresql"), connect_timeout=5)
+
+
+def create_databases(now: Settings) -> None:
+    """Create the databases that are missing."""
+    try:
+        connection = connect(now, "postgres")
+    except psycopg2.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise StackError(
+                f"PostgreSQL refuses POSTGRES_PASSWORD of {layout.ENV_FILE}: its data folder was made with another; "
+                f"put the old one back, or remove {layout.POSTGRES_DATA} (this loses runs and users)"
+            ) from None
+        raise
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("select datname from pg_database")
+        present = {name for (name,) in cursor.fetchall()}
+        for name in (name for name in DATABASES if name not in present):
+            cursor.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            print(f"created database {name}", flush=True)
+    connection.close()
+
+
+def has_pool(now: Settings) -> bool:
+    """Whether Airflow's database is migrated and knows the writers' pool."""
+    connection = connect(now, "airflow")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select 1 from slot_pool where pool = %s", (POOL,))
+            return cursor.fetchone() is not None
+    except psycopg2.errors.UndefinedTable:
+        return False
+    finally:
+        connection.close()
+
+
+def migrate_airflow() -> None:
+    """Run Airflow's own migration and create the pool, in this process: two programs would import it twice."""
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+    from airflow.models.pool import Pool  # noqa: PLC0415 - a second of imports that most starts do not need
+    from airflow.utils.db import upgradedb  # noqa: PLC0415
+
+    upgradedb()
+    Pool.create_or_update_pool(
+        POOL, slots=1, description="Tasks that write to a DuckDB warehouse: one at a time.", include_deferred=False
+    )

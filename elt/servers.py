@@ -1,0 +1,149 @@
+"""Become PostgreSQL or Valkey: prepare the data folder, then replace this process by the server.
+
+Imports nothing heavy: this stands at the head of every start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import typing as t
+from pathlib import Path
+
+from elt import environment, layout
+from elt.errors import SetupError
+
+SUPERUSER = "elt"
+"""PostgreSQL's role that owns everything here."""
+NOBODY = 65534
+"""User and group that PostgreSQL runs as when root starts it; every system has this entry."""
+
+
+def serve(server: str) -> t.NoReturn:
+    """Become the server of that name.
+
+    Raises:
+        SetupError: no such server, or its data folder does not fit its version.
+    """
+    if server == "postgres":
+        become_postgres()
+    if server == "redis":
+        become_valkey()
+    raise SetupError(f"serve: no server {server!r}; there are postgres and redis")
+
+
+# PostgreSQL --------------------------------------------------------------------------------------
+
+
+def become_postgres() -> t.NoReturn:
+    """Create the cluster if there is none, and run it in the foreground."""
+    programs, data = environment.postgres_bin(), layout.POSTGRES_DATA
+    if not (data / "PG_VERSION").exists():
+        initdb(programs, data)
+    refuse_other_version(programs, data)
+    settings = {
+        "listen_addresses": os.environ["BIND_ADDRESS"],
+        "port": os.environ["POSTGRES_PORT"],
+        "unix_socket_directories": "",
+        "max_connections": "100",
+        "shared_buffers": "64MB",
+        "logging_collector": "off",
+    }
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    _become(*unprivileged(data), str(programs / "postgres"), "-D", str(data), *options)
+
+
+def initdb(programs: Path, data: Path) -> None:
+    """Make a new cluster beside and move it into place, so that a half-made one is never started.
+
+    The built-in C.UTF-8 locale makes the folder independent of the C library and of ICU.
+    """
+    draft = data.with_name(data.name + ".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    prefix = unprivileged(draft)
+    locale = ("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+    # the password travels through a pipe: neither a command line nor a file shows it
+    reader, writer = os.pipe()
+    os.write(writer, os.environ["POSTGRES_PASSWORD"].encode() + b"\n")
+    os.close(writer)
+    command = [*prefix, str(programs / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256"]
+    try:
+        subprocess.run([*command, f"--pwfile=/dev/fd/{reader}", "--no-sync", *locale], check=True, pass_fds=(reader,))
+    except subprocess.CalledProcessError as error:
+        raise SetupError(f"initdb ended with exit code {error.returncode}; its words stand above") from None
+    finally:
+        os.close(reader)
+    draft.rename(data)
+
+
+def refuse_other_version(programs: Path, data: Path) -> None:
+    """Refuse a cluster of another major version before the server mangles the reason.
+
+    Raises:
+        SetupError: the folder was made by another major version of PostgreSQL.
+    """
+    have = (data / "PG_VERSION").read_text().strip()
+    words = subprocess.run([str(programs / "postgres"), "--version"], capture_output=True, text=True, check=True)
+    match = re.search(r"(\d+)", words.stdout)
+    if match and match[1] != have:
+        raise SetupError(
+            f"{data} was made by PostgreSQL {have}, this is {match[1]}: start it with that version, "
+            f"or set it aside (mv {data} {data}.{have}) and let a new one be made"
+        )
+
+
+def unprivileged(data: Path) -> tuple[str, ...]:
+    """What to put before a PostgreSQL program: nothing for an ordinary user, a change of user for root.
+
+    PostgreSQL refuses root. A user namespace keeps the files root's and works where the environment lies below
+    /root; where containers forbid it, the folder is handed to nobody.
+    """
+    if os.geteuid() != 0:
+        return ()
+    namespace = ("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--")
+    if shutil.which("unshare") and subprocess.run([*namespace, "true"], capture_output=True).returncode == 0:
+        return namespace
+    for folder, _, files in os.walk(data):
+        os.chown(folder, NOBODY, NOBODY)
+        for name in files:
+            os.chown(Path(folder, name), NOBODY, NOBODY)
+    for folder in data.parents:
+        if not folder.stat().st_mode & 0o001:
+            raise SetupError(
+                "PostgreSQL may not run as root, user namespaces are not allowed here, and the user nobody "
+                f"cannot enter {folder}: run as an ordinary user, or clone to a folder that everybody may enter"
+            )
+    return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
+
+
+# Valkey ------------------------------------------------------------------------------------------
+
+
+def become_valkey() -> t.NoReturn:
+    """Write the configuration, password included, for this user only, and run Valkey in the foreground."""
+    layout.VALKEY_DATA.mkdir(mode=0o700, exist_ok=True)
+    settings = {
+        "bind": os.environ["BIND_ADDRESS"],
+        "port": os.environ["VALKEY_PORT"],
+        "requirepass": os.environ["VALKEY_PASSWORD"],
+        "dir": f'"{layout.VALKEY_DATA}"',
+        # a killed broker comes back with the tasks it held
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": '""',
+        "maxmemory-policy": "noeviction",
+    }
+    config = layout.RUN / "valkey.conf"
+    draft = config.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600, exist_ok=False)
+    draft.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    draft.replace(config)
+    _become(str(environment.valkey_server()), str(config))
+
+
+def _become(*command: str) -> t.NoReturn:
+    os.execvp(command[0], command)  # noqa: S606
