@@ -31,13 +31,16 @@ ENVIRONMENT = Path(os.environ.get("UV_PROJECT_ENVIRONMENT") or layout.ROOT / ".v
 ENVIRONMENT_SIZE = 2_500_000_000
 """Bytes that the environment and a first run need on disk."""
 CONNECT_SECONDS = 3
+QUIET_SECONDS = 0.5
 REFUSAL_SECONDS = 24 * 3600
 """How long a refused download is not tried again."""
 
 
 def main() -> int:
     """Run every step, one line each; the first that fails ends the run with its reason."""
-    argparse.ArgumentParser(prog="scripts/bootstrap.sh", description=__doc__.splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(prog="scripts/bootstrap.sh", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quiet", action="store_true", help="print only steps that take longer than half a second")
+    quiet: bool = parser.parse_args().quiet
     if not os.access(layout.ROOT, os.W_OK):
         return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user"))
     begin = time.monotonic()
@@ -58,8 +61,11 @@ def main() -> int:
             return _fail(name, error)
         except OSError as error:
             return _fail(name, SetupError(str(error)))
-        print(f"  {name:<18} {done:<64} {time.monotonic() - start:6.2f} s", flush=True)
-    print(f"  {'ready':<83} {time.monotonic() - begin:6.2f} s")
+        seconds = time.monotonic() - start
+        if not quiet or seconds > QUIET_SECONDS:
+            print(f"  {name:<18} {done:<72} {seconds:6.2f} s", flush=True)
+    if not quiet:
+        print(f"  {'ready':<91} {time.monotonic() - begin:6.2f} s")
     return 0
 
 

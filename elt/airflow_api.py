@@ -1,0 +1,81 @@
+"""Airflow's REST API, as far as the workspace needs it: trigger a run, follow its tasks, read a log."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from dataclasses import dataclass
+
+import httpx
+
+from elt.errors import StackError
+from elt.settings import ADMIN, Settings
+
+FINAL = ("success", "failed")
+"""States in which a run stays."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a run, as it stands now."""
+
+    name: str
+    state: str
+    seconds: float
+    tries: int
+
+
+class AirflowApi:
+    """A logged-in client of one Airflow."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._http = httpx.Client(base_url=settings.url(settings.airflow_port), timeout=30, trust_env=False)
+        login = {"username": ADMIN, "password": settings.admin_password}
+        token = self._json("POST", "/auth/token", json=login)["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def _json(self, method: str, path: str, **arguments: t.Any) -> t.Any:  # noqa: ANN401 - JSON
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise StackError(f"Airflow's API does not answer {method} {path}: {error}") from None
+        if answer.is_error:
+            raise StackError(f"Airflow's API answers {method} {path} with {answer.status_code}: {answer.text[:300]}")
+        return answer.json()
+
+    def wait_for_dag(self, dag: str, seconds: float) -> None:
+        """Wait until the DAG is parsed.
+
+        Raises:
+            StackError: it does not appear in time; the message holds its import error if there is one.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._http.get(f"/api/v2/dags/{dag}").status_code == httpx.codes.OK:
+                return
+            time.sleep(0.2)
+        errors = self._json("GET", "/api/v2/importErrors")["import_errors"]
+        why = "; ".join(f"{e['filename']}: {e['stack_trace'].strip().splitlines()[-1]}" for e in errors)
+        raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s {why and f'({why})'}")
+
+    def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
+        """Start a run now, also of a paused DAG, and return its id."""
+        self._json("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": False})
+        body = {"logical_date": None, "conf": conf or {}}
+        return str(self._json("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag: str, run: str) -> str:
+        """State of a run: queued, running, success or failed."""
+        return str(self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])
+
+    def tasks(self, dag: str, run: str) -> list[Task]:
+        """The tasks of a run, in the order in which they started."""
+        rows = self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        rows.sort(key=lambda row: row["start_date"] or "9")
+        return [Task(r["task_id"], r["state"] or "none", r["duration"] or 0.0, r["try_number"]) for r in rows]
+
+    def log(self, dag: str, run: str, task: Task) -> list[str]:
+        """The log of a task's last try, a line each."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.tries, 1)}"
+        content = self._json("GET", path, headers={"Accept": "application/json"})["content"]
+        return [line if isinstance(line, str) else str(line.get("event", "")) for line in content]
