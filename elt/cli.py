@@ -181,11 +181,3 @@ def migrate() -> None:
     from elt import migrate as migration
 
     migration.migrate()
-
-
-@app.command(hidden=True)
-def probe(process: t.Annotated[str, typer.Argument(help="A process of process-compose.yaml.")]) -> None:
-    """Exit with 0 when a process of this start is healthy (for process-compose.yaml)."""
-    from elt import probes
-
-    sys.exit(0 if probes.healthy(process) else 1)
