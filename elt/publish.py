@@ -1,0 +1,175 @@
+"""Publishing: readers get an immutable copy of the marts, and a new one replaces it in one step.
+
+DuckDB lets either one writer or many readers open a file, so nobody but the pipeline opens the warehouse. The folder
+holds the last copies `marts-<time>.duckdb`, read-only, and the link `marts.duckdb` to the newest. A reader resolves
+the link and opens what it finds: that file never changes.
+
+A copy holds the marts in schema `main` under their own names, and the table `published` of one row:
+published_at (UTC), environment, row_counts (a map from the mart's name).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import duckdb
+
+from elt import layout, settings
+from elt.errors import DataError
+
+LINK = "marts.duckdb"
+SCHEMA = "marts"
+KEPT = 3
+"""Copies that stay: whoever resolved the link a moment ago still finds the file."""
+STORAGE_VERSION = "v1.5.0"
+"""Named outright, so that the format does not change unseen with a newer engine."""
+
+
+def publish(warehouse: Path, published: Path) -> Path:
+    """Copy the marts aside, and let the copy take the place of the last one.
+
+    Args:
+        warehouse: the DuckDB file of an environment, opened read-only.
+        published: folder that readers know.
+
+    Returns:
+        The file that the link now names.
+
+    Raises:
+        DataError: there is no warehouse, it holds no marts, or a writer has it open.
+    """
+    if not warehouse.exists():
+        raise DataError(f"publish: {warehouse} is missing: run the pipeline first")
+    published.mkdir(parents=True, exist_ok=True)
+    with _alone(published):
+        for left in published.glob(".marts*"):  # of a publish that was killed
+            left.unlink()
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        version = f"marts-{now:%Y%m%dT%H%M%S%f}.duckdb"
+        building = published / f".{version}.building"
+        try:
+            counts = _build(warehouse, building, now)
+        except duckdb.Error as error:
+            building.unlink(missing_ok=True)
+            raise DataError(f"publish: the marts of {warehouse} cannot be copied: {error}") from error
+        _settle(building, published / version)
+        link = published / f".{LINK}"
+        link.symlink_to(version)
+        link.replace(published / LINK)
+        _sync(published)
+        for old in sorted(published.glob("marts-*.duckdb"))[:-KEPT]:
+            old.unlink()
+    rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    print(f"publish: {published / version} ({rows})")
+    return published / version
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> t.Iterator[None]:
+    """Wait until no other publish works in the folder; the lock goes with its holder."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
+    """Write every mart and the table `published` to a new file; returns rows by mart."""
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{_quoted(warehouse)}' as warehouse (read_only)")
+        connection.execute(f"attach '{_quoted(building)}' as copy (storage_version '{STORAGE_VERSION}')")
+        names = connection.execute(
+            "select table_name from duckdb_tables()"
+            " where database_name = 'warehouse' and schema_name = ? order by table_name",
+            [SCHEMA],
+        ).fetchall()
+        if not names:
+            raise DataError(f"publish: {warehouse} holds no marts: run the pipeline first")
+        counts = {}
+        for (name,) in names:
+            copied = connection.execute(
+                f'create table copy.main."{name}" as from warehouse.{SCHEMA}."{name}"'
+            ).fetchone()
+            assert copied is not None
+            counts[name] = copied[0]
+        connection.execute(
+            "create table copy.main.published as"
+            " select ?::timestamp as published_at, ?::varchar as environment,"
+            " ?::map(varchar, bigint) as row_counts",
+            [now, warehouse.stem, counts],
+        )
+        connection.execute("checkpoint copy")
+        connection.execute("detach copy")
+    return counts
+
+
+def _settle(building: Path, target: Path) -> None:
+    """Bring the file to the disk, make it read-only and give it its name."""
+    wal = building.with_name(building.name + ".wal")
+    if wal.exists():
+        raise DataError(f"publish: {wal} is left: the copy is not complete")
+    building.chmod(0o444)
+    _sync(building)
+    building.replace(target)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def prompt(query: str | None, *, inner: bool = False) -> None:
+    """Open a read-only SQL prompt, or run one query and print its result.
+
+    Args:
+        query: SQL; none opens a prompt that replaces this process.
+        inner: read the warehouse of `elt run` instead of what was published.
+
+    Raises:
+        DataError: there is nothing to read yet.
+        SystemExit: with 1, when the query fails.
+    """
+    path = _inner_warehouse() if inner else _published(layout.PUBLISHED)
+    program = str(Path(sys.prefix) / "bin" / "duckdb")
+    command = [program, "-readonly", str(path)]
+    if inner:
+        command += ["-cmd", f"set search_path = '{SCHEMA},main'"]
+    if query is None:
+        os.execv(program, command)  # noqa: S606 - that is what a prompt is for
+    sys.stdout.flush()
+    sys.exit(1 if subprocess.run([*command, "-c", query], check=False).returncode else 0)
+
+
+def _published(folder: Path) -> Path:
+    """The newest copy; says on standard error when it was published."""
+    path = (folder / LINK).resolve()
+    if not path.exists():
+        raise DataError(
+            "sql: nothing is published yet: run the pipeline (scripts/e2e.sh), or `elt sql --inner` after `elt run`"
+        )
+    with duckdb.connect(str(path), read_only=True) as connection:
+        row = connection.execute("select published_at, environment from published").fetchone()
+    assert row is not None
+    print(f"published {row[0]:%Y-%m-%d %H:%M:%S} UTC from {row[1]}: {path}", file=sys.stderr)
+    return path
+
+
+def _inner_warehouse() -> Path:
+    path = layout.warehouse(settings.load().elt_environment, layout.INNER)
+    if not path.exists():
+        raise DataError(f"sql: {path} is missing: run `elt run` first")
+    print(f"warehouse of `elt run`: {path}", file=sys.stderr)
+    return path
