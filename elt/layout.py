@@ -38,6 +38,14 @@ VALKEY_DATA = STATE / "valkey"
 AIRFLOW_HOME = STATE / "airflow"
 
 
+def prepare() -> None:
+    """Make the state folder, for this user only, and the folders that more than one part writes to."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    STATE.chmod(0o700)
+    for folder in (LOGS, RUN, TOOLS, EXTRACT, WAREHOUSES, PUBLISHED):
+        folder.mkdir(exist_ok=True)
+
+
 def warehouse(environment: str, warehouses: Path = WAREHOUSES) -> Path:
     """The DuckDB file of one environment; meltano.yml builds the same path from ELT_WAREHOUSES."""
     return warehouses / f"{environment}.duckdb"

@@ -1,0 +1,176 @@
+"""Bootstrap: `.env`, uv, the remembered refusal, and each failure in one line with the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import os
+import stat
+import subprocess
+import tarfile
+import threading
+
+import pytest
+from conftest import ROOT, apart, run
+
+from elt import bootstrap, layout
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """Paths that bootstrap writes to, moved to a folder of the test's."""
+    monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setattr(layout, "TOOLS", tmp_path / "tools")
+    (tmp_path / "tools").mkdir()
+    return tmp_path
+
+
+def test_env_is_written_once_private_and_random(clone):
+    bootstrap.write_env()
+    first = layout.ENV_FILE.read_text()
+    assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600
+    assert bootstrap.write_env() == "up to date"
+    assert layout.ENV_FILE.read_text() == first
+    layout.ENV_FILE.unlink()
+    bootstrap.write_env()
+    secrets = [name for name, value, _ in bootstrap.example_settings() if not value]
+    for name in secrets:
+        old, new = (
+            line for text in (first, layout.ENV_FILE.read_text()) for line in text.splitlines() if name in line
+        )
+        assert old != new
+        assert len(old) - len(name) > 32
+
+
+def test_env_gains_new_settings_and_keeps_the_old(clone):
+    layout.ENV_FILE.write_text("AIRFLOW_PORT=9999\nMINE=1")
+    layout.ENV_FILE.chmod(0o644)
+    assert "VALKEY_PORT" in bootstrap.write_env()
+    text = layout.ENV_FILE.read_text()
+    assert text.startswith("AIRFLOW_PORT=9999\nMINE=1\n")
+    assert text.count("AIRFLOW_PORT=") == 1
+    assert "VALKEY_PORT=16379" in text
+    assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600
+
+
+def test_env_that_others_can_read_is_closed(clone):
+    bootstrap.write_env()
+    layout.ENV_FILE.chmod(0o644)
+    assert bootstrap.write_env() == "mode set to 0600"
+    assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("output", "word"),
+    [
+        ("error: The lockfile at `uv.lock` needs to be updated, but `--locked` was provided", "uv lock"),
+        ("error: failed to write: No space left on device (os error 28)", "disk is full"),
+        ("error: Failed to fetch\n cause: dns error: failed to lookup address", "cannot be reached"),
+        ("something else", "uv sync"),
+    ],
+)
+def test_a_failed_sync_is_explained(output, word):
+    assert word in bootstrap.explain_sync(output)
+
+
+@pytest.fixture
+def release(clone, monkeypatch):
+    """A server on loopback that stands for the place of process-compose's releases, which cannot be reached here."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        body = b"#!/bin/sh\necho fake\n"
+        member = tarfile.TarInfo("process-compose")
+        member.size = len(body)
+        tar.addfile(member, io.BytesIO(body))
+    body = archive.getvalue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda _: None)
+    yield f"http://127.0.0.1:{server.server_port}/x", hashlib.sha256(body).hexdigest()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def attempt(url, sha256, monkeypatch):
+    original = bootstrap.tomllib.loads
+
+    def pinned(text):
+        project = original(text)
+        pin = project["tool"]["elt"]["process-compose"]
+        pin["url"], pin["sha256"] = url, dict.fromkeys(pin["sha256"], sha256)
+        return project
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bootstrap.tomllib, "loads", pinned)
+        return bootstrap.ProcessCompose()
+
+
+def test_process_compose_is_downloaded_checked_and_found_again(release, monkeypatch):
+    url, sha256 = release
+    assert "downloaded and checked" in attempt(url, sha256, monkeypatch).result()
+    program = layout.TOOLS / "bin" / "process-compose"
+    assert subprocess.run([program], capture_output=True, text=True).stdout == "fake\n"
+    assert attempt("http://127.0.0.1:1/", sha256, monkeypatch).result().endswith("of this clone")
+
+
+def test_a_wrong_checksum_is_refused(release, monkeypatch):
+    assert "does not have the pinned checksum" in attempt(release[0], "0" * 64, monkeypatch).result()
+    assert not (layout.TOOLS / "bin" / "process-compose").exists()
+
+
+def test_a_refusal_is_remembered_for_a_day(clone, monkeypatch):
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda _: None)
+    assert "cannot be reached" in attempt("http://127.0.0.1:1/", "0", monkeypatch).result()
+    again = attempt("http://127.0.0.1:1/", "0", monkeypatch)
+    assert again.thread is None
+    assert "remembered" in again.result()
+    long_ago = layout.TOOLS / "process-compose.refused"
+    os.utime(long_ago, (0, 0))
+    assert attempt("http://127.0.0.1:1/", "0", monkeypatch).thread is not None
+
+
+def test_old_python_is_refused_in_one_line(tmp_path):
+    for name in ("python3", "python3.11", "python3.12", "python3.13"):
+        (tmp_path / name).write_text('#!/bin/sh\ncase "$1" in --version) echo Python 3.9.1;; esac\nexit 1\n')
+        (tmp_path / name).chmod(0o755)
+    done = run("scripts/bootstrap.sh", env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)})
+    assert done.returncode == 1
+    assert "Python 3.11, 3.12 or 3.13 is needed" in done.stderr
+    assert "Python 3.9.1" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_full_disk_and_read_only_state_are_refused_in_one_line(state):
+    env = apart(state) | {"UV_PROJECT_ENVIRONMENT": str(state / "none")}
+    code = (
+        "import shutil, types; from elt import bootstrap; shutil.disk_usage = lambda _: types.SimpleNamespace(free=1)"
+    )
+    done = run("python", "-c", f"{code}; raise SystemExit(bootstrap.main())", env=env)
+    assert done.returncode == 1
+    assert "GB are needed" in done.stderr
+    state.parent.joinpath("file").touch()
+    done = run("scripts/bootstrap.sh", env=env | {"ELT_STATE": str(state.parent / "file" / "state")})
+    assert done.returncode == 1
+    assert done.stderr.startswith("bootstrap: state:")
+
+
+def test_second_run_has_nothing_to_do(state):
+    env = apart(state)
+    assert run("scripts/bootstrap.sh", env=env).returncode == 0
+    done = run("scripts/bootstrap.sh", "--quiet", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert ROOT.joinpath(".env").stat().st_mode & 0o077 == 0

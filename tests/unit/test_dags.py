@@ -1,0 +1,76 @@
+"""Every DAG imports, has an owner and retries, and writes to DuckDB only in the writers' pool."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, apart
+
+from elt import environment, settings
+from elt.migrate import POOL
+
+READ = """
+import json, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+print("RESULT" + json.dumps({
+    "errors": bag.import_errors,
+    "dags": {d.dag_id: {
+        "catchup": d.catchup, "doc": d.doc_md or "", "schedule": str(d.timetable.summary), "max": d.max_active_runs,
+        "params": {k: d.params.get_param(k).schema for k in d.params},
+        "tasks": [{"id": t.task_id, "owner": t.owner, "retries": t.retries, "pool": t.pool,
+                   "after": sorted(t.upstream_task_ids), "deferrable": getattr(t, "deferrable", None),
+                   "outlets": sorted(o.uri for o in t.outlets)} for t in d.topological_sort()],
+    } for d in bag.dags.values()},
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    """What Airflow reads out of airflow/dags, without a database."""
+    now = settings.load()
+    env = apart(tmp_path_factory.mktemp("state")) | environment.build(now)
+    env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite://"
+    command = [sys.executable, "-c", READ, str(ROOT / "airflow" / "dags")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT")), None)
+    assert line, done.stdout + done.stderr
+    return json.loads(line.removeprefix("RESULT"))
+
+
+def test_no_import_errors(bag):
+    assert bag["errors"] == {}
+    assert "meltano_elt_pipeline" in bag["dags"]
+
+
+def test_every_task_has_an_owner_and_retries(bag):
+    for name, dag in bag["dags"].items():
+        assert dag["doc"], name
+        assert dag["catchup"] is False
+        for task in dag["tasks"]:
+            assert task["owner"] not in ("", "airflow"), (name, task["id"])
+            assert task["retries"] >= 1, (name, task["id"])
+
+
+def test_the_pipeline_is_the_five_steps_and_publish(bag):
+    dag = bag["dags"]["meltano_elt_pipeline"]
+    names = ["wait_for_extract", "extract_load", "dbt_run", "dbt_test", "data_quality", "publish"]
+    assert [task["id"] for task in dag["tasks"]] == names
+    assert [task["after"] for task in dag["tasks"]] == [[], *[[name] for name in names[:-1]]]
+    assert dag["tasks"][0]["deferrable"] is True
+    assert {task["pool"] for task in dag["tasks"][1:]} == {POOL}
+    assert dag["schedule"] == "0 0 * * *"
+    assert dag["params"]["environment"]["enum"] == ["dev", "staging", "prod"]
+    assert dag["params"]["full_refresh"]["type"] == "boolean"
+
+
+def test_assets_name_the_raw_tables_and_the_marts(bag):
+    outlets = {task["id"]: task["outlets"] for task in bag["dags"]["meltano_elt_pipeline"]["tasks"]}
+    assert [uri.rsplit("/", 1)[1] for uri in outlets["extract_load"]] == ["demographics", "products", "transactions"]
+    models = {path.stem for path in (ROOT / "transform" / "models" / "marts").glob("*.sql")}
+    assert {uri.rsplit("/", 1)[1] for uri in outlets["publish"]} == models

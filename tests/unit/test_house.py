@@ -1,0 +1,76 @@
+"""Rules that hold for the repository as a whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from conftest import BIN, ROOT
+
+from elt import layout
+
+
+def tracked() -> list[str]:
+    """Names of the files that git knows or would add."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_nothing_is_left_of_the_former_tools():
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    assert not [p["name"] for p in lock["package"] if re.search("dagster|airbyte", p["name"])]
+    mentions = re.compile("dagster|airbyte", re.IGNORECASE)
+    allowed = {"README.md", "tests/unit/test_house.py"}  # they say that it was left behind
+    guilty = [f for f in tracked() if f not in allowed and mentions.search((ROOT / f).read_text(errors="ignore"))]
+    assert guilty == []
+
+
+def test_every_process_is_guarded_probed_and_logged():
+    processes = yaml.safe_load(layout.PROCESS_FILE.read_text())["processes"]
+    for name, process in processes.items():
+        assert process["command"].startswith("elt-guard "), name
+        assert process["log_location"] == f"${{ELT_STATE}}/logs/{name}.log"
+        assert process["description"], name
+        one_shot = process["availability"]["restart"] == "no"
+        assert one_shot or process["readiness_probe"], name
+        assert one_shot or process["shutdown"]["parent_only"], name
+
+
+def test_folders_with_names_of_packages_hold_no_init():
+    assert not [name for name in ("airflow", "meltano") if (ROOT / name / "__init__.py").exists()]
+
+
+def test_scripts_are_short_strict_and_clean():
+    scripts = [f for f in tracked() if f.endswith(".sh") or f == ".ci/run"]
+    assert scripts
+    for name in scripts:
+        text = (ROOT / name).read_text()
+        assert "set -euo pipefail" in text, name
+        assert len(text.splitlines()) <= 30, name
+        assert (ROOT / name).stat().st_mode & 0o111, name
+    for command in ([BIN / "shellcheck"], [BIN / "shfmt", "-i", "2", "-d"]):
+        done = subprocess.run([*command, *scripts], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("sqlfmt", "--check", "-q", "transform")],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_code_is_clean(command):
+    done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_names_only_what_exists():
+    readme = (ROOT / "README.md").read_text()
+    for path in re.findall(r"\]\((?!http|#)([^)#]+)", readme):
+        assert (ROOT / path).exists(), path
+    for name, _ in re.findall(r"\b(scripts/[a-z0-9_]+\.sh)((?=\W)|$)", readme):
+        assert (ROOT / name).exists(), name
+    scripts = {f for f in tracked() if f.startswith("scripts/")}
+    assert not [name for name in scripts if name not in readme]

@@ -1,0 +1,80 @@
+"""Settings: each value that does not fit is refused with file, field and way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from elt import bootstrap, layout, settings
+from elt.errors import ConfigError, SetupError
+
+
+@pytest.fixture
+def env_file(tmp_path, monkeypatch):
+    for name, _, _ in bootstrap.example_settings():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setitem(settings.Settings.model_config, "env_file", tmp_path / ".env")
+    bootstrap.write_env()
+    return tmp_path / ".env"
+
+
+def change(env_file, name, value):
+    lines = [f"{name}={value}" if line.startswith(f"{name}=") else line for line in env_file.read_text().splitlines()]
+    env_file.write_text("\n".join(lines) + "\n")
+
+
+def test_every_setting_of_the_example_is_read_and_none_else(env_file):
+    names = {name.lower() for name, _, _ in bootstrap.example_settings()}
+    assert names == set(settings.Settings.model_fields)
+    assert settings.load().airflow_port == 8080
+
+
+def test_environment_goes_before_the_file(env_file, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_PORT", "18080")
+    assert settings.load().airflow_port == 18080
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("AIRFLOW_PORT", "eighty", "AIRFLOW_PORT"),
+        ("AIRFLOW_PORT", "80", "AIRFLOW_PORT"),
+        ("FLOWER_PORT", "8080", "AIRFLOW_PORT"),
+        ("BIND_ADDRESS", "localhost", "BIND_ADDRESS"),
+        ("BIND_ADDRESS", "0.0.0.0", "ADMIN_PASSWORD is the default"),
+        ("ADMIN_PASSWORD", "", "ADMIN_PASSWORD"),
+        ("ELT_ENVIRONMENT", "test", "ELT_ENVIRONMENT"),
+        ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
+        ("ELT_SUPERVISOR", "systemd", "ELT_SUPERVISOR"),
+        ("POSTGRES_PASSWORD", "short", "POSTGRES_PASSWORD"),
+    ],
+)
+def test_bad_value_is_refused_by_name(env_file, name, value, word):
+    change(env_file, name, value)
+    with pytest.raises(ConfigError) as error:
+        settings.load()
+    assert word in str(error.value)
+    assert str(env_file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wide_address_is_allowed_with_a_password_of_ones_own(env_file):
+    change(env_file, "BIND_ADDRESS", "0.0.0.0")
+    change(env_file, "ADMIN_PASSWORD", "correct-horse")
+    assert settings.load().bind_address == "0.0.0.0"
+
+
+def test_missing_file_and_missing_setting_name_bootstrap(env_file):
+    text = env_file.read_text()
+    env_file.write_text("\n".join(line for line in text.splitlines() if not line.startswith("VALKEY_PORT")))
+    with pytest.raises(SetupError, match=r"lacks VALKEY_PORT: run scripts/bootstrap\.sh"):
+        settings.load()
+    env_file.unlink()
+    with pytest.raises(SetupError, match=r"is missing: run scripts/bootstrap\.sh"):
+        settings.load()
+
+
+def test_secrets_do_not_show_in_the_representation(env_file):
+    now = settings.load()
+    assert now.postgres_password not in repr(now)
+    assert now.valkey_password not in repr(now)
