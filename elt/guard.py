@@ -7,7 +7,7 @@ process-compose.yaml, under whichever supervisor runs the file:
   keeps the supervisor's log pipe open; then the guard ends with COMMAND's exit code (128 + n after signal n).
 - A signal is passed on to COMMAND alone, and a request to stop only once, since some programs take the second
   for "now". The supervisor must therefore signal only the guard: `shutdown.parent_only: true`.
-- SECONDS (default 10) after the request all of it is killed. `shutdown.timeout_seconds` must be longer: it is
+- SECONDS (default 8) after the request all of it is killed. `shutdown.timeout_seconds` must be longer: it is
   the supervisor's own and last means, and reaches only the process group.
 - When the supervisor vanishes, COMMAND gets SIGNAL (default TERM) and the same grace.
 - When the guard itself is killed, the kernel kills COMMAND (Linux).
@@ -37,6 +37,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 LINUX = sys.platform == "linux"
+GRACE = 8.0
+"""Seconds between the request to stop and the end of all, unless -t says otherwise."""
 LOOK = 1.0
 """Seconds between two looks at what the kernel does not report by itself."""
 STUBBORN = 5.0
@@ -227,7 +229,7 @@ class Guard:
         self.status: int | None = None
         self.passed: set[int] = set()
         self.deadline = float("inf")
-        self.parent = os.getppid()
+        self.parent = 0 if keep else os.getppid()  # 0: not watched, as `up` ends long before its supervisor
         self.parent_end = self._open_parent()
         self.wake, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -255,7 +257,7 @@ class Guard:
     def _open_parent(self) -> int | None:
         """A descriptor that becomes readable when the parent ends; None where it must be polled."""
         try:
-            return os.pidfd_open(self.parent) if LINUX else None
+            return os.pidfd_open(self.parent) if LINUX and self.parent else None
         except OSError:  # gone already, or a kernel older than 5.3
             return None
 
@@ -365,7 +367,7 @@ class Guard:
 
 def main() -> int:
     """Read the command line and guard; returns the exit code."""
-    vanish, grace, keep, words = int(signal.SIGTERM), 10.0, "", sys.argv[1:]
+    vanish, grace, keep, words = int(signal.SIGTERM), GRACE, "", sys.argv[1:]
     try:
         while words and words[0] in {"-s", "-t", "--keep"}:
             option, value, *words = words

@@ -1,0 +1,566 @@
+"""Start, stop and show the stack of process-compose.yaml, whichever supervisor runs it.
+
+`Stack` works on any file, folder and environment; the functions at the end are the verbs of `elt` on ours.
+Whether a supervisor runs is told by a lock that it holds as long as it lives, never by a file that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+from elt import guard, layout
+from elt.errors import SetupError, StackError
+from elt.supervisor import leftovers, ports, spec
+from elt.supervisor.client import SOCKET_NAME, Client, Row, short_path
+
+if t.TYPE_CHECKING:
+    from types import FrameType
+
+    from elt.settings import Settings
+
+KEEPER = "elt-supervisor"
+"""Name in the register of the guard around the supervisor."""
+KEEPER_GRACE = 60
+"""Seconds that the supervisor has to stop everything in order."""
+FINISHED = {"ready", "done"}
+TOO_OFTEN = 3
+"""Restarts without ever being healthy after which `up` gives up."""
+TAIL = 15
+"""Lines of a log that an error shows."""
+
+
+def state_of(row: Row, is_once: bool) -> str:
+    """The state of a process in a word, out of what the supervisor tells."""
+    if row["status"] in {"Running", "Launching", "Launched"}:
+        needs_probe = row["has_ready_probe"]
+        is_ready = row["is_ready"] == "Ready" if needs_probe else not is_once
+        return "ready" if is_ready else "starting"
+    if row["status"] == "Completed":
+        return "done" if is_once and not row["exit_code"] else "failed"
+    names = {"Pending": "waiting", "Terminating": "stopping", "Error": "failed"}
+    return names.get(row["status"], str(row["status"]).lower())
+
+
+class Stack:
+    """A process-compose.yaml and the folder in which it runs.
+
+    Args:
+        file: the process-compose.yaml.
+        state: the state folder ($ELT_STATE).
+        root: working folder of the processes; default: that of the file.
+        tools: where bootstrap may have put process-compose.
+    """
+
+    def __init__(self, file: Path, state: Path, root: Path | None = None, tools: Path | None = None) -> None:
+        self.file, self.state, self.root = file, state, root or file.parent
+        self.tools = tools or state / "tools"
+        self.run, self.logs = state / "run", state / "logs"
+        self.client = Client(self.run)
+        self.child: subprocess.Popen[bytes] | None = None
+        """The supervisor, while `up` that started it waits."""
+        self.facts = self.run / "stack.json"
+        """What `up` knew of the running stack, for verbs that must work with a damaged .env."""
+
+    # up
+
+    def up(
+        self,
+        env: t.Mapping[str, str],
+        timeout: float,
+        needed_ports: t.Mapping[str, int] | None = None,
+        host: str = "127.0.0.1",
+        supervisor: str = "auto",
+    ) -> bool:
+        """Start the stack, or join the one that runs, and wait until everything is healthy.
+
+        Args:
+            env: environment of the supervisor and all processes.
+            timeout: seconds until everything must be healthy.
+            needed_ports: ports that must be free, by the name of their setting.
+            host: address that the ports are on.
+            supervisor: auto, process-compose or embedded.
+
+        Returns:
+            Whether this call started it.
+
+        Raises:
+            ConfigError: the file does not fit.
+            SetupError: a port is taken, or there is no such supervisor.
+            StackError: a process failed or took too long; everything has been stopped again.
+            SystemExit: with 130 after Ctrl-C or SIGTERM; everything has been stopped again.
+        """
+        env = {**env, "ELT_STATE": str(self.state)}
+        processes = spec.load(self.file, env)
+        needed = ports.wanted(host, needed_ports or {}, processes)
+        limit = time.monotonic() + timeout
+        for folder in (self.state, self.run, self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _interruptible():
+            try:
+                while True:
+                    self._start_unless_running(env, processes, needed, supervisor)
+                    with contextlib.suppress(_GoneError):  # the one that ran when we came: start anew
+                        self._wait_healthy(limit, timeout)
+                        return self._let_go()
+            except (StackError, KeyboardInterrupt):
+                if self.child:
+                    print("stopping everything", flush=True)
+                    self._stop()
+                raise
+
+    def _start_unless_running(
+        self,
+        env: dict[str, str],
+        processes: dict[str, spec.Process],
+        needed: t.Mapping[tuple[str, int], str],
+        supervisor: str,
+    ) -> None:
+        with self._lock() as lock:
+            if lock is None:
+                print("the stack is running already", flush=True)
+                return
+            for name, count in leftovers.sweep(self.state).items():
+                print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
+            ports.check(needed)
+            kind, command, why = self._choose(supervisor, env)
+            print(f"supervisor: {kind} ({why})", flush=True)
+            self.facts.write_text(json.dumps(self._describe(kind, processes)))
+            (self.run / SOCKET_NAME).unlink(missing_ok=True)
+            with _held():
+                self.child = self._spawn(command, env, lock)
+
+    def _let_go(self) -> bool:
+        """Leave the supervisor to itself; says whether it is ours."""
+        if not self.child:
+            return False
+        self.child.returncode = 0  # else Python would warn that nobody waited for it
+        self.child = None
+        return True
+
+    def _choose(self, wanted: str, env: dict[str, str]) -> tuple[str, list[str], str]:
+        """The supervisor, its command, and why this one."""
+        program = shutil.which(
+            "process-compose", path=os.pathsep.join((env.get("PATH", os.defpath), str(self.tools / "bin")))
+        )
+        socket = short_path(self.run / SOCKET_NAME, self.root)
+        embedded = [sys.executable, "-m", "elt.supervisor", str(self.file)]
+        if wanted == "embedded":
+            return "embedded", embedded, "as ELT_SUPERVISOR says"
+        if program and socket:
+            log = str(self.logs / "supervisor.log")
+            command = [program, "up", "-f", str(self.file), "-t=false", "--disable-dotenv", "--keep-project"]
+            command += ["--no-watch", "--log-no-color", "-L", log, "-U", "-u", socket]
+            return "process-compose", command, program
+        lack = "the state folder's path is too long for its socket" if program else "no process-compose on PATH"
+        if wanted == "process-compose":
+            raise SetupError(f"ELT_SUPERVISOR=process-compose, but {lack}: set ELT_SUPERVISOR=embedded in .env")
+        return "embedded", embedded, lack
+
+    def _spawn(self, command: list[str], env: dict[str, str], lock: int) -> subprocess.Popen[bytes]:
+        """Start the supervisor in a session of its own, within the guard that holds the lock."""
+        keeper = [sys.executable, "-IS", guard.__file__, "--keep", KEEPER, "-t", str(KEEPER_GRACE), *command]
+        env = {key: value for key, value in env.items() if not key.startswith("PC_")}
+        env["PROC_COMP_CONFIG"] = str(self.run / "process-compose")
+        log = os.open(self.logs / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
+        is_embedded = command[0] == sys.executable
+        try:
+            return subprocess.Popen(
+                keeper,
+                cwd=self.root,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log if is_embedded else subprocess.DEVNULL,  # the other repeats every process's log there
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        finally:
+            os.close(log)
+
+    def _describe(self, kind: str, processes: dict[str, spec.Process]) -> dict[str, t.Any]:
+        return {
+            "supervisor": kind,
+            "once": [name for name in processes if spec.is_once(name, processes)],
+            "logs": {name: str(self.root / process["log_location"]) for name, process in processes.items()},
+        }
+
+    def _wait_healthy(self, limit: float, timeout: float, only: str | None = None) -> None:
+        """Show each process until all (or the one) are healthy.
+
+        Raises:
+            StackError: a process failed or the time is up.
+            _GoneError: the supervisor that ran before us has ended.
+        """
+        with _Progress() as progress:
+            before: dict[str, int] = {}
+            states: dict[str, str] = {}
+            while time.monotonic() < limit:
+                try:
+                    rows = self.client.processes()
+                except OSError as error:
+                    self._check_alive(error)
+                else:
+                    states = self._look(rows, before, only)
+                    progress.show(states)
+                    if states and set(states.values()) <= FINISHED:
+                        return
+                time.sleep(0.1)
+        late = [name for name, state in states.items() if state not in FINISHED | {"waiting"}] or [*states, ""]
+        what = f"{late[0]}: not healthy after {timeout:g} s" if late[0] else f"nothing after {timeout:g} s"
+        raise StackError(self._with_log(what, late[0]))
+
+    def _look(self, rows: list[Row], before: dict[str, int], only: str | None) -> dict[str, str]:
+        """The state of each process, in the order of the file.
+
+        Raises:
+            StackError: one has failed for good, or too often.
+        """
+        once, order = self._facts()["once"], list(self._facts()["logs"])
+        rows.sort(key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
+        states = {}
+        for row in rows:
+            name, state = row["name"], state_of(row, row["name"] in once)
+            if only not in {None, name}:
+                continue
+            again = row["restarts"] - before.setdefault(name, row["restarts"])
+            if state == "failed":
+                raise StackError(self._with_log(f"{name}: ended with exit code {row['exit_code']}", name))
+            if state not in FINISHED and again >= TOO_OFTEN:
+                raise StackError(
+                    self._with_log(f"{name}: ended {again} times, last with exit code {row['exit_code']}", name)
+                )
+            states[name] = state
+        if set(states.values()) <= FINISHED | {"skipped"} and "skipped" in states.values():
+            raise StackError(f"skipped: {', '.join(name for name in states if states[name] == 'skipped')}")
+        return states
+
+    def _check_alive(self, error: OSError) -> None:
+        if self.child and self.child.poll() is not None:
+            code = self.child.returncode
+            raise StackError(self._with_log(f"the supervisor ended with exit code {code}", KEEPER))
+        if not self.child and not self.is_running():
+            raise _GoneError from error
+
+    def _with_log(self, what: str, name: str) -> str:
+        log = self._log_of(name) if name and name != KEEPER else self.logs / "supervisor.log"
+        lines = _last_lines(log, TAIL)
+        return f"{what}; {log} ends with:\n{''.join(lines)}".rstrip() if lines else f"{what}; {log} is empty"
+
+    # down
+
+    def down(self) -> bool:
+        """Stop everything, and end what a killed supervisor left behind; says whether one ran.
+
+        Raises:
+            StackError: something could not be ended.
+        """
+        was_running = self.is_running()
+        self._stop()
+        return was_running
+
+    def _stop(self) -> None:
+        """Ask the supervisor to stop, wait for its end, kill it if need be, and sweep."""
+        with _uninterruptible():
+            limit, asked = time.monotonic() + KEEPER_GRACE, False
+            while (lock := self._take_lock()) is None and time.monotonic() < limit:
+                asked = asked or self.client.stop_all()
+                if not asked and self.child:  # it does not listen yet
+                    self.child.terminate()
+                time.sleep(0.05)
+            if lock is None:
+                self._kill_supervisor()
+                lock = self._take_lock()
+            if lock is None:
+                raise StackError(f"the supervisor would not end; it holds {self.run / 'supervisor.lock'}")
+            try:
+                if self.child:
+                    self.child.wait()
+                    self.child = None
+                for name, count in leftovers.sweep(self.state).items():
+                    print(f"{name}: {count} processes that were left over are ended", flush=True)
+                (self.run / SOCKET_NAME).unlink(missing_ok=True)
+            finally:
+                os.close(lock)
+
+    def _kill_supervisor(self) -> None:
+        """Its guard goes, the kernel ends it, and the guards below end their processes."""
+        record = leftovers.records(self.state).get(KEEPER)
+        if record and record.is_live():
+            guard.end({record.guard})
+            time.sleep(0.5)
+
+    # The lock
+
+    def is_running(self) -> bool:
+        """Whether a supervisor runs (or is about to)."""
+        if not self.run.is_dir():
+            return False
+        with self._lock() as lock:
+            return lock is None
+
+    def _take_lock(self) -> int | None:
+        """The lock of this state folder, held until it is closed; None when a supervisor holds it."""
+        self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.run / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
+
+    @contextlib.contextmanager
+    def _lock(self) -> t.Iterator[int | None]:
+        lock = self._take_lock()
+        try:
+            yield lock
+        finally:
+            if lock is not None:
+                os.close(lock)  # a supervisor that inherited it holds it still
+
+    # What needs a running stack
+
+    def rows(self) -> list[tuple[Row, str]]:
+        """Each process with its state, in the order of the file; nothing when no supervisor answers."""
+        try:
+            rows = self.client.processes()
+        except OSError:
+            return []
+        once, order = self._facts()["once"], list(self._facts()["logs"])
+        rows.sort(key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
+        return [(row, state_of(row, row["name"] in once)) for row in rows]
+
+    def restart(self, name: str, timeout: float) -> None:
+        """Restart a process and wait until it is healthy.
+
+        Raises:
+            StackError: the stack does not run, there is no such process, or it did not become healthy.
+        """
+        names = [row["name"] for row, _ in self.rows()]
+        if not names:
+            raise StackError("the stack is not running: start it with `elt up`")
+        if name not in names:
+            raise StackError(f"no process {name!r}; there are {', '.join(names)}")
+        limit = time.monotonic() + timeout
+        try:
+            self.client.restart(name, timeout)
+        except OSError as error:
+            raise StackError(f"{name}: could not be restarted: {error}") from None
+        try:
+            self._wait_healthy(limit, timeout, only=name)
+        except _GoneError:
+            raise StackError("the stack was stopped meanwhile") from None
+
+    def log(self, name: str) -> Path:
+        """The log file of a process.
+
+        Raises:
+            StackError: there is none.
+        """
+        path = self.logs / "supervisor.log" if name == "supervisor" else self._log_of(name)
+        if not path.exists():
+            there = sorted(one.stem for one in self.logs.glob("*.log"))
+            raise StackError(f"no log of {name!r}; there are {', '.join(there) or 'none yet'}")
+        return path
+
+    def _log_of(self, name: str) -> Path:
+        return Path(self._facts()["logs"].get(name, self.logs / f"{name}.log"))
+
+    def _facts(self) -> dict[str, t.Any]:
+        try:
+            return t.cast("dict[str, t.Any]", json.loads(self.facts.read_text()))
+        except (OSError, ValueError):
+            return {"supervisor": "", "once": [], "logs": {}}
+
+
+class _GoneError(Exception):
+    """The supervisor that ran when we came is gone."""
+
+
+# What a person sees ------------------------------------------------------------------------------
+
+
+class _Progress:
+    """A live line per process on a terminal, a plain line per change elsewhere."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.shown: dict[str, tuple[str, float]] = {}
+        self.live: t.Any = None
+
+    def __enter__(self) -> t.Self:
+        if sys.stdout.isatty():
+            from rich.live import Live  # noqa: PLC0415 - 50 ms, and only a terminal needs it
+
+            self.live = Live(refresh_per_second=8)
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.__exit__(*error)
+
+    def show(self, states: dict[str, str]) -> None:
+        """Show the states as they are now."""
+        now = time.monotonic() - self.began
+        for name, state in states.items():
+            if self.shown.get(name, ("", 0.0))[0] != state:
+                self.shown[name] = state, now
+                if not self.live and state not in {"waiting", "starting"}:
+                    print(_line(name, state, now), flush=True)
+        if self.live:
+            lines = [
+                _line(name, state, since if state in FINISHED else now) for name, (state, since) in self.shown.items()
+            ]
+            self.live.update("\n".join(lines))
+
+
+def _line(name: str, state: str, seconds: float) -> str:
+    return f"  {name:<24} {state:<10} {seconds:6.1f} s"
+
+
+def _last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a file, at most 64 KiB of it; nothing when there is no such file."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+        lines = file.read().decode(errors="replace").splitlines(keepends=True)
+        return lines[-count:] if count else []
+    return []
+
+
+def _follow(path: Path) -> t.Iterator[str]:
+    """What is added to a file, for ever, also after it was cut or replaced by rotation."""
+    file = path.open(errors="replace")
+    file.seek(0, os.SEEK_END)
+    while True:
+        if text := file.read():
+            yield text
+            continue
+        time.sleep(0.2)
+        with contextlib.suppress(OSError):
+            there, here = path.stat(), os.fstat(file.fileno())
+            if there.st_ino != here.st_ino or there.st_size < file.tell():
+                file.close()
+                file = path.open(errors="replace")
+
+
+@contextlib.contextmanager
+def _interruptible() -> t.Iterator[None]:
+    """SIGTERM and a closed terminal interrupt like Ctrl-C; ends with exit code 130."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _held() -> t.Iterator[None]:
+    """Ctrl-C waits until the block is done: what it starts must be known before it can be stopped."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _uninterruptible() -> t.Iterator[None]:
+    """A second Ctrl-C must not leave a stop half done; it has a deadline of its own."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# The verbs of `elt` ------------------------------------------------------------------------------
+
+
+def ours() -> Stack:
+    """The stack of this clone."""
+    return Stack(layout.PROCESS_FILE, layout.STATE, layout.ROOT, layout.TOOLS)
+
+
+def is_running() -> bool:
+    """Whether the stack of this clone runs."""
+    return ours().is_running()
+
+
+def endpoints(settings: Settings) -> dict[str, str]:
+    """What a person opens, by name."""
+    return {
+        "Airflow": settings.url(settings.airflow_port),
+        "Flower": settings.url(settings.flower_port),
+        "Streamlit": settings.url(settings.streamlit_port),
+    }
+
+
+def up(settings: Settings, timeout: float) -> None:
+    """Start the stack and wait until every process is healthy."""
+    from elt import environment  # noqa: PLC0415 - the other verbs work without
+
+    began = time.monotonic()
+    needed = {name.upper(): port for name, port in settings.model_dump().items() if name.endswith("_port")}
+    ours().up(environment.build(settings), timeout, needed, settings.bind_address, settings.elt_supervisor)
+    print(f"healthy after {time.monotonic() - began:.1f} s")
+    for name, url in endpoints(settings).items():
+        print(f"  {name:<12} {url}")
+
+
+def down() -> None:
+    """Stop the stack, and whatever a killed supervisor left behind."""
+    began = time.monotonic()
+    was_running = ours().down()
+    print(f"stopped in {time.monotonic() - began:.1f} s" if was_running else "the stack was not running")
+
+
+def status() -> bool:
+    """Print a table of the processes; says whether all are healthy."""
+    rows = ours().rows()
+    if not rows:
+        print("the stack is starting or stopping" if is_running() else "the stack is not running")
+        return False
+    print(f"{'process':<24} {'state':<11} {'pid':>8} {'restarts':>8}  ready")
+    for row, state in rows:
+        ready = "yes" if state in FINISHED else "no"
+        print(f"{row['name']:<24} {state:<11} {row['pid'] or '-':>8} {row['restarts']:>8}  {ready}")
+    return all(state in FINISHED for _, state in rows)
+
+
+def logs(process: str, lines: int, follow: bool) -> None:
+    """Print the end of a process's log, and go on with what is added."""
+    path = ours().log(process)
+    sys.stdout.write("".join(_last_lines(path, lines)))
+    sys.stdout.flush()
+    if follow:
+        with contextlib.suppress(KeyboardInterrupt):
+            for text in _follow(path):
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+
+def restart(process: str) -> None:
+    """Restart one process and wait until it is healthy."""
+    ours().restart(process, timeout=120)

@@ -1,0 +1,29 @@
+"""`python -m elt.supervisor FILE`: run FILE in the foreground; the API listens on $ELT_STATE/run/supervisor.sock."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from elt.errors import EltError
+from elt.supervisor import spec, supervisor
+
+
+def main() -> int:
+    """Read the file and run it; returns the exit code."""
+    if len(sys.argv) != 2 or not os.environ.get("ELT_STATE"):
+        print("usage: ELT_STATE=FOLDER python -m elt.supervisor FILE", file=sys.stderr)
+        return 2
+    run = Path(os.environ["ELT_STATE"], "run")
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        supervisor.run(spec.load(Path(sys.argv[1]), os.environ), run / "supervisor.sock")
+    except EltError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""See that every port is free before anything starts: a health check can pass on a stranger's server."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import typing as t
+
+import psutil
+
+from elt.errors import SetupError
+
+if t.TYPE_CHECKING:
+    from elt.supervisor.spec import Process
+
+
+def wanted(
+    host: str, settings: t.Mapping[str, int], processes: t.Mapping[str, Process]
+) -> dict[tuple[str, int], str]:
+    """All ports of the stack by address, each with what moves it.
+
+    Args:
+        host: address that the servers bind to.
+        settings: ports by the name of their setting in .env.
+        processes: their http probes may name more ports.
+    """
+    found = {(host, port): f"set {name} in .env to another one" for name, port in settings.items()}
+    for name, process in processes.items():
+        if at := process.get("readiness_probe", {}).get("http_get"):
+            where = f"processes.{name}.readiness_probe.http_get.port of process-compose.yaml says it"
+            if at["port"] not in settings.values():
+                found.setdefault((at["host"], at["port"]), where)
+    return found
+
+
+def check(needed: t.Mapping[tuple[str, int], str]) -> None:
+    """Refuse to start when one is taken.
+
+    Raises:
+        SetupError: names each port that is taken, the program that holds it, and the way out.
+    """
+    taken = [
+        f"port {port} is taken by {_holder(port)}: end it, or {remedy}"
+        for (host, port), remedy in needed.items()
+        if not _is_free(host, port)
+    ]
+    if taken:
+        raise SetupError("\n     ".join(taken))
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise SetupError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
+    return True
+
+
+def _holder(port: int) -> str:
+    """The program that listens on a port, as far as it shows itself."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for one in psutil.net_connections("tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid:
+                process = psutil.Process(one.pid)
+                return f"{process.name()} (pid {one.pid}, user {process.username()})"
+    return "a program of another user"
