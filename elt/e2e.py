@@ -21,6 +21,7 @@ from elt.settings import ADMIN, Settings
 DAG = "meltano_elt_pipeline"
 RUN_SECONDS = {"example": 300, "sample": 300, "full": 1800}
 """How long a run may take, by size of the extract."""
+START_SECONDS = 180
 LOG_LINES = 30
 
 
@@ -67,7 +68,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size) -> None:
             seed.seed(size)
             said(f"{size}: {', '.join(sorted(p.name for p in layout.EXTRACT.glob('*.csv')))}")
         with steps.step("start") as said:
-            stack.up(settings)
+            stack.up(settings, START_SECONDS)
             said("all processes healthy")
         begun = time.time()
         api = AirflowApi(settings)
@@ -86,7 +87,8 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size) -> None:
             stack.down()
     steps.show()
     if keep or found_running:
-        stack.endpoints(settings)
+        for name, url in stack.endpoints(settings).items():
+            print(f"  {name:<12} {url}")
 
 
 def _stop_quietly() -> None:
@@ -201,10 +203,10 @@ def was_published(begun: float) -> str:
     Raises:
         DataError: what is published is older than the run.
     """
-    when = publish.published_at(layout.PUBLISHED)
-    if when is None or when.timestamp() < begun:
+    when, environment = publish.latest(layout.PUBLISHED)
+    if when.timestamp() < begun:
         raise DataError(f"published marts are of {when}, before this run")
-    return f"at {when:%H:%M:%S} UTC"
+    return f"at {when:%H:%M:%S} UTC from {environment}"
 
 
 def meltano_state(settings: Settings, begun: float) -> str:

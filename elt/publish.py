@@ -155,16 +155,27 @@ def prompt(query: str | None, *, inner: bool = False) -> None:
 
 def _published(folder: Path) -> Path:
     """The newest copy; says on standard error when it was published."""
+    when, environment = latest(folder)
+    path = (folder / LINK).resolve()
+    print(f"published {when:%Y-%m-%d %H:%M:%S} UTC from {environment}: {path}", file=sys.stderr)
+    return path
+
+
+def latest(folder: Path) -> tuple[dt.datetime, str]:
+    """When readers last got new marts (UTC), and from which environment.
+
+    Raises:
+        DataError: nothing was published yet.
+    """
     path = (folder / LINK).resolve()
     if not path.exists():
         raise DataError(
-            "sql: nothing is published yet: run the pipeline (scripts/e2e.sh), or `elt sql --inner` after `elt run`"
+            "nothing is published yet: run the pipeline (scripts/e2e.sh), or `elt sql --inner` after `elt run`"
         )
     with duckdb.connect(str(path), read_only=True) as connection:
-        row = connection.execute("select published_at, environment from published").fetchone()
+        row = connection.execute("select published_at::timestamp, environment from published").fetchone()
     assert row is not None
-    print(f"published {row[0]:%Y-%m-%d %H:%M:%S} UTC from {row[1]}: {path}", file=sys.stderr)
-    return path
+    return row[0].replace(tzinfo=dt.UTC), row[1]
 
 
 def _inner_warehouse() -> Path:
