@@ -1,0 +1,186 @@
+"""The inner loop: load, transform and test without any server, in a warehouse of its own.
+
+It runs the very plugins and models of the pipeline, by one call of Meltano, on the same extracts. Warehouse,
+Meltano's state (SQLite) and dbt's folders stand under `.state/inner`, so the stack's are never touched, and both may
+run at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import re
+import subprocess
+import time
+import typing as t
+
+from elt import environment, layout, quality
+from elt import seed as extracts
+from elt.errors import DataError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from elt.settings import Settings
+
+LOAD = ("raw:clear", "tap-csv", "target-duckdb")
+DBT = "dbt-duckdb"
+QUOTED = "quoted"
+LOG = "run.log"
+
+_PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
+"""What Meltano puts before a line: time, level, plugin. Lines without it go on with the one before."""
+_LOADING = re.compile(r"Loading (?P<rows>\d+) rows into .*\"(?P<table>\w+)\"'$")
+_RESULT = re.compile(
+    r"\d+ of \d+ (?P<result>OK created|PASS|FAIL|ERROR|WARN|SKIP) ?(?P<what>.+?) \.+ ?\[(?P<how>.+)\]$"
+)
+_NOISE = re.compile(r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|$")
+_TOTALS = re.compile(r"Done\. PASS=\d+")
+
+
+def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False) -> None:
+    """Load the extracts if they changed, build and test the models, and compare the result with the extracts.
+
+    Args:
+        settings: the checked settings.
+        select: dbt selection; empty for all models. With one the comparison is left out, since models that
+            were not built may be older than the extracts.
+        full_refresh: load even unchanged extracts, and build incremental models anew.
+
+    Raises:
+        DataError: a step failed; the message says why and where the log is.
+    """
+    started = time.perf_counter()
+    layout.INNER.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        _find_extracts()
+        warehouse = layout.warehouse(settings.elt_environment, layout.INNER)
+        stamp, inputs = warehouse.with_suffix(".loaded.json"), _inputs()
+        load = full_refresh or not warehouse.exists() or not stamp.exists() or stamp.read_text() != inputs
+        if load:
+            stamp.unlink(missing_ok=True)
+        else:
+            print("load: skipped, the extracts are as they were at the last load (--full-refresh loads anew)")
+        build = "build" + ("-selected" if select else "") + ("-full-refresh" if full_refresh else "")
+        blocks = [*(LOAD if load else ()), f"{DBT}:{build}"]
+        env = environment.build(settings, inner=True) | {"ELT_SELECT": " ".join(select)}
+        print(f"run: meltano run {' '.join(blocks)} (log: {layout.INNER / LOG})", flush=True)
+        outcome = _Outcome(started)
+        code = _meltano(blocks, env, outcome)
+        if load and outcome.loaded:
+            stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
+        if code != 0:
+            raise DataError(f"run: {outcome.reason()} (log: {layout.INNER / LOG})")
+        if not select:
+            quality.check(layout.EXTRACT, warehouse)
+    print(f"run: done in {time.perf_counter() - started:.1f} s; `elt sql --inner` opens the result")
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Refuse a second run at the same time, since the warehouse takes one writer."""
+    with (layout.INNER / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError("run: another `elt run` is at work in this clone: wait for it") from None
+        yield
+
+
+def _files() -> list[Path]:
+    return [layout.EXTRACT / f"{name}.csv" for name in extracts.FILES]
+
+
+def _find_extracts() -> None:
+    """Seed the sample into an empty clone; a part of the extracts is an error."""
+    missing = [path for path in _files() if not path.exists()]
+    if len(missing) == len(extracts.FILES):
+        extracts.seed("sample")
+    elif missing:
+        raise DataError(f"run: {missing[0]} is missing: run scripts/seed.sh")
+
+
+def _inputs() -> str:
+    """Size and time of all that decides on the raw tables, to tell whether a load would change anything."""
+    paths = [*_files(), layout.MELTANO_PROJECT / "meltano.yml"]
+    states = {str(path): path.stat() for path in paths}
+    return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})
+
+
+def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: _Outcome) -> int:
+    """Run the blocks; every line goes to the log, and through the outcome to the person. Returns the exit code."""
+    command = ["meltano", "run", *blocks]
+    with (
+        (layout.INNER / LOG).open("w") as log,
+        subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                log.write(line)
+                outcome.take(line.rstrip())
+        except BaseException:
+            process.terminate()
+            raise
+        return process.wait()
+
+
+class _Outcome:
+    """Reads Meltano's output: prints progress, and keeps what explains a failure."""
+
+    def __init__(self, started: float) -> None:
+        self.loaded = False
+        """Whether dbt began, which it does only after a complete load."""
+        self._started = started
+        self._plugin = "meltano"
+        self._lines: list[tuple[str, str]] = []
+        self._dbt_errors: list[str] = []
+
+    def take(self, line: str) -> None:
+        """Take one line of output."""
+        prefixed = _PREFIX.match(line)
+        if prefixed:
+            self._plugin, text = prefixed["plugin"], prefixed["text"]
+        else:
+            text = line
+        if self._plugin == DBT:
+            self.loaded = True
+            text = re.sub(r"^\d\d:\d\d:\d\d *", "", text)
+        if not _NOISE.match(text):
+            # what Meltano only quotes, such as the standard error of a discovery, has no prefix
+            self._lines.append((self._plugin if prefixed else QUOTED, text))
+        if loading := _LOADING.search(text):
+            self._say(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
+        elif result := _RESULT.match(text):
+            if result["result"] != "PASS":
+                self._say(f"dbt    {result['result']} {result['what']} [{result['how']}]")
+            if result["result"] in {"FAIL", "ERROR"}:
+                self._dbt_errors.append(f"{result['result']} {result['what']}")
+        elif _TOTALS.match(text):
+            self._say(f"dbt    {text}")
+
+    def _say(self, text: str) -> None:
+        print(f"{time.perf_counter() - self._started:6.1f} s  {text}", flush=True)
+
+    def reason(self) -> str:
+        """Why the run failed, as far as the output tells: what dbt names, or the plugin's last word."""
+        if self._dbt_errors:
+            return f"dbt: {'; '.join(self._dbt_errors)}"
+        if self.loaded:
+            return self._last(DBT)
+        if any("Extractor failed" in text for _, text in self._lines):
+            return self._last("tap-csv")
+        if any("Loader failed" in text for _, text in self._lines):
+            return self._last("target-duckdb")
+        return self._last(QUOTED, "raw", "meltano")
+
+    def _last(self, *plugins: str) -> str:
+        """The last line of the first of these plugins that said anything."""
+        for wanted in plugins:
+            if said := [text for plugin, text in self._lines if plugin == wanted]:
+                return said[-1]
+        return "meltano failed"
