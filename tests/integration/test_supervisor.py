@@ -1,0 +1,445 @@
+"""elt/stack.py and elt/supervisor: toy stacks under both supervisors, from start to every kind of end."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from elt import guard
+from elt.errors import ConfigError, SetupError, StackError
+from elt.stack import KEEPER, Stack
+from elt.supervisor import leftovers
+
+PATIENCE = 20.0
+BIN = Path(sys.executable).parent
+PROBE = {"period_seconds": 1, "timeout_seconds": 2, "failure_threshold": 20}
+STEADY = "trap 'echo stop $PC_PROC_NAME >> order; exit' TERM; echo start $PC_PROC_NAME >> order; "
+WAIT = "while :; do sleep 0.05; done"
+ORPHAN = "setsid bash -c 'echo $$ > orphan; exec sleep 600' & "
+"""Starts a child in a session of its own, which inherits the log and would outlive its parent."""
+
+UP = """
+import json, os, sys
+from pathlib import Path
+from elt.stack import Stack
+from elt.errors import EltError
+file, state, supervisor, timeout = sys.argv[1:]
+try:
+    Stack(Path(file), Path(state)).up(os.environ, float(timeout), supervisor=supervisor)
+except EltError as error:
+    sys.exit(str(error))
+"""
+
+
+def wait_for(condition: t.Callable[[], object], seconds: float = PATIENCE) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.02)
+
+
+def process(script: str, *options: str, restart: str = "always", **more: object) -> dict[str, t.Any]:
+    """A process of a toy stack: a bash script behind the guard."""
+    quoted = script.replace("$", "$$").replace("'", "'\\''")
+    return {
+        "command": f"elt-guard {' '.join(options or ('-t', '2'))} bash -c '{quoted}'",
+        "availability": {"restart": restart, "backoff_seconds": 1},
+        "shutdown": {"signal": 15, "timeout_seconds": 5, "parent_only": True},
+    } | more
+
+
+def probe(command: str, **more: int) -> dict[str, t.Any]:
+    return PROBE | {"exec": {"command": command}} | more
+
+
+class Toy:
+    """A stack in a folder of its own."""
+
+    def __init__(self, root: Path, supervisor: str, state: Path | None = None) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root, self.supervisor = root, supervisor
+        self.state = state or root / ".state"
+        self.stack = Stack(root / "process-compose.yaml", self.state)
+        self.env = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "ELT_STATE": str(self.state)}
+
+    def write(self, max_size_mb: int = 10, **processes: dict[str, t.Any]) -> None:
+        """Write the file."""
+        log = {
+            "rotation": {"max_size_mb": max_size_mb, "max_backups": 2},
+            "no_metadata": True,
+            "disable_json": True,
+            "flush_each_line": True,
+            "no_color": True,
+            "fields_order": ["message"],
+        }
+        for name, one in processes.items():
+            one.setdefault("log_location", f"${{ELT_STATE}}/logs/{name}.log")
+            one.setdefault("log_configuration", log)
+        content = {"version": "0.5", "is_strict": True, "ordered_shutdown": True, "processes": processes}
+        self.stack.file.write_text(yaml.safe_dump(copy.deepcopy(content), sort_keys=False))
+
+    def up(self, timeout: float = PATIENCE, **more: t.Any) -> bool:
+        """Start it and wait."""
+        return self.stack.up(self.env, timeout, **({"supervisor": self.supervisor} | more))
+
+    def up_apart(self, timeout: float = PATIENCE) -> subprocess.Popen[str]:
+        """The same in a program of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-c", UP, self.stack.file, str(self.state), self.supervisor, str(timeout)],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def rows(self) -> dict[str, dict[str, t.Any]]:
+        """What the supervisor says, by name."""
+        return {row["name"]: row | {"state": state} for row, state in self.stack.rows()}
+
+    def state_of(self, name: str) -> str:
+        """The state of a process; "" when no supervisor answers."""
+        return str(self.rows().get(name, {}).get("state", ""))
+
+    def record(self, name: str) -> guard.Record:
+        """What the guard of a process registered."""
+        wait_for(lambda: guard.read(name, str(self.state)))
+        record = guard.read(name, str(self.state))
+        assert record
+        return record
+
+    def number_in(self, name: str) -> int:
+        """The process id that a script wrote to a file."""
+        path = self.root / name
+        wait_for(lambda: path.exists() and path.read_text().strip())
+        return int(path.read_text())
+
+    def order(self) -> list[str]:
+        """What the scripts told of their starts and stops."""
+        return (self.root / "order").read_text().splitlines()
+
+    def alive(self) -> list[psutil.Process]:
+        """Every process here that was started for this stack."""
+        found = []
+        for one in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if one.environ().get("ELT_STATE") == str(self.state) and one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
+        return found
+
+
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param(
+            "process-compose",
+            marks=pytest.mark.skipif(not shutil.which("process-compose"), reason="process-compose is not on PATH"),
+        ),
+    ]
+)
+def supervisor(request: pytest.FixtureRequest) -> str:
+    """Each test runs under both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def toys(tmp_path: Path) -> t.Iterator[t.Callable[..., Toy]]:
+    """Makes toy stacks; after the test nothing of them may be left."""
+    made: list[Toy] = []
+
+    def make(supervisor: str, root: Path = tmp_path, state: Path | None = None) -> Toy:
+        made.append(Toy(root, supervisor, state))
+        return made[-1]
+
+    yield make
+    for toy in made:
+        toy.stack.down()
+        assert toy.alive() == []
+
+
+@pytest.fixture
+def toy(toys: t.Callable[..., Toy], supervisor: str) -> Toy:
+    """A toy stack under either supervisor."""
+    return toys(supervisor)
+
+
+# Start, order, health, stop ----------------------------------------------------------------------
+
+
+def test_order_health_and_stop(toy: Toy) -> None:
+    toy.write(
+        app=process(
+            STEADY + WAIT,
+            depends_on={
+                "init": {"condition": "process_completed_successfully"},
+                "base": {"condition": "process_healthy"},  # process-compose does not look through init when it stops
+            },
+            readiness_probe=probe("grep -q app order"),
+        ),
+        init=process(STEADY, restart="no", depends_on={"base": {"condition": "process_healthy"}}),
+        base=process(STEADY + "sleep 0.5; touch healthy; " + WAIT, readiness_probe=probe("test -e healthy")),
+        late=process(
+            STEADY + WAIT,
+            depends_on={"app": {"condition": "process_healthy"}, "base": {"condition": "process_started"}},
+            readiness_probe=probe("grep -q late order"),
+        ),
+    )
+    assert toy.up()
+    assert toy.order() == ["start base", "start init", "start app", "start late"]
+    rows = toy.rows()
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "base": "ready",
+        "init": "done",
+        "app": "ready",
+        "late": "ready",
+    }
+    assert rows["base"]["pid"] == toy.record("base").guard
+    assert not toy.up()  # joins
+    assert toy.stack.is_running()
+    for path in (toy.stack.run, toy.stack.logs, toy.stack.run / "processes"):
+        assert path.stat().st_mode & 0o777 == 0o700
+
+    assert toy.stack.down()
+    assert toy.order()[4:] == ["stop late", "stop app", "stop base"]
+    assert toy.alive() == []
+    assert not toy.stack.is_running()
+    assert not toy.stack.down()
+    assert leftovers.records(toy.state) == {}
+
+
+def test_restart_touches_one_process_only(toy: Toy) -> None:
+    toy.write(
+        one=process("rm -f healthy; sleep 0.3; touch healthy; " + WAIT, readiness_probe=probe("test -e healthy")),
+        other=process(WAIT),
+    )
+    toy.up()
+    one, other = toy.record("one"), toy.record("other")
+    toy.stack.restart("one", PATIENCE)
+    assert toy.record("one").guard != one.guard
+    assert toy.record("one").started_at > one.started_at
+    assert toy.state_of("one") == "ready"
+    assert toy.record("other").guard == other.guard
+    with pytest.raises(StackError, match=r"no process 'three'; there are one, other"):
+        toy.stack.restart("three", PATIENCE)
+
+
+def test_a_process_that_becomes_unhealthy_is_restarted(toy: Toy) -> None:
+    toy.write(one=process("touch healthy; " + WAIT, readiness_probe=probe("test -e healthy", failure_threshold=2)))
+    toy.up()
+    before = toy.record("one").guard
+    (toy.root / "healthy").unlink()
+    wait_for(lambda: toy.record("one").guard != before)
+    wait_for(lambda: toy.state_of("one") == "ready")
+
+
+def test_a_log_is_rotated(toy: Toy) -> None:
+    lines = "yes a line of twenty-eight bytes | head -n 100000; echo the end; "
+    toy.write(max_size_mb=1, one=process(lines + WAIT))
+    toy.up()
+    wait_for(lambda: len(list(toy.stack.logs.glob("one*"))) > 1)
+    wait_for(lambda: sum(path.stat().st_size for path in toy.stack.logs.glob("one*")) < 4 << 20)
+    (toy.root / "order").touch()
+    toy.stack.restart("one", PATIENCE)
+    wait_for(lambda: "the end" in toy.stack.log("one").read_text())
+
+
+# What dies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["main", "guard"])
+def test_a_killed_process_comes_back_and_leaves_no_orphan(toy: Toy, victim: str) -> None:
+    toy.write(one=process(ORPHAN + WAIT))
+    toy.up()
+    before, orphan = toy.record("one"), toy.number_in("orphan")
+    os.kill(getattr(before, victim), signal.SIGKILL)
+    wait_for(lambda: toy.record("one").main != before.main)
+    assert not guard.start_of(before.main)
+    wait_for(lambda: not guard.start_of(orphan))
+    wait_for(lambda: toy.rows()["one"]["restarts"] == 1 and toy.state_of("one") == "ready")
+
+
+def test_a_deaf_process_is_killed_with_all_it_started(toy: Toy) -> None:
+    toy.write(one=process("trap '' TERM INT; " + ORPHAN + WAIT, "-t", "0.5"))
+    toy.up()
+    toy.number_in("orphan")
+    toy.stack.down()
+    assert toy.alive() == []
+
+
+def test_a_failed_one_shot_is_named_first(toy: Toy) -> None:
+    toy.write(
+        base=process(WAIT),
+        init=process("for n in $(seq 20); do echo line $n; done; exit 3", restart="no"),
+        app=process(STEADY, depends_on={"init": {"condition": "process_completed_successfully"}}),
+    )
+    with pytest.raises(StackError) as caught:
+        toy.up()
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("init: ended with exit code 3; ")
+    assert lines[1:] == [f"line {n}" for n in range(6, 21)]
+    assert not (toy.root / "order").exists()
+    assert toy.alive() == []
+
+
+def test_a_process_that_ends_again_and_again_is_given_up(toy: Toy) -> None:
+    toy.write(one=process("echo why; exit 4", readiness_probe=probe("false")))
+    with pytest.raises(StackError, match=r"(?s)^one: ended 3 times, last with exit code 4; .*\nwhy"):
+        toy.up()
+    assert toy.alive() == []
+
+
+def test_a_process_that_is_not_healthy_in_time_is_named(toy: Toy) -> None:
+    toy.write(
+        one=process("echo still at it; " + WAIT, readiness_probe=probe("false")),
+        two=process(WAIT, depends_on={"one": {"condition": "process_healthy"}}),
+    )
+    with pytest.raises(StackError, match=r"(?s)^one: not healthy after 1 s; .*\nstill at it"):
+        toy.up(timeout=1)
+    assert toy.alive() == []
+
+
+@pytest.mark.parametrize("also_guards", [False, True], ids=["supervisor", "supervisor-and-guards"])
+def test_up_after_kill_of_the_supervisor(toy: Toy, also_guards: bool) -> None:
+    toy.write(one=process(ORPHAN + WAIT))
+    toy.up()
+    before, orphan = toy.record("one"), toy.number_in("orphan")
+    kill_supervisor(toy, also_guards)
+    assert toy.up()
+    assert not guard.start_of(before.main)
+    assert not guard.start_of(orphan)
+    assert toy.record("one").main != before.main
+
+
+def test_down_after_kill_of_supervisor_and_guards(toy: Toy) -> None:
+    toy.write(one=process(ORPHAN + WAIT))
+    toy.up()
+    orphan = toy.number_in("orphan")
+    kill_supervisor(toy, also_guards=True)
+    assert guard.start_of(orphan)
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        toy.stack.down()
+        assert toy.alive() == []
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def kill_supervisor(toy: Toy, also_guards: bool) -> None:
+    keeper, one = toy.record(KEEPER), toy.record("one")
+    victims = [keeper.guard, keeper.main, one.guard] if also_guards else [keeper.main]
+    for pid in victims:  # stopped first, so that none of them can act on the death of another
+        os.kill(pid, signal.SIGSTOP)
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(guard.start_of(pid) for pid in victims))
+
+
+def test_a_number_that_was_reused_is_no_leftover(toys: t.Callable[..., Toy]) -> None:
+    toy = toys("embedded")
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    path = Path(guard.register_path("one", str(toy.state)))
+    path.parent.mkdir(parents=True)
+    pid = stranger.pid
+    path.write_text(f'{{"guard": {pid}, "guard_start": "1@x", "main": {pid}, "main_start": "1@x", "started_at": 1}}')
+    try:
+        assert leftovers.sweep(toy.state) == {}
+        assert stranger.poll() is None
+        assert not path.exists()
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+# Who comes in between ----------------------------------------------------------------------------
+
+
+def test_two_ups_at_once_start_one_stack(toy: Toy) -> None:
+    toy.write(one=process("sleep 0.5; touch healthy; " + WAIT, readiness_probe=probe("test -e healthy")))
+    both = [toy.up_apart(), toy.up_apart()]
+    outputs = [one.communicate(timeout=PATIENCE)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], outputs
+    assert sorted("running already" in output for output in outputs) == [False, True]
+    assert sum(KEEPER in " ".join(one.cmdline()) for one in toy.alive()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_up_stops_everything(toy: Toy, number: signal.Signals) -> None:
+    toy.write(one=process(STEADY + WAIT, readiness_probe=probe("false")))
+    one = toy.up_apart()
+    wait_for((toy.root / "order").exists)
+    one.send_signal(number)
+    output = one.communicate(timeout=PATIENCE)[0]
+    assert one.returncode == 130, output
+    assert "stopping everything" in output
+    assert toy.alive() == []
+    assert toy.order() == ["start one", "stop one"]
+
+
+def test_a_port_that_is_taken_is_named_with_its_holder(toy: Toy) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        first, second = one.getsockname()[1], two.getsockname()[1]
+        toy.write(one=process(WAIT, readiness_probe=PROBE | {"http_get": {"port": str(second)}}))
+        with pytest.raises(SetupError) as caught:
+            toy.up(needed_ports={"TOY_PORT": first})
+    me = psutil.Process()
+    first_line, second_line = str(caught.value).splitlines()
+    assert f"port {first} is taken by {me.name()} (pid {me.pid}, user {me.username()})" in first_line
+    assert "set TOY_PORT in .env" in first_line
+    assert f"port {second} is taken" in second_line
+    assert "processes.one.readiness_probe" in second_line
+    assert not toy.stack.is_running()
+
+
+def test_a_file_that_does_not_fit_starts_nothing(toy: Toy) -> None:
+    toy.write(one=process(WAIT, is_daemon=True))
+    with pytest.raises(ConfigError, match=r"processes\.one\.is_daemon"):
+        toy.up()
+    toy.write(one=process(WAIT, description="${NOWHERE}"))
+    with pytest.raises(ConfigError, match=r"\$\{NOWHERE\} has no value"):
+        toy.up()
+    assert not toy.state.exists()
+
+
+def test_a_supervisor_that_is_not_there(toys: t.Callable[..., Toy]) -> None:
+    toy = toys("process-compose")
+    toy.write(one=process(WAIT))
+    toy.env["PATH"] = f"{BIN}:/usr/bin:/bin"
+    with pytest.raises(SetupError, match=r"no process-compose on PATH: set ELT_SUPERVISOR=embedded in \.env"):
+        toy.up()
+
+
+# Where it lies -----------------------------------------------------------------------------------
+
+
+def test_a_deep_folder_with_a_space(toys: t.Callable[..., Toy], supervisor: str, tmp_path: Path) -> None:
+    toy = toys(supervisor, tmp_path / ("deep " * 10) / ("er " * 10))
+    assert len(str(toy.stack.client.path)) > 103
+    toy.write(one=process("touch healthy; " + WAIT, readiness_probe=probe("test -e healthy")))
+    assert toy.up()
+    assert toy.state_of("one") == "ready"
+    toy.stack.restart("one", PATIENCE)
+    assert toy.stack.down()
+
+
+def test_a_deep_state_folder_outside(toys: t.Callable[..., Toy], supervisor: str, tmp_path: Path) -> None:
+    toy = toys(supervisor, tmp_path / "clone", tmp_path / ("d" * 60) / ("e" * 60))
+    toy.write(one=process(WAIT))
+    if supervisor == "process-compose":
+        with pytest.raises(SetupError, match="path is too long for its socket"):
+            toy.up()
+    toy.up(supervisor="auto" if supervisor == "process-compose" else "embedded")
+    assert toy.state_of("one") == "ready"
