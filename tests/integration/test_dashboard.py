@@ -101,7 +101,7 @@ def test_figures_equal_sql_on_the_file(published: Path) -> None:
         ]
     assert f"published {published_at:%d %b %Y %H:%M:%S} UTC" in shown.caption[0].value
     assert shown.caption[0].value.startswith("dev · sales of 01 Jan 2017 to 03 Jan 2017")
-    assert len(shown.get("arrow_vega_lite_chart")) == 4
+    assert len(shown.get("vega_lite_chart")) == 4
     assert not shown.info
 
 
