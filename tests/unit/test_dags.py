@@ -20,7 +20,8 @@ bag = DagBag(sys.argv[1])
 print("RESULT" + json.dumps({
     "errors": bag.import_errors,
     "dags": {d.dag_id: {
-        "catchup": d.catchup, "doc": d.doc_md or "", "schedule": str(d.timetable.expression), "max": d.max_active_runs,
+        "catchup": d.catchup,
+        "doc": d.doc_md or "", "schedule": str(d.timetable.expression), "max": d.max_active_runs,
         "params": {k: d.params.get_param(k).schema for k in d.params},
         "tasks": [{"id": t.task_id, "owner": t.owner, "retries": t.retries, "pool": t.pool,
                    "after": sorted(t.upstream_task_ids), "deferrable": getattr(t, "deferrable", None),

@@ -1,0 +1,94 @@
+"""The real stack, started once for all tests of this folder, apart from the developer's."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import apart, run
+
+from elt import bootstrap, settings
+from elt.airflow_api import AirflowApi
+
+
+def processes_of(state: Path) -> list[psutil.Process]:
+    """Processes that were started with this state folder, and live."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.pid != os.getpid() and f"ELT_STATE={state}\0" in environ(process) + "\0"
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def environ(process: psutil.Process) -> str:
+    """The environment a process was started with; a title that the process gave itself may overwrite it."""
+    return Path(f"/proc/{process.pid}/environ").read_text(errors="replace")
+
+
+@dataclass
+class Platform:
+    """A running stack and how to reach it."""
+
+    env: dict[str, str]
+    state: Path
+    settings: settings.Settings
+
+    def elt(self, *words: str, seconds: float = 200) -> str:
+        """Run a verb that must succeed, and return what it printed."""
+        done = run("elt", *words, env=self.env, seconds=seconds)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def api(self) -> AirflowApi:
+        """A client of its Airflow; each has a token of its own, since a token dies with nothing."""
+        return AirflowApi(self.settings)
+
+    def record(self, process: str) -> dict[str, t.Any] | None:
+        """What the guard of a process wrote; None while there is none."""
+        try:
+            return t.cast(
+                "dict[str, t.Any]", json.loads((self.state / "run/processes" / f"{process}.json").read_text())
+            )
+        except (OSError, ValueError):
+            return None
+
+    def wait(self, what: str, check: t.Callable[[], bool], seconds: float) -> None:
+        """Wait until a condition holds."""
+        deadline = time.monotonic() + seconds
+        while not check():
+            assert time.monotonic() < deadline, f"{what} did not come about within {seconds:.0f} s"
+            time.sleep(0.3)
+
+    def wait_healthy(self, seconds: float = 90) -> None:
+        """Wait until every process is healthy."""
+        self.wait("health", lambda: run("elt", "status", env=self.env).returncode == 0, seconds)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
+    """The stack on the example's few customers, under the embedded supervisor."""
+    state = tmp_path_factory.mktemp("platform") / "state"
+    env = apart(state) | {"ELT_SUPERVISOR": "embedded"}
+    for command in (("scripts/bootstrap.sh",), ("elt", "seed", "--example"), ("elt", "up")):
+        done = run(*command, env=env, seconds=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        for name, _, _ in bootstrap.example_settings():
+            if name in env:
+                patch.setenv(name, env[name])
+        now = settings.load()
+    yield Platform(env, state, now)
+    done = run("elt", "down", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert processes_of(state) == []

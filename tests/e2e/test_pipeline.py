@@ -1,0 +1,105 @@
+"""The pipeline through Airflow and Celery: good input, every kind of bad input, another environment."""
+
+from __future__ import annotations
+
+import typing as t
+
+import duckdb
+import pytest
+from conftest import run
+
+from elt import e2e, quality
+from elt.errors import StackError
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Platform
+
+
+def published(platform: Platform) -> tuple[Path, list[tuple[t.Any, ...]]]:
+    """The file that readers see and the customers in it."""
+    path = (platform.state / "published" / "marts.duckdb").resolve()
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return path, connection.execute("select * from customer_summary order by all").fetchall()
+
+
+@pytest.fixture(scope="module")
+def loaded(platform: Platform) -> Platform:
+    """The platform after one good run."""
+    e2e.run_pipeline(platform.api, 120)
+    return platform
+
+
+def test_a_run_ends_in_published_marts(loaded):
+    figures = quality.check(loaded.state / "extract", loaded.state / "warehouse" / "dev.duckdb")
+    assert len(figures) >= 15
+    assert all(figure.agrees for figure in figures)
+    assert len(published(loaded)[1]) == 6
+    assert "customers" in loaded.elt("sql", "select count(*) as customers from customer_summary")
+
+
+def test_every_task_ran_on_celery_and_flower_knows(loaded):
+    run_id = e2e.run_pipeline(loaded.api, 120)
+    assert e2e.executed_by_celery(loaded.settings, run_id).startswith("6 tasks")
+    assert "in PostgreSQL" in e2e.meltano_state(loaded.settings, 0)
+
+
+def test_full_refresh_gives_the_same_marts(loaded):
+    before = published(loaded)[1]
+    e2e.run_pipeline(loaded.api, 120, {"full_refresh": True})
+    assert published(loaded)[1] == before
+
+
+def test_another_environment_has_a_warehouse_of_its_own(loaded):
+    dev = loaded.state / "warehouse" / "dev.duckdb"
+    before = dev.stat().st_mtime_ns
+    e2e.run_pipeline(loaded.api, 120, {"environment": "staging"})
+    assert (loaded.state / "warehouse" / "staging.duckdb").exists()
+    assert dev.stat().st_mtime_ns == before
+
+
+def replace_first_line(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+FAULTS = {
+    "missing file": (lambda path: path.unlink(), "products.csv"),
+    "ragged row": (lambda path: replace_first_line(path, "\n", "\n1,2\n"), "line 2"),
+    "absent key column": (lambda path: replace_first_line(path, "product_id", "article"), "product_id"),
+    "wrong encoding": (lambda path: path.write_bytes(path.read_bytes() + b"\xff\xfe,1,x,y,z,u,v\n"), "utf"),
+    "empty file": (lambda path: path.write_bytes(b""), "empty"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_input_fails_the_run_and_leaves_the_marts(loaded, fault):
+    plant, word = FAULTS[fault]
+    products = loaded.state / "extract" / "products.csv"
+    good, before = products.read_bytes(), published(loaded)
+    try:
+        plant(products)
+        with pytest.raises(StackError) as error:
+            e2e.run_pipeline(loaded.api, 180)
+    finally:
+        products.write_bytes(good)
+    assert "task extract_load" in str(error.value)
+    assert word in str(error.value).lower()
+    assert "products.csv" in str(error.value)
+    assert "Traceback" not in str(error.value)
+    assert published(loaded) == before
+
+
+def test_after_bad_input_a_good_run_succeeds(loaded):
+    before = published(loaded)
+    e2e.run_pipeline(loaded.api, 120)
+    assert published(loaded)[1] == before[1]
+    assert published(loaded)[0] != before[0]
+
+
+def test_no_reader_is_blocked_and_none_blocks(loaded):
+    path = published(loaded)[0]
+    with duckdb.connect(str(path), read_only=True) as reader:
+        e2e.run_pipeline(loaded.api, 120)
+        assert reader.execute("select count(*) from customer_summary").fetchone() == (6,)
+    assert run("elt", "sql", "select 1", env=loaded.env).returncode == 0
