@@ -1,6 +1,6 @@
 """What all tests of the tap share."""
 
-# ruff: noqa: D102, ANN401 - the names say it, and settings are of any type
+# ruff: noqa: D102 - the names say it
 
 from __future__ import annotations
 

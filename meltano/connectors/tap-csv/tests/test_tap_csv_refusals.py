@@ -1,7 +1,5 @@
 """Every kind of bad input and setting is refused in one line that says where."""
 
-# ruff: noqa: D103 - the names say it
-
 from __future__ import annotations
 
 import json

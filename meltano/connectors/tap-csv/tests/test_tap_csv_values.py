@@ -1,7 +1,5 @@
 """What is read arrives: values, columns, files and the messages around them."""
 
-# ruff: noqa: D103 - the names say it
-
 from __future__ import annotations
 
 import json
