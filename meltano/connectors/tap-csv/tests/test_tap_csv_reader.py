@@ -29,8 +29,9 @@ def test_what_is_written_is_read(rows: list[list[str]], line_end: str, encoding:
     header = [f"c{index}" for index in range(len(rows[0]))]
     text = io.StringIO(newline="")
     # With a line end of LF Python 3.11 leaves a CR unquoted, which then ends a line too.
-    quoting = csv.QUOTE_MINIMAL if line_end == "\r\n" else csv.QUOTE_ALL
-    writer = csv.writer(text, lineterminator=line_end, quoting=quoting)
+    writer = csv.writer(
+        text, lineterminator=line_end, quoting=csv.QUOTE_ALL if line_end == "\n" else csv.QUOTE_MINIMAL
+    )
     writer.writerow(header)
     lines = []
     for row in rows:
