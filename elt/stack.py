@@ -39,11 +39,11 @@ TAIL = 15
 """Lines of a log that an error shows."""
 
 
-def state_of(row: Row, is_once: bool) -> str:
-    """The state of a process in a word, out of what the supervisor tells."""
+def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
+    """The state of a process in a word, out of what the supervisor tells and the file says."""
+    is_once = row["name"] in facts["once"]
     if row["status"] in {"Running", "Launching", "Launched"}:
-        needs_probe = row["has_ready_probe"]
-        is_ready = row["is_ready"] == "Ready" if needs_probe else not is_once
+        is_ready = row["is_ready"] == "Ready" if row["name"] in facts["probed"] else not is_once
         return "ready" if is_ready else "starting"
     if row["status"] == "Completed":
         return "done" if is_once and not row["exit_code"] else "failed"
@@ -134,6 +134,7 @@ class Stack:
             ports.check(needed)
             kind, command, why = self._choose(supervisor, env)
             print(f"supervisor: {kind} ({why})", flush=True)
+            self.facts.touch(mode=0o600)
             self.facts.write_text(json.dumps(self._describe(kind, processes)))
             (self.run / SOCKET_NAME).unlink(missing_ok=True)
             with _held():
@@ -159,7 +160,7 @@ class Stack:
         if program and socket:
             log = str(self.logs / "supervisor.log")
             command = [program, "up", "-f", str(self.file), "-t=false", "--disable-dotenv", "--keep-project"]
-            command += ["--no-watch", "--log-no-color", "-L", log, "-U", "-u", socket]
+            command += ["-L", log, "-U", "-u", socket]
             return "process-compose", command, program
         lack = "the state folder's path is too long for its socket" if program else "no process-compose on PATH"
         if wanted == "process-compose":
@@ -170,7 +171,7 @@ class Stack:
         """Start the supervisor in a session of its own, within the guard that holds the lock."""
         keeper = [sys.executable, "-IS", guard.__file__, "--keep", KEEPER, "-t", str(KEEPER_GRACE), *command]
         env = {key: value for key, value in env.items() if not key.startswith("PC_")}
-        env["PROC_COMP_CONFIG"] = str(self.run / "process-compose")
+        env |= {"PROC_COMP_CONFIG": str(self.run / "process-compose"), "PC_LOG_NO_COLOR": "1"}
         log = os.open(self.logs / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
         is_embedded = command[0] == sys.executable
         try:
@@ -191,6 +192,7 @@ class Stack:
         return {
             "supervisor": kind,
             "once": [name for name in processes if spec.is_once(name, processes)],
+            "probed": [name for name, process in processes.items() if "readiness_probe" in process],
             "logs": {name: str(self.root / process["log_location"]) for name, process in processes.items()},
         }
 
@@ -206,30 +208,30 @@ class Stack:
             states: dict[str, str] = {}
             while time.monotonic() < limit:
                 try:
-                    rows = self.client.processes()
-                except OSError as error:
-                    self._check_alive(error)
-                else:
-                    states = self._look(rows, before, only)
-                    progress.show(states)
-                    if states and set(states.values()) <= FINISHED:
-                        return
+                    states = self._look(before, only)
+                except StackError:
+                    if self.child or not self._is_stopping():
+                        raise
+                    continue
+                progress.show(states)
+                if states and set(states.values()) <= FINISHED:
+                    return
+                if not states:
+                    self._check_alive()
                 time.sleep(0.1)
         late = [name for name, state in states.items() if state not in FINISHED | {"waiting"}] or [*states, ""]
         what = f"{late[0]}: not healthy after {timeout:g} s" if late[0] else f"nothing after {timeout:g} s"
         raise StackError(self._with_log(what, late[0]))
 
-    def _look(self, rows: list[Row], before: dict[str, int], only: str | None) -> dict[str, str]:
-        """The state of each process, in the order of the file.
+    def _look(self, before: dict[str, int], only: str | None) -> dict[str, str]:
+        """The state of each process, in the order of the file; nothing when no supervisor answers.
 
         Raises:
             StackError: one has failed for good, or too often.
         """
-        once, order = self._facts()["once"], list(self._facts()["logs"])
-        rows.sort(key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
         states = {}
-        for row in rows:
-            name, state = row["name"], state_of(row, row["name"] in once)
+        for row, state in self.rows():
+            name = row["name"]
             if only not in {None, name}:
                 continue
             again = row["restarts"] - before.setdefault(name, row["restarts"])
@@ -244,12 +246,20 @@ class Stack:
             raise StackError(f"skipped: {', '.join(name for name in states if states[name] == 'skipped')}")
         return states
 
-    def _check_alive(self, error: OSError) -> None:
+    def _is_stopping(self) -> bool:
+        """Whether the stack that ran when we came is being stopped, so that what ends there has not failed."""
+        if any(state == "stopping" for _, state in self.rows()):
+            return True
+        time.sleep(0.5)
+        states = [state for _, state in self.rows()]
+        return not states or "stopping" in states
+
+    def _check_alive(self) -> None:
         if self.child and self.child.poll() is not None:
             code = self.child.returncode
             raise StackError(self._with_log(f"the supervisor ended with exit code {code}", KEEPER))
         if not self.child and not self.is_running():
-            raise _GoneError from error
+            raise _GoneError
 
     def _with_log(self, what: str, name: str) -> str:
         log = self._log_of(name) if name and name != KEEPER else self.logs / "supervisor.log"
@@ -336,9 +346,10 @@ class Stack:
             rows = self.client.processes()
         except OSError:
             return []
-        once, order = self._facts()["once"], list(self._facts()["logs"])
-        rows.sort(key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
-        return [(row, state_of(row, row["name"] in once)) for row in rows]
+        facts = self._facts()
+        order = {name: place for place, name in enumerate(facts["logs"])}
+        rows.sort(key=lambda row: order.get(row["name"], len(order)))
+        return [(row, state_of(row, facts)) for row in rows]
 
     def restart(self, name: str, timeout: float) -> None:
         """Restart a process and wait until it is healthy.
@@ -380,7 +391,7 @@ class Stack:
         try:
             return t.cast("dict[str, t.Any]", json.loads(self.facts.read_text()))
         except (OSError, ValueError):
-            return {"supervisor": "", "once": [], "logs": {}}
+            return {"supervisor": "", "once": [], "probed": [], "logs": {}}
 
 
 class _GoneError(Exception):

@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-from elt.errors import EltError
-from elt.supervisor import spec, supervisor
+sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio goes without: 4 MiB for what we never speak
 
 
 def main() -> int:
     """Read the file and run it; returns the exit code."""
+    from elt.errors import EltError  # noqa: PLC0415
+    from elt.supervisor import spec, supervisor  # noqa: PLC0415
+
     if len(sys.argv) != 2 or not os.environ.get("ELT_STATE"):
         print("usage: ELT_STATE=FOLDER python -m elt.supervisor FILE", file=sys.stderr)
         return 2

@@ -376,6 +376,17 @@ def test_two_ups_at_once_start_one_stack(toy: Toy) -> None:
     assert sum(KEEPER in " ".join(one.cmdline()) for one in toy.alive()) == 1
 
 
+def test_up_while_the_stack_is_being_stopped_starts_it_anew(toy: Toy) -> None:
+    slow = "trap 'sleep 1; exit' TERM; " + WAIT
+    toy.write(base=process(slow), one=process(slow, depends_on={"base": {"condition": "process_started"}}))
+    toy.up()
+    before = toy.record("base").main
+    assert toy.stack.client.stop_all()
+    wait_for(lambda: toy.state_of("one") == "stopping")
+    assert toy.up()
+    assert toy.record("base").main != before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_stops_everything(toy: Toy, number: signal.Signals) -> None:
     toy.write(one=process(STEADY + WAIT, readiness_probe=probe("false")))
