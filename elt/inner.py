@@ -33,9 +33,9 @@ LOG = "run.log"
 _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 """What Meltano puts before a line: time, level, plugin. Lines without it go on with the one before."""
 _LOADING = re.compile(r"Loading (?P<rows>\d+) rows into .*\"(?P<table>\w+)\"'$")
-_RESULT = re.compile(
-    r"\d+ of \d+ (?P<result>OK created|PASS|FAIL|ERROR|WARN|SKIP) ?(?P<what>.+?) \.+ ?\[(?P<how>.+)\]$"
-)
+_RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
+_FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
+_WHY = re.compile(r"[A-Z]\w+ Error: |Got \d+ results?|actual differs from expected")
 _NOISE = re.compile(r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|$")
 _TOTALS = re.compile(r"Done\. PASS=\d+")
 
@@ -138,7 +138,7 @@ class _Outcome:
         self._started = started
         self._plugin = "meltano"
         self._lines: list[tuple[str, str]] = []
-        self._dbt_errors: list[str] = []
+        self._failed: list[str] = []
 
     def take(self, line: str) -> None:
         """Take one line of output."""
@@ -156,20 +156,22 @@ class _Outcome:
         if loading := _LOADING.search(text):
             self._say(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
         elif result := _RESULT.match(text):
-            if result["result"] != "PASS":
-                self._say(f"dbt    {result['result']} {result['what']} [{result['how']}]")
-            if result["result"] in {"FAIL", "ERROR"}:
-                self._dbt_errors.append(f"{result['result']} {result['what']}")
+            self._say(f"dbt    {result['result']} {result['what']} [{result['how']}]")
         elif _TOTALS.match(text):
             self._say(f"dbt    {text}")
+        if failed := _FAILED.match(text):
+            self._failed.append(failed["what"])
+        elif self._failed and ": " not in self._failed[-1] and _WHY.match(text):
+            self._failed[-1] += f": {text}"
 
     def _say(self, text: str) -> None:
         print(f"{time.perf_counter() - self._started:6.1f} s  {text}", flush=True)
 
     def reason(self) -> str:
         """Why the run failed, as far as the output tells: what dbt names, or the plugin's last word."""
-        if self._dbt_errors:
-            return f"dbt: {'; '.join(self._dbt_errors)}"
+        if self._failed:
+            more = f" (and {len(self._failed) - 1} more)" if len(self._failed) > 1 else ""
+            return f"dbt: {self._failed[0]}{more}"
         if self.loaded:
             return self._last(DBT)
         if any("Extractor failed" in text for _, text in self._lines):

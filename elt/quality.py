@@ -105,6 +105,8 @@ def check(extract: Path, warehouse: Path) -> list[Figure]:
         DataError: a figure differs (the message names each with both values), or one side cannot be read.
     """
     started = time.perf_counter()
+    if not warehouse.exists():
+        raise DataError(f"quality: {warehouse} is missing: run the pipeline first")
     thresholds = read_thresholds(layout.DBT_PROJECT / "dbt_project.yml")
     expected = _read_extracts(extract)
     figures = _compare(expected, expected.customers(thresholds), warehouse)
@@ -214,8 +216,6 @@ def _read_extracts(extract: Path) -> Expected:
 
 def _compare(expected: Expected, customers: dict[str, tuple[int, int, int, str]], warehouse: Path) -> list[Figure]:
     """Read each figure from the warehouse and set it beside the expected one."""
-    if not warehouse.exists():
-        raise DataError(f"quality: {warehouse} is missing: run the pipeline first")
     try:
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             return _figures(expected, customers, connection)

@@ -1,0 +1,171 @@
+"""Publishing beside readers: no read fails, no figure is torn; and the prompt on what was published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import subprocess
+import sys
+import time
+
+import duckdb
+import pytest
+from conftest import apart, run
+
+from elt import publish as publishing
+from elt.errors import DataError
+
+READER = """
+import json, os, sys
+import duckdb
+link, stop = sys.argv[1:]
+reads, versions = 0, set()
+print("reading", flush=True)
+while not os.path.exists(stop):
+    with duckdb.connect(os.path.realpath(link), read_only=True) as connection:
+        row = connection.execute(
+            "select min(version), max(version), count(*), any_value(row_counts['small'] + row_counts['large'])"
+            " from (from small union all from large), published"
+        ).fetchone()
+    low, high, rows, counted = row
+    if low != high or rows != counted or rows != 5003:
+        sys.exit(f"torn: {row}")
+    reads += 1
+    versions.add(low)
+print(json.dumps([reads, len(versions)]))
+"""
+
+
+def fill(warehouse, version):
+    """Two marts whose every row carries the same number."""
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("create schema if not exists marts")
+        for mart, rows in (("small", 3), ("large", 5000)):
+            connection.execute(
+                f"create or replace table marts.{mart} as from range({rows}), (select {version}) as v(version)"
+            )
+        connection.execute("create schema if not exists raw")
+        connection.execute("create or replace table raw.secret as select 1")
+
+
+@pytest.fixture
+def warehouse(tmp_path):
+    path = tmp_path / "staging.duckdb"
+    fill(path, 0)
+    return path
+
+
+def copies(folder):
+    return sorted(path.name for path in folder.glob("marts-*.duckdb"))
+
+
+def test_readers_never_fail_and_never_see_two_versions(warehouse, tmp_path):
+    published, stop = tmp_path / "published", tmp_path / "stop"
+    publishing.publish(warehouse, published)
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, published / "marts.duckdb", stop],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        for reader in readers:
+            assert reader.stdout.readline() == "reading\n"
+        for version in range(1, 21):
+            fill(warehouse, version)
+            publishing.publish(warehouse, published)
+            time.sleep(0.1)
+    finally:
+        stop.touch()
+        ends = [reader.communicate(timeout=30) for reader in readers]
+    for reader, (out, err) in zip(readers, ends, strict=True):
+        assert reader.returncode == 0, err
+        reads, versions = json.loads(out)
+        assert reads >= 20
+        assert versions > 2
+    assert len(copies(published)) == 3
+    assert (published / "marts.duckdb").readlink().name == copies(published)[-1]
+
+
+def test_a_copy_is_read_only_complete_and_says_where_it_is_from(warehouse, tmp_path):
+    published = tmp_path / "published"
+    path = publishing.publish(warehouse, published)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    with duckdb.connect(str(path), read_only=True) as connection:
+        tables = connection.execute("select table_name from duckdb_tables() order by 1").fetchall()
+        assert tables == [("large",), ("published",), ("small",)]
+        when, environment, counts = connection.execute("from published").fetchone()
+    assert environment == "staging"
+    assert counts == {"large": 5000, "small": 3}
+    assert path.name == f"marts-{when:%Y%m%dT%H%M%S%f}.duckdb"
+    assert sorted(entry.name for entry in published.iterdir()) == [".lock", path.name, "marts.duckdb"]
+
+
+def test_a_failed_publish_leaves_what_was_published(warehouse, tmp_path):
+    published = tmp_path / "published"
+    before = publishing.publish(warehouse, published)
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, warehouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout.readline() == "open\n"
+        with pytest.raises(DataError, match="lock"):
+            publishing.publish(warehouse, published)
+        writer.communicate(timeout=20)
+    assert (published / "marts.duckdb").resolve() == before
+    assert copies(published) == [before.name]
+    assert not list(published.glob(".marts*"))
+
+
+def test_without_marts_nothing_is_published(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere.duckdb is missing: run the pipeline first"):
+        publishing.publish(tmp_path / "nowhere.duckdb", tmp_path / "published")
+    duckdb.connect(str(tmp_path / "empty.duckdb")).close()
+    with pytest.raises(DataError, match="holds no marts"):
+        publishing.publish(tmp_path / "empty.duckdb", tmp_path / "published")
+    assert not (tmp_path / "published" / "marts.duckdb").exists()
+
+
+def test_what_a_killed_publish_left_is_cleared(warehouse, tmp_path):
+    published = tmp_path / "published"
+    published.mkdir()
+    (published / ".marts-1.duckdb.building").write_text("half")
+    (published / ".marts-1.duckdb.building.wal").write_text("half")
+    (published / ".marts.duckdb").symlink_to("marts-1.duckdb")
+    path = publishing.publish(warehouse, published)
+    assert sorted(entry.name for entry in published.iterdir()) == [".lock", path.name, "marts.duckdb"]
+
+
+def test_sql_reads_what_was_published(warehouse, state):
+    published = state / "published"
+    env = apart(state)
+    missing = run("elt", "sql", "from small", env=env)
+    assert missing.returncode == 1
+    assert "nothing is published yet: run the pipeline" in missing.stderr
+    publishing.publish(warehouse, published)
+    answer = run("elt", "sql", "select sum(version) + 42 as answer from small", env=env)
+    assert answer.returncode == 0
+    assert "42" in answer.stdout
+    assert "UTC from staging" in answer.stderr
+    wrong = run("elt", "sql", "selec 1", env=env)
+    assert wrong.returncode == 1
+    assert "syntax error" in wrong.stderr
+    refused = run("elt", "sql", "delete from small", env=env)
+    assert refused.returncode == 1
+    assert "read-only" in refused.stderr
+
+
+def test_sql_inner_reads_the_warehouse_of_elt_run(warehouse, state):
+    env = apart(state) | {"ELT_ENVIRONMENT": "dev"}
+    missing = run("elt", "sql", "--inner", "from small", env=env)
+    assert missing.returncode == 1
+    assert "run `elt run` first" in missing.stderr
+    (state / "inner").mkdir(parents=True)
+    shutil.copy(warehouse, state / "inner" / "dev.duckdb")
+    answer = run("elt", "sql", "--inner", "select count(*) as rows from large", env=env)
+    assert answer.returncode == 0, answer.stderr
+    assert "5000" in answer.stdout
