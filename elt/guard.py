@@ -111,13 +111,14 @@ def _ps(*which: str) -> dict[int, Row]:
     import subprocess  # noqa: PLC0415 - not on Linux
 
     columns = "pid=,ppid=,pgid=,stat=,lstart="
-    done = subprocess.run(
-        ["ps", *which, "-o", columns], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
-    )
+    with subprocess.Popen(
+        ["ps", *which, "-o", columns], stdout=subprocess.PIPE, text=True, env={"LC_ALL": "C", "PATH": os.defpath}
+    ) as ps:
+        lines = ps.communicate()[0].splitlines()
     found = {}
-    for line in done.stdout.splitlines():
+    for line in lines:
         pid, parent, group, state, start = line.split(None, 4)
-        if not state.startswith("Z"):
+        if not state.startswith("Z") and int(pid) != ps.pid:  # it sees itself, as a child of ours
             found[int(pid)] = Row(int(parent), int(group), start.strip())
     return found
 
@@ -258,7 +259,7 @@ class Guard:
         """A descriptor that becomes readable when the parent ends; None where it must be polled."""
         try:
             return os.pidfd_open(self.parent) if LINUX and self.parent else None
-        except OSError:  # gone already, or a kernel older than 5.3
+        except (OSError, AttributeError):  # gone already, or a kernel or a Python without it
             return None
 
     def _start(self) -> None:

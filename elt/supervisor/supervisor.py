@@ -389,8 +389,10 @@ async def _http_status(at: dict[str, t.Any]) -> int:
 
 def run(processes: dict[str, Process], socket: Path) -> None:
     """Run the processes until SIGTERM, SIGINT or the API ask for the end."""
-    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
-        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())  # else a thread for each process and each probe
+    if sys.version_info < (3, 12):
+        with contextlib.suppress(OSError, AttributeError):  # a kernel or a Python without it
+            os.close(os.pidfd_open(os.getpid()))
+            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())  # else a thread for each process and probe
 
     async def main() -> None:
         await Supervisor(processes, socket).run()

@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 import typing as t
+from pathlib import Path
 
 import psutil
 import pytest
 
 from elt import guard
-
-if t.TYPE_CHECKING:
-    from pathlib import Path
 
 PATIENCE = 10.0
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux adopts orphans")
@@ -41,9 +39,16 @@ def is_gone(pid: int) -> bool:
 class Guarded:
     """A shell script behind a guard, in a session of its own."""
 
-    def __init__(self, folder: Path, script: str, *options: str, stdout: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        script: str,
+        *options: str,
+        stdout: int = subprocess.DEVNULL,
+        program: str = guard.__file__,
+    ) -> None:
         self.folder = folder
-        command = [sys.executable, "-IS", guard.__file__, *options, "bash", "-c", script]
+        command = [sys.executable, "-IS", program, *options, "bash", "-c", script]
         env = os.environ | {"ELT_STATE": str(folder), "PC_PROC_NAME": "toy"}
         self.process = subprocess.Popen(
             command, cwd=folder, env=env, stdout=stdout, start_new_session=True, text=True
@@ -65,8 +70,8 @@ class Guarded:
 def guarded(tmp_path: Path) -> t.Iterator[t.Callable[..., Guarded]]:
     started: list[Guarded] = []
 
-    def start(script: str, *options: str, stdout: int = subprocess.DEVNULL) -> Guarded:
-        started.append(Guarded(tmp_path, script, *options, stdout=stdout))
+    def start(script: str, *options: str, **more: t.Any) -> Guarded:
+        started.append(Guarded(tmp_path, script, *options, **more))
         return started[-1]
 
     yield start
@@ -217,3 +222,23 @@ def test_its_command_inherits_no_descriptor() -> None:
 def test_the_table_of_ps_agrees_with_proc() -> None:
     row, same = guard.processes()[os.getpid()], guard._ps("-p", str(os.getpid()))[os.getpid()]
     assert (row.parent, row.group) == (same.parent, same.group) == (os.getppid(), os.getpgrp())
+
+
+def test_elsewhere_the_process_group_binds_them(guarded: t.Callable[..., Guarded], tmp_path: Path) -> None:
+    """MacOS has no /proc, no adoption and no pidfd; here its way is taken on Linux."""
+    source = Path(guard.__file__).read_text()
+    program = tmp_path / "guard.py"
+    program.write_text(
+        source.replace('LINUX = sys.platform == "linux"', "LINUX = False").replace('isdir("/proc/self")', 'isdir("")')
+    )
+    assert "LINUX = False" in program.read_text()
+    assert 'isdir("")' in program.read_text()
+    one = guarded("(echo $BASHPID > orphan; exec sleep 60) & sleep 60", program=str(program))
+    orphan = number_in(tmp_path / "orphan")
+    path = guard.register_path("toy", str(tmp_path))
+    wait_for(lambda: guard.read_record(path))
+    record = guard.read_record(path)
+    assert record
+    os.kill(record.main, signal.SIGKILL)
+    assert one.wait() == 137
+    assert is_gone(orphan)
