@@ -473,7 +473,8 @@ def _interruptible() -> t.Iterator[None]:
         raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup: not SIGHUP
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     except KeyboardInterrupt:

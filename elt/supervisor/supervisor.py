@@ -40,6 +40,7 @@ class Live:
         self.halt = asyncio.Event()
         """Set when it shall end and not be started again."""
         self.task: asyncio.Task[None] | None = None
+        self.restarting = asyncio.Lock()
 
     @property
     def is_over(self) -> bool:
@@ -227,11 +228,14 @@ class Supervisor:
         self.over.set()
 
     async def _restart(self, live: Live) -> None:
-        await self._stop(live)
-        live.halt.clear()
-        live.restarts += 1
-        live.task = asyncio.create_task(self._live(live))
-        await asyncio.sleep(0)
+        async with live.restarting:  # two requests at once must not start it twice
+            await self._stop(live)
+            if self.stopping:
+                return
+            live.halt.clear()
+            live.restarts += 1
+            self._set(live, "Pending")
+            live.task = asyncio.create_task(self._live(live))
 
     # Health
 

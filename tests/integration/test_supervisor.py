@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -231,6 +232,10 @@ def test_restart_touches_one_process_only(toy: Toy) -> None:
     assert toy.record("one").started_at > one.started_at
     assert toy.state_of("one") == "ready"
     assert toy.record("other").guard == other.guard
+    with ThreadPoolExecutor() as pool:  # asked twice at once
+        list(pool.map(lambda _: toy.stack.client.restart("one", PATIENCE), range(2)))
+    wait_for(lambda: toy.state_of("one") == "ready")
+    assert sum(psutil.Process(one.pid).name() == "bash" for one in toy.alive()) == 2
     with pytest.raises(StackError, match=r"no process 'three'; there are one, other"):
         toy.stack.restart("three", PATIENCE)
 
