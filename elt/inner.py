@@ -12,8 +12,10 @@ import fcntl
 import json
 import re
 import subprocess
+import sys
 import time
 import typing as t
+from pathlib import Path
 
 from elt import environment, layout, quality
 from elt import seed as extracts
@@ -21,7 +23,6 @@ from elt.errors import DataError
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from elt.settings import Settings
 
@@ -36,7 +37,9 @@ _LOADING = re.compile(r"Loading (?P<rows>\d+) rows into .*\"(?P<table>\w+)\"'$")
 _RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
 _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _WHY = re.compile(r"[A-Z]\w+ Error: |Got \d+ results?|actual differs from expected")
-_NOISE = re.compile(r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|$")
+_NOISE = re.compile(
+    r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|(Block r|R)un completed|$"
+)
 _TOTALS = re.compile(r"Done\. PASS=\d+")
 
 
@@ -111,7 +114,10 @@ def _inputs() -> str:
 
 def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: _Outcome) -> int:
     """Run the blocks; every line goes to the log, and through the outcome to the person. Returns the exit code."""
-    command = ["meltano", "run", *blocks]
+    # The guard leaves nothing of Meltano's tap and target behind, whatever ends this process. A run that was
+    # killed is still noted as running, hence --force; that no other runs is known from the lock.
+    guard = str(Path(sys.prefix) / "bin" / "elt-guard")
+    command = [guard, "-t", "5", "meltano", "run", "--force", *blocks]
     with (
         (layout.INNER / LOG).open("w") as log,
         subprocess.Popen(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import time
 
 import duckdb
+import psutil
 import pytest
 from conftest import ROOT, apart, run
 
@@ -142,6 +148,29 @@ def test_bad_input_is_named_and_leaves_the_marts(ran, extract, fault):
     for word in words:
         assert word in done.stderr
     assert marts(ran) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_leaves_no_process(ran, number):
+    """Ctrl-C goes to the whole group, as a terminal sends it; the others to `elt` alone."""
+    env = apart(ran) | {"ELT_ENVIRONMENT": "dev"}
+    with subprocess.Popen(
+        ["elt", "run", "--full-refresh"], cwd=ROOT, env=env, start_new_session=True, stdout=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 60
+        family = []
+        while not any(child.name() == "tap-csv" for child in family) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        assert process.wait(timeout=20) != 0
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive
 
 
 def test_after_bad_input_a_good_one_is_loaded(ran, extract):
