@@ -34,6 +34,10 @@ class AirflowApi:
         token = self._json("POST", "/auth/token", json=login)["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def _json(self, method: str, path: str, **arguments: t.Any) -> t.Any:  # noqa: ANN401 - JSON
         try:
             answer = self._http.request(method, path, **arguments)

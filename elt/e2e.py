@@ -18,6 +18,9 @@ from elt.airflow_api import FINAL, AirflowApi, Task
 from elt.errors import DataError, EltError, StackError
 from elt.settings import ADMIN, Settings
 
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
 DAG = "meltano_elt_pipeline"
 RUN_SECONDS = {"example": 300, "sample": 300, "full": 1800}
 """How long a run may take, by size of the extract."""
@@ -71,8 +74,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size) -> None:
             stack.up(settings, START_SECONDS)
             said("all processes healthy")
         begun = time.time()
-        api = AirflowApi(settings)
-        with steps.step("pipeline") as said:
+        with steps.step("pipeline") as said, contextlib.closing(AirflowApi(settings)) as api:
             run = run_pipeline(api, RUN_SECONDS[size])
             said(run)
         for name, check in checks(settings, run, begun).items():
@@ -191,7 +193,7 @@ def _flower_tasks(settings: Settings) -> dict[str, str]:
     return {identity: task["state"] for identity, task in answer.json().items()}
 
 
-def marts_equal_totals(warehouse: layout.Path) -> str:
+def marts_equal_totals(warehouse: Path) -> str:
     """The marts equal the totals taken from the CSV files."""
     figures = quality.check(layout.EXTRACT, warehouse)
     return f"{len(figures)} figures equal those of the CSV files"
@@ -249,6 +251,6 @@ def _query(settings: Settings, database: str, statement: str, values: tuple[obje
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement, values)
-            return t.cast("list[tuple[t.Any, ...]]", cursor.fetchall())
+            return cursor.fetchall()
     finally:
         connection.close()

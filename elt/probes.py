@@ -88,7 +88,7 @@ def _query(database: str, statement: str, values: tuple[object, ...] = ()) -> tu
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement, values)
-            return t.cast("tuple[t.Any, ...] | None", cursor.fetchone())
+            return cursor.fetchone()
     except psycopg2.Error:
         return None
     finally:

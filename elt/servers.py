@@ -110,11 +110,11 @@ def unprivileged(data: Path) -> tuple[str, ...]:
         os.chown(folder, NOBODY, NOBODY)
         for name in files:
             os.chown(Path(folder, name), NOBODY, NOBODY)
-    for folder in data.parents:
-        if not folder.stat().st_mode & 0o001:
+    for above in data.parents:
+        if not above.stat().st_mode & 0o001:
             raise SetupError(
                 "PostgreSQL may not run as root, user namespaces are not allowed here, and the user nobody "
-                f"cannot enter {folder}: run as an ordinary user, or clone to a folder that everybody may enter"
+                f"cannot enter {above}: run as an ordinary user, or clone to a folder that everybody may enter"
             )
     return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
 

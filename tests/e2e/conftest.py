@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -49,9 +50,9 @@ class Platform:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    @property
+    @functools.cached_property
     def api(self) -> AirflowApi:
-        """A client of its Airflow; each has a token of its own, since a token dies with nothing."""
+        """A client of its Airflow."""
         return AirflowApi(self.settings)
 
     def record(self, process: str) -> dict[str, t.Any] | None:
@@ -88,7 +89,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
             if name in env:
                 patch.setenv(name, env[name])
         now = settings.load()
-    yield Platform(env, state, now)
+    platform = Platform(env, state, now)
+    yield platform
+    platform.api.close()
     done = run("elt", "down", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert processes_of(state) == []

@@ -33,9 +33,8 @@ def test_a_killed_process_comes_back_and_the_run_succeeds(platform, process):
     os.kill(record["main"], signal.SIGKILL)
     platform.wait("a new process", lambda: (platform.record(process) or record)["main"] != record["main"], 30)
     platform.wait_healthy()
-    client = platform.api
-    platform.wait("the run's end", lambda: client.run_state(e2e.DAG, run_id) in ("success", "failed"), 240)
-    assert client.run_state(e2e.DAG, run_id) == "success"
+    platform.wait("the run's end", lambda: api.run_state(e2e.DAG, run_id) in ("success", "failed"), 240)
+    assert api.run_state(e2e.DAG, run_id) == "success"
     _, alive = psutil.wait_procs(old, timeout=5)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 

@@ -35,7 +35,7 @@ def test_a_run_ends_in_published_marts(loaded):
     figures = quality.check(loaded.state / "extract", loaded.state / "warehouse" / "dev.duckdb")
     assert len(figures) >= 15
     assert all(figure.agrees for figure in figures)
-    assert len(published(loaded)[1]) == 6
+    assert len(published(loaded)[1]) == 7
     assert "customers" in loaded.elt("sql", "select count(*) as customers from customer_summary")
 
 
@@ -101,5 +101,5 @@ def test_no_reader_is_blocked_and_none_blocks(loaded):
     path = published(loaded)[0]
     with duckdb.connect(str(path), read_only=True) as reader:
         e2e.run_pipeline(loaded.api, 120)
-        assert reader.execute("select count(*) from customer_summary").fetchone() == (6,)
+        assert reader.execute("select count(*) from customer_summary").fetchone() == (7,)
     assert run("elt", "sql", "select 1", env=loaded.env).returncode == 0
