@@ -82,4 +82,14 @@ class AirflowApi:
         """The log of a task's last try, a line each."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.tries, 1)}"
         content = self._json("GET", path, headers={"Accept": "application/json"})["content"]
-        return [line if isinstance(line, str) else str(line.get("event", "")) for line in content]
+        return [text for line in content for text in _texts(line)]
+
+
+def _texts(line: str | dict[str, t.Any]) -> t.Iterator[str]:
+    """The text of one entry of a log, and what an exception in it says."""
+    if isinstance(line, str):
+        yield line
+        return
+    yield str(line.get("event", ""))
+    for error in line.get("error_detail") or ():
+        yield f"{error['exc_type']}: {error['exc_value']}"

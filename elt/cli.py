@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import typing as t
+from pathlib import Path  # noqa: TC003 - typer reads the annotations when it runs
 
 import typer
 
@@ -165,6 +166,20 @@ def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its
         os.execvpe(command[0], command, env)  # noqa: S606 - that is what this verb is for
     except FileNotFoundError:
         raise EltError(f"exec: no program {command[0]!r} in the environment or on PATH") from None
+
+
+@app.command(hidden=True)
+def raw(
+    step: t.Annotated[str, typer.Argument(help="prepare or replace")],
+    warehouse: t.Annotated[Path, typer.Argument(help="The DuckDB file.")],
+) -> None:
+    """Make a load replace the raw tables all at once (for meltano.yml)."""
+    from elt import raw as tables
+
+    steps = {"prepare": tables.prepare, "replace": tables.replace}
+    if step not in steps:
+        raise typer.BadParameter(f"no step {step!r}; there are prepare and replace")
+    steps[step](warehouse)
 
 
 @app.command(hidden=True)

@@ -134,7 +134,7 @@ def _why_failed(api: AirflowApi, run: str) -> str:
     failed: list[Task] = [task for task in api.tasks(DAG, run) if task.state == "failed"]
     if not failed:
         return f"run {run} of {DAG} failed, and no task of it"
-    log = [line for line in api.log(DAG, run, failed[0]) if line][-LOG_LINES:]
+    log = [line for line in api.log(DAG, run, failed[0]) if line and not line.startswith("::")][-LOG_LINES:]
     return "\n    ".join([f"task {failed[0].name} of {DAG} failed; the end of its log:", *log])
 
 

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
 
     from elt.settings import Settings
 
-LOAD = ("raw:clear", "tap-csv", "target-duckdb")
+LOAD = ("raw:prepare", "tap-csv", "target-duckdb", "raw:replace")
 DBT = "dbt-duckdb"
 QUOTED = "quoted"
 LOG = "run.log"

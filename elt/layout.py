@@ -47,5 +47,8 @@ def prepare() -> None:
 
 
 def warehouse(environment: str, warehouses: Path = WAREHOUSES) -> Path:
-    """The DuckDB file of one environment; meltano.yml builds the same path from ELT_WAREHOUSES."""
-    return warehouses / f"{environment}.duckdb"
+    """The DuckDB file of one environment; meltano.yml builds the same path from ELT_WAREHOUSES.
+
+    DuckDB names the catalog after the file, and a catalog `staging` beside the schema `staging` would be ambiguous.
+    """
+    return warehouses / f"warehouse_{environment}.duckdb"

@@ -102,7 +102,7 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
             "create table copy.main.published as"
             " select ?::timestamp as published_at, ?::varchar as environment,"
             " ?::map(varchar, bigint) as row_counts",
-            [now, warehouse.stem, counts],
+            [now, warehouse.stem.removeprefix("warehouse_"), counts],
         )
         connection.execute("checkpoint copy")
         connection.execute("detach copy")

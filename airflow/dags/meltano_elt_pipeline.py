@@ -43,7 +43,7 @@ def meltano_elt_pipeline() -> None:
     | step | what it does | when it fails |
     |---|---|---|
     | `wait_for_extract` | waits, deferred, until `transactions.csv` is there | run `scripts/seed.sh` |
-    | `extract_load` | `meltano run tap-csv target-duckdb` into schema `raw` | its log names file, line and column |
+    | `extract_load` | `meltano run tap-csv target-duckdb`, replaces schema `raw` | the log names file and line |
     | `dbt_run` | staging, intermediate and marts, through Meltano | its log names the model |
     | `dbt_test` | the tests of the dbt project, through Meltano | its log names the test |
     | `data_quality` | compares the marts with totals taken from the CSV files | its log shows both figures |
@@ -61,7 +61,10 @@ def meltano_elt_pipeline() -> None:
     )
     extract_load = BashOperator(
         task_id="extract_load",
-        bash_command=f"{MELTANO} {{{{ '--full-refresh' if params.full_refresh else '' }}}} tap-csv target-duckdb",
+        bash_command=(
+            f"{MELTANO} {{{{ '--full-refresh' if params.full_refresh else '' }}}}"
+            " raw:prepare tap-csv target-duckdb raw:replace"
+        ),
         cwd=os.environ["MELTANO_PROJECT_ROOT"],
         pool="duckdb_writer",
         outlets=RAW,

@@ -32,7 +32,7 @@ def loaded(platform: Platform) -> Platform:
 
 
 def test_a_run_ends_in_published_marts(loaded):
-    figures = quality.check(loaded.state / "extract", loaded.state / "warehouse" / "dev.duckdb")
+    figures = quality.check(loaded.state / "extract", loaded.state / "warehouse" / "warehouse_dev.duckdb")
     assert len(figures) >= 15
     assert all(figure.agrees for figure in figures)
     assert len(published(loaded)[1]) == 7
@@ -52,10 +52,10 @@ def test_full_refresh_gives_the_same_marts(loaded):
 
 
 def test_another_environment_has_a_warehouse_of_its_own(loaded):
-    dev = loaded.state / "warehouse" / "dev.duckdb"
+    dev = loaded.state / "warehouse" / "warehouse_dev.duckdb"
     before = dev.stat().st_mtime_ns
     e2e.run_pipeline(loaded.api, 120, {"environment": "staging"})
-    assert (loaded.state / "warehouse" / "staging.duckdb").exists()
+    assert (loaded.state / "warehouse" / "warehouse_staging.duckdb").exists()
     assert dev.stat().st_mtime_ns == before
 
 

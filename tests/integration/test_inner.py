@@ -28,7 +28,7 @@ MARTS = ("customer_summary", "daily_sales", "product_performance")
 
 
 def fetch(state, query):
-    with duckdb.connect(str(state / "inner" / "dev.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(state / "inner" / "warehouse_dev.duckdb"), read_only=True) as connection:
         return connection.execute(query).fetchall()
 
 

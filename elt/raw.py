@@ -1,0 +1,44 @@
+"""Put what was loaded in the place of the raw tables, all at once or not at all.
+
+The loader has no transaction and only adds and changes rows. So it loads into a schema aside, and a load that came to
+its end replaces the raw tables in one transaction: a load that fails half-way leaves them as they were, and rows that
+an extract no longer holds do not stay.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+import duckdb
+
+from elt.errors import DataError
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+INCOMING = "raw_incoming"
+"""Schema that the loader writes to (meltano.yml says the same)."""
+RAW = "raw"
+
+
+def prepare(warehouse: Path) -> None:
+    """Forget what an earlier load left half-done."""
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute(f'drop schema if exists "{INCOMING}" cascade')
+
+
+def replace(warehouse: Path) -> None:
+    """Replace each raw table that was loaded; tables of other sources stay.
+
+    Raises:
+        DataError: nothing was loaded.
+    """
+    with duckdb.connect(str(warehouse)) as connection:
+        query = "select table_name from duckdb_tables() where schema_name = ? order by all"
+        tables = [name.replace('"', '""') for (name,) in connection.execute(query, [INCOMING]).fetchall()]
+        if not tables:
+            raise DataError(f"raw: nothing was loaded into schema {INCOMING} of {warehouse}")
+        connection.execute(f'begin; create schema if not exists "{RAW}"')
+        for name in tables:
+            connection.execute(f'create or replace table "{RAW}"."{name}" as from "{INCOMING}"."{name}"')
+        connection.execute(f'drop schema "{INCOMING}" cascade; commit')
