@@ -165,7 +165,7 @@ def test_sql_inner_reads_the_warehouse_of_elt_run(warehouse, state):
     assert missing.returncode == 1
     assert "run `elt run` first" in missing.stderr
     (state / "inner").mkdir(parents=True)
-    shutil.copy(warehouse, state / "inner" / "dev.duckdb")
+    shutil.copy(warehouse, state / "inner" / "warehouse_dev.duckdb")
     answer = run("elt", "sql", "--inner", "select count(*) as rows from large", env=env)
     assert answer.returncode == 0, answer.stderr
     assert "5000" in answer.stdout

@@ -15,7 +15,7 @@ from conftest import BIN, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elt import quality
+from elt import layout, quality
 from elt import seed as extracts
 from elt.errors import ConfigError, DataError
 
@@ -34,7 +34,7 @@ def extract(tmp_path_factory):
 def built(extract, tmp_path_factory):
     """A warehouse with the example in raw and the project's own models on it."""
     work = tmp_path_factory.mktemp("warehouse")
-    warehouse = work / "dev.duckdb"
+    warehouse = layout.warehouse("dev", work)
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("create schema raw")
         for name in extracts.FILES:
