@@ -51,6 +51,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     env |= {name.upper(): str(value) for name, value in settings.model_dump().items()}
     env |= {
         "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath))),
+        "PYTHONPATH": str(layout.ROOT / "elt" / "startup"),  # and not what the user has for other purposes
         "ELT_ROOT": str(layout.ROOT),
         "ELT_STATE": str(layout.STATE),
         "ELT_EXTRACT": str(layout.EXTRACT),

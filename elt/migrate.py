@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import time
 
 import psycopg2
 import psycopg2.errors
@@ -21,6 +22,7 @@ from elt.settings import ADMIN, Settings
 
 POOL = "duckdb_writer"
 """Airflow pool of the tasks that write to a DuckDB warehouse: one at a time."""
+POSTGRES_SECONDS = 60
 STAMP = layout.AIRFLOW_HOME / "migrated"
 """Holds the version of Airflow that last migrated the database."""
 
@@ -29,8 +31,10 @@ def migrate() -> None:
     """Create what is missing, then migrate Airflow's database if another version did so last."""
     now = settings.load()
     write_passwords(now)
-    create_databases(now)
     version = importlib.metadata.version("apache-airflow")
+    if not STAMP.exists():  # the server is being made meanwhile
+        import_airflow()
+    create_databases(now)
     if STAMP.exists() and STAMP.read_text() == version and has_pool(now):
         print(f"Airflow's database is at {version}")
         return
@@ -55,17 +59,30 @@ def connect(now: Settings, database: str) -> psycopg2.extensions.connection:
     return psycopg2.connect(now.postgres_url(database, scheme="postgresql"), connect_timeout=5)
 
 
+def wait_for_postgres(now: Settings) -> psycopg2.extensions.connection:
+    """Connect as soon as the server of this start answers.
+
+    Raises:
+        StackError: it refuses the password, or does not answer within a minute.
+    """
+    deadline = time.monotonic() + POSTGRES_SECONDS
+    while True:
+        try:
+            return connect(now, "postgres")
+        except psycopg2.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise StackError(
+                    f"PostgreSQL refuses POSTGRES_PASSWORD of {layout.ENV_FILE}: its data folder was made with "
+                    f"another; put the old one back, or remove {layout.POSTGRES_DATA} (this loses runs and users)"
+                ) from None
+            if time.monotonic() > deadline:
+                raise StackError(f"PostgreSQL does not answer: {error}") from None
+        time.sleep(0.05)
+
+
 def create_databases(now: Settings) -> None:
     """Create the databases that are missing."""
-    try:
-        connection = connect(now, "postgres")
-    except psycopg2.OperationalError as error:
-        if "password authentication failed" in str(error):
-            raise StackError(
-                f"PostgreSQL refuses POSTGRES_PASSWORD of {layout.ENV_FILE}: its data folder was made with another; "
-                f"put the old one back, or remove {layout.POSTGRES_DATA} (this loses runs and users)"
-            ) from None
-        raise
+    connection = wait_for_postgres(now)
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute("select datname from pg_database")
@@ -89,10 +106,21 @@ def has_pool(now: Settings) -> bool:
         connection.close()
 
 
+def import_airflow() -> None:
+    """Import what the migration needs: a second of work that most starts do without."""
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+    import airflow.dag_processing.dagbag  # noqa: PLC0415
+    import airflow.utils.db  # noqa: PLC0415
+    import sqlalchemy.orm  # noqa: PLC0415
+
+    airflow.models.import_all_models()  # type: ignore[no-untyped-call]
+    sqlalchemy.orm.configure_mappers()
+
+
 def migrate_airflow() -> None:
     """Run Airflow's own migration and create the pool, in this process: two programs would import it twice."""
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-    from airflow.models.pool import Pool  # noqa: PLC0415 - a second of imports that most starts do not need
+    import_airflow()
+    from airflow.models.pool import Pool  # noqa: PLC0415
     from airflow.utils.db import upgradedb  # noqa: PLC0415
 
     upgradedb()

@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
     from elt.supervisor.spec import Process
 
 READY, NOT_READY, UNKNOWN = "Ready", "Not Ready", "-"
-HTTP_HASTE, EXEC_HASTE = 0.2, 0.4
+HASTE, SLOWER = 0.2, 1.3
 """Seconds between two tries of a probe until it succeeds for the first time (at most its own period)."""
 ROTATE_EVERY = 5.0
 """Seconds between two looks at the sizes of the logs."""
@@ -245,7 +245,7 @@ class Supervisor:
         if not probe:
             return
         await asyncio.sleep(probe["initial_delay_seconds"])
-        haste = min(HTTP_HASTE if "http_get" in probe else EXEC_HASTE, probe["period_seconds"])
+        haste = min(HASTE, probe["period_seconds"])
         allowed = probe["period_seconds"] * probe["failure_threshold"]
         limit, pause = time.monotonic() + allowed, haste
         while True:
@@ -254,6 +254,8 @@ class Supervisor:
                 return
             if good:
                 limit, pause = time.monotonic() + allowed, probe["period_seconds"]
+            elif "exec" in probe:  # a program each time, which takes the processor from what is starting
+                pause = min(pause * SLOWER, probe["period_seconds"])
             if live.health != (READY if good else NOT_READY):
                 self._set(live, "Running", READY if good else NOT_READY)
             if time.monotonic() > limit:

@@ -1,0 +1,10 @@
+"""Python runs this first in every program of the workspace: this folder alone is on its PYTHONPATH.
+
+While a program imports, it makes tens of thousands of objects that all live on, and Python's default looks through
+them for garbage after every 700. Looking less often takes a third off the start of Airflow's API server (3.6 to
+2.5 CPU seconds) and a tenth off that of Meltano and dbt, for a few MiB each.
+"""
+
+import gc
+
+gc.set_threshold(100_000, 50, 50)
