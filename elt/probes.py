@@ -8,6 +8,7 @@ seconds a call; this costs 0.04, since it is a program of its own: `elt-probe PR
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import socket
@@ -46,6 +47,7 @@ def healthy(process: str) -> bool:
         "postgres": _postgres_answers,
         "redis": _redis_answers,
         "celery-worker": _worker_takes_tasks,
+        "flower": _flower_listens,
         **{name: lambda since, job=job: _job_beats(job, since) for name, job in JOBS.items()},  # type: ignore[misc]
     }
     if process not in checks:
@@ -101,14 +103,26 @@ def _redis_answers(since: float) -> bool:
 
 
 def _worker_takes_tasks(since: float) -> bool:
-    """A client with the worker's name waits for tasks, on a connection that this start opened."""
-    age = time.time() - since
-    waiting = (
-        line
-        for line in _valkey("CLIENT LIST").splitlines()
-        if b" name=celery-worker " in line and b"cmd=brpop" in line
-    )
-    return any(int(match[1]) <= age + 1 for line in waiting if (match := re.search(rb" age=(\d+)", line)))
+    """A client with the worker's name waits for tasks."""
+    return _broker_has("celery-worker", "cmd=brpop", since)
+
+
+def _flower_listens(since: float) -> bool:
+    """Flower answers, and hears of tasks: what happens before it listens it never learns of."""
+    connection = http.client.HTTPConnection(os.environ["BIND_ADDRESS"], int(os.environ["FLOWER_PORT"]), timeout=2)
+    try:
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == http.client.OK and _broker_has("flower", "psub=1", since)
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _broker_has(client: str, trait: str, since: float) -> bool:
+    """Whether a client of that name, connected in this start, stands in the broker's list with that trait."""
+    pattern = rf" name={client} age=(\d+) .* {trait} ".encode()
+    return any(int(age) <= time.time() - since + 1 for age in re.findall(pattern, _valkey("CLIENT LIST")))
 
 
 def _valkey(command: str) -> bytes:
