@@ -25,6 +25,7 @@ DAG = "meltano_elt_pipeline"
 RUN_SECONDS = {"example": 300, "sample": 300, "full": 1800}
 """How long a run may take, by size of the extract."""
 START_SECONDS = 180
+NEWS_SECONDS = 20
 LOG_LINES = 30
 
 
@@ -159,26 +160,26 @@ def executed_by_celery(settings: Settings, run: str) -> str:
     Raises:
         StackError: a task of the run was executed otherwise.
     """
-    rows = _query(
-        settings,
-        "airflow",
-        "select ti.task_id, ti.external_executor_id, ti.executor, c.status from task_instance ti"
-        " left join celery_taskmeta c on c.task_id = ti.external_executor_id where ti.dag_id = %s and ti.run_id = %s",
-        (DAG, run),
-    )
-    strangers = [name for name, _, executor, status in rows if status != "SUCCESS" or executor not in (None, "")]
+    deadline = time.monotonic() + NEWS_SECONDS  # the run may be over before both have heard of its last task
+    while True:
+        rows = _query(
+            settings,
+            "airflow",
+            "select ti.task_id, ti.external_executor_id, ti.executor, c.status from task_instance ti left join"
+            " celery_taskmeta c on c.task_id = ti.external_executor_id where ti.dag_id = %s and ti.run_id = %s",
+            (DAG, run),
+        )
+        flower = _flower_tasks(settings)
+        strangers = [name for name, _, executor, status in rows if status != "SUCCESS" or executor]
+        unknown = [name for name, identity, _, _ in rows if flower.get(identity) != "SUCCESS"]
+        if rows and not strangers and not unknown:
+            return f"{len(rows)} tasks, each known to Flower and the result backend"
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
     if strangers or not rows:
         raise StackError(f"not executed by a Celery worker: {', '.join(strangers) or 'no task at all'}")
-    deadline = time.monotonic() + 10  # Flower learns of a task by an event
-    while True:
-        known = _flower_tasks(settings)
-        missing = [name for name, identity, _, _ in rows if known.get(identity) != "SUCCESS"]
-        if not missing:
-            break
-        if time.monotonic() > deadline:
-            raise StackError(f"Flower does not know these tasks as successful: {', '.join(missing)}")
-        time.sleep(0.2)
-    return f"{len(rows)} tasks, each known to Flower and the result backend"
+    raise StackError(f"Flower does not know these tasks as successful: {', '.join(unknown)}")
 
 
 def _flower_tasks(settings: Settings) -> dict[str, str]:
