@@ -31,7 +31,7 @@ SEGMENTS = """
         sum(monetary_value) as revenue,
         sum(monetary_value) / sum(sum(monetary_value)) over () as share,
         sum(monetary_value) / sum(frequency) as average_basket
-    from customer_summary
+    from marts.customer_summary
     group by segment
     order by revenue desc
 """
@@ -41,25 +41,25 @@ SALES = """
         revenue,
         baskets,
         avg(revenue) over (order by sales_date range between interval 6 days preceding and current row) as smooth
-    from daily_sales
+    from marts.daily_sales
     order by sales_date
 """
 CUSTOMERS = """
     select customer_id, segment, monetary_value, frequency, recency_days, last_purchase_at::date as last_purchase
-    from customer_summary
+    from marts.customer_summary
     order by monetary_value desc, customer_id
     limit ?
 """
 DEPARTMENTS = """
     select department, sum(revenue) as revenue
-    from product_performance
+    from marts.product_performance
     group by department
     order by revenue desc, department
     limit ?
 """
 PRODUCTS = """
     select product_type, product_category, department, brand, revenue, customers, product_id
-    from product_performance
+    from marts.product_performance
     order by revenue desc, product_id
     limit ?
 """
@@ -67,7 +67,7 @@ PRODUCTS = """
 
 def newest() -> str | None:
     """Path of the file that was published last, none if nothing was."""
-    path = os.path.realpath(layout.PUBLISHED / LINK)
+    path = os.path.realpath(layout.published(os.environ["ELT_ENVIRONMENT"]) / LINK)
     return path if os.path.exists(path) else None  # noqa: PTH110 - a string is what the cache is keyed by
 
 
@@ -130,7 +130,7 @@ def explain_empty() -> None:
 def show(marts: Marts) -> None:
     """All sections."""
     published_at, environment = marts.row("select published_at, environment from published")
-    first, last = marts.row("select min(sales_date), max(sales_date) from daily_sales")
+    first, last = marts.row("select min(sales_date), max(sales_date) from marts.daily_sales")
     span = f"sales of {first:%d %b %Y} to {last:%d %b %Y} · " if first else ""
     st.caption(f"{environment} · {span}published {published_at:%d %b %Y %H:%M:%S} UTC")
     headline(marts)
@@ -152,7 +152,8 @@ def show(marts: Marts) -> None:
 def headline(marts: Marts) -> None:
     """The four figures."""
     revenue, customers, baskets = marts.row(
-        "select coalesce(sum(monetary_value), 0), count(*), coalesce(sum(frequency), 0)::bigint from customer_summary"
+        "select coalesce(sum(monetary_value), 0), count(*), coalesce(sum(frequency), 0)::bigint"
+        " from marts.customer_summary"
     )
     figures = {
         "Revenue": f"${revenue:,.2f}",

@@ -12,6 +12,8 @@ import typer
 from elt import layout
 from elt.errors import EltError
 
+Environment = t.Literal["dev", "staging", "prod"]
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -84,13 +86,17 @@ def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt sta
 @app.command()
 def e2e(
     keep: t.Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
-    full: t.Annotated[bool, typer.Option("--full", help="All 1,469,307 lines instead of the sample.")] = False,
+    full: t.Annotated[bool, typer.Option("--full", help="All 1,469,307 lines.")] = False,
 ) -> None:
-    """Prove the platform: start, run the pipeline on Celery, check every result, stop."""
+    """Prove the platform: start, run the pipeline on Celery, check every result, stop.
+
+    Extracts that are there are kept; without any, the sample is written. A stack that was running before is left
+    running.
+    """
     from elt import e2e as proof
     from elt import settings
 
-    proof.prove(settings.load(), keep=keep, size="full" if full else "sample")
+    proof.prove(settings.load(), keep=keep, size="full" if full else None)
 
 
 # The data ----------------------------------------------------------------------------------------
@@ -134,7 +140,7 @@ def sql(
 
 @app.command()
 def quality(
-    environment: t.Annotated[str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")] = None,
+    environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
     """Compare the marts with totals taken from the CSV files by an independent route."""
     from elt import quality as checks
@@ -145,18 +151,30 @@ def quality(
 
 @app.command("publish")
 def publish_(
-    environment: t.Annotated[str | None, typer.Option(help="dev, staging or prod; default: ELT_ENVIRONMENT.")] = None,
+    environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
     """Give readers an immutable copy of the marts in one step."""
     from elt import publish, settings
 
-    publish.publish(layout.warehouse(environment or settings.load().elt_environment), layout.PUBLISHED)
+    name = environment or settings.load().elt_environment
+    publish.publish(layout.warehouse(name), layout.published(name))
+
+
+@app.command()
+def pipeline(
+    environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
+    full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
+) -> None:
+    """Run the pipeline on the running stack, through Airflow and Celery, and follow it to its end."""
+    from elt import e2e, settings
+
+    e2e.trigger(settings.load(), environment, full_refresh=full_refresh)
 
 
 # For the workspace's own files -------------------------------------------------------------------
 
 
-@app.command("exec", context_settings={"ignore_unknown_options": True})
+@app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its arguments.")]) -> None:
     """Run a command in the workspace's environment: elt exec airflow dags list."""
     from elt import environment, settings

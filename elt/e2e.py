@@ -22,8 +22,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 DAG = "meltano_elt_pipeline"
-RUN_SECONDS = {"example": 300, "sample": 300, "full": 1800}
-"""How long a run may take, by size of the extract."""
+RUN_SECONDS = 1800
+"""How long a run may take."""
 START_SECONDS = 180
 NEWS_SECONDS = 20
 LOG_LINES = 30
@@ -53,13 +53,13 @@ class Steps:
         Console(width=120).print(table)
 
 
-def prove(settings: Settings, *, keep: bool, size: seed.Size) -> None:
+def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
     """Run the whole proof; stop the stack afterwards unless it was running before or is to be kept.
 
     Args:
         settings: the checked settings.
         keep: leave the stack running.
-        size: which extract to load.
+        size: which extract to write first; none keeps those that are there, and writes the sample if there are none.
 
     Raises:
         EltError: the first thing that is not as it should be.
@@ -69,14 +69,18 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size) -> None:
     found_running = stack.is_running()
     try:
         with steps.step("seed") as said:
-            seed.seed(size)
-            said(f"{size}: {', '.join(sorted(p.name for p in layout.EXTRACT.glob('*.csv')))}")
+            kept = sorted(path.name for path in layout.EXTRACT.glob("*.csv"))
+            if size or not kept:
+                seed.seed(size or "sample")
+                said(f"{size or 'sample'}")
+            else:
+                said(f"kept {', '.join(kept)}")
         with steps.step("start") as said:
             stack.up(settings, START_SECONDS)
             said("all processes healthy")
         begun = time.time()
         with steps.step("pipeline") as said, contextlib.closing(AirflowApi(settings)) as api:
-            run = run_pipeline(api, RUN_SECONDS[size])
+            run = run_pipeline(api, RUN_SECONDS)
             said(run)
         for name, check in checks(settings, run, begun).items():
             with steps.step(name) as said:
@@ -99,6 +103,19 @@ def _stop_quietly() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EltError):
         stack.down()
+
+
+def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) -> None:
+    """Run the pipeline on the running stack and follow it to its end.
+
+    Raises:
+        StackError: there is no stack, or the run failed.
+    """
+    if not stack.is_running():
+        raise StackError("the stack is not running: scripts/up.sh starts it")
+    conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
+    with contextlib.closing(AirflowApi(settings)) as api:
+        run_pipeline(api, RUN_SECONDS, conf)
 
 
 # The run -----------------------------------------------------------------------------------------
@@ -148,7 +165,7 @@ def checks(settings: Settings, run: str, begun: float) -> dict[str, t.Callable[[
     return {
         "executed by Celery": lambda: executed_by_celery(settings, run),
         "marts": lambda: marts_equal_totals(warehouse),
-        "published": lambda: was_published(begun),
+        "published": lambda: was_published(settings, begun),
         "Meltano's state": lambda: meltano_state(settings, begun),
         "Streamlit": lambda: streamlit_answers(settings),
     }
@@ -200,13 +217,13 @@ def marts_equal_totals(warehouse: Path) -> str:
     return f"{len(figures)} figures equal those of the CSV files"
 
 
-def was_published(begun: float) -> str:
+def was_published(settings: Settings, begun: float) -> str:
     """Readers see the marts of this run.
 
     Raises:
         DataError: what is published is older than the run.
     """
-    when, environment = publish.latest(layout.PUBLISHED)
+    when, environment = publish.latest(layout.published(settings.elt_environment))
     if when.timestamp() < begun:
         raise DataError(f"published marts are of {when}, before this run")
     return f"at {when:%H:%M:%S} UTC from {environment}"

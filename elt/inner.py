@@ -36,7 +36,9 @@ _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 _LOADING = re.compile(r"Loading (?P<rows>\d+) rows into .*\"(?P<table>\w+)\"'$")
 _RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
 _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
-_WHY = re.compile(r"[A-Z]\w+ Error: |Got \d+ results?|actual differs from expected")
+_WHY = re.compile(
+    r"[A-Z]\w+ Error: |This model has an enforced contract|Got \d+ results?|actual differs from expected"
+)
 _NOISE = re.compile(
     r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|(Block r|R)un completed|$"
 )

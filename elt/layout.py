@@ -46,6 +46,11 @@ def prepare() -> None:
         folder.mkdir(exist_ok=True)
 
 
+def published(environment: str) -> Path:
+    """The folder in which readers of one environment find what was published."""
+    return PUBLISHED / environment
+
+
 def warehouse(environment: str, warehouses: Path = WAREHOUSES) -> Path:
     """The DuckDB file of one environment; meltano.yml builds the same path from ELT_WAREHOUSES.
 

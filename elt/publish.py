@@ -1,10 +1,10 @@
 """Publishing: readers get an immutable copy of the marts, and a new one replaces it in one step.
 
 DuckDB lets either one writer or many readers open a file, so nobody but the pipeline opens the warehouse. The folder
-holds the last copies `marts-<time>.duckdb`, read-only, and the link `marts.duckdb` to the newest. A reader resolves
-the link and opens what it finds: that file never changes.
+of an environment holds the last copies `marts-<time>.duckdb`, read-only, and the link `latest.duckdb` to the newest.
+A reader resolves the link and opens what it finds: that file never changes.
 
-A copy holds the marts in schema `main` under their own names, and the table `published` of one row:
+A copy holds the marts in schema `marts`, as the warehouse does, and in `main` the table `published` of one row:
 published_at (UTC), environment, row_counts (a map from the mart's name).
 """
 
@@ -24,8 +24,11 @@ import duckdb
 from elt import layout, settings
 from elt.errors import DataError
 
-LINK = "marts.duckdb"
+LINK = "latest.duckdb"
+"""Not `marts`: DuckDB names the catalog after the file, and a schema of the same name would be ambiguous."""
 SCHEMA = "marts"
+SEARCH_PATH = f"{SCHEMA},main"
+"""With this a reader may leave out the schema."""
 KEPT = 3
 """Copies that stay: whoever resolved the link a moment ago still finds the file."""
 STORAGE_VERSION = "v1.5.0"
@@ -49,8 +52,8 @@ def publish(warehouse: Path, published: Path) -> Path:
         raise DataError(f"publish: {warehouse} is missing: run the pipeline first")
     published.mkdir(parents=True, exist_ok=True)
     with _alone(published):
-        for left in published.glob(".marts*"):  # of a publish that was killed
-            left.unlink()
+        for left in (*published.glob(".marts*"), published / f".{LINK}"):  # of a publish that was killed
+            left.unlink(missing_ok=True)
         now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
         version = f"marts-{now:%Y%m%dT%H%M%S%f}.duckdb"
         building = published / f".{version}.building"
@@ -91,10 +94,11 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
         ).fetchall()
         if not names:
             raise DataError(f"publish: {warehouse} holds no marts: run the pipeline first")
+        connection.execute(f"create schema copy.{SCHEMA}; use copy")
         counts = {}
         for (name,) in names:
             copied = connection.execute(
-                f'create table copy.main."{name}" as from warehouse.{SCHEMA}."{name}"'
+                f'create table {SCHEMA}."{name}" as from warehouse.{SCHEMA}."{name}"'
             ).fetchone()
             assert copied is not None
             counts[name] = copied[0]
@@ -104,7 +108,7 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
             " ?::map(varchar, bigint) as row_counts",
             [now, warehouse.stem.removeprefix("warehouse_"), counts],
         )
-        connection.execute("checkpoint copy")
+        connection.execute("use memory; checkpoint copy")
         connection.execute("detach copy")
     return counts
 
@@ -142,11 +146,10 @@ def prompt(query: str | None, *, inner: bool = False) -> None:
         DataError: there is nothing to read yet.
         SystemExit: with 1, when the query fails.
     """
-    path = _inner_warehouse() if inner else _published(layout.PUBLISHED)
+    environment = settings.load().elt_environment
+    path = _inner_warehouse(environment) if inner else _published(layout.published(environment))
     program = str(Path(sys.prefix) / "bin" / "duckdb")
-    command = [program, "-readonly", str(path)]
-    if inner:
-        command += ["-cmd", f"set search_path = '{SCHEMA},main'"]
+    command = [program, "-readonly", str(path), "-cmd", f"set search_path = '{SEARCH_PATH}'"]
     if query is None:
         os.execv(program, command)  # noqa: S606 - that is what a prompt is for
     sys.stdout.flush()
@@ -170,7 +173,8 @@ def latest(folder: Path) -> tuple[dt.datetime, str]:
     path = (folder / LINK).resolve()
     if not path.exists():
         raise DataError(
-            "nothing is published yet: run the pipeline (scripts/e2e.sh), or `elt sql --inner` after `elt run`"
+            f"nothing is published in {folder} yet: `elt pipeline` on a running stack does that; "
+            "`elt sql --inner` shows the result of `elt run`"
         )
     with duckdb.connect(str(path), read_only=True) as connection:
         row = connection.execute("select published_at::timestamp, environment from published").fetchone()
@@ -178,8 +182,8 @@ def latest(folder: Path) -> tuple[dt.datetime, str]:
     return row[0].replace(tzinfo=dt.UTC), row[1]
 
 
-def _inner_warehouse() -> Path:
-    path = layout.warehouse(settings.load().elt_environment, layout.INNER)
+def _inner_warehouse(environment: str) -> Path:
+    path = layout.warehouse(environment, layout.INNER)
     if not path.exists():
         raise DataError(f"sql: {path} is missing: run `elt run` first")
     print(f"warehouse of `elt run`: {path}", file=sys.stderr)

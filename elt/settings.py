@@ -5,9 +5,12 @@ A default stands in `.env.example` and nowhere else.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import re
 import typing as t
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -33,13 +36,13 @@ class Settings(BaseSettings):
     streamlit_port: Port
     postgres_port: Port
     valkey_port: Port
-    admin_password: t.Annotated[str, Field(min_length=1, pattern=r"^[^\s:'\"$]+$", repr=False)]
+    admin_password: t.Annotated[str, Field(repr=False)]
     elt_environment: t.Literal["dev", "staging", "prod"]
     worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
     elt_supervisor: t.Literal["auto", "process-compose", "embedded"]
     postgres_password: Secret
     valkey_password: Secret
-    airflow_fernet_key: Secret
+    airflow_fernet_key: t.Annotated[str, Field(repr=False)]
     airflow_jwt_secret: Secret
     airflow_api_secret_key: Secret
 
@@ -50,6 +53,22 @@ class Settings(BaseSettings):
             ipaddress.ip_address(value)
         except ValueError:
             raise ValueError("not an IP address; the default is 127.0.0.1") from None
+        return value
+
+    @field_validator("admin_password")
+    @classmethod
+    def _is_plain(cls, value: str) -> str:
+        if not re.fullmatch(r"[^\s:'\"$]+", value):
+            raise ValueError("empty, or with a space, a colon, a quote or a dollar sign, which Flower cannot take")
+        return value
+
+    @field_validator("airflow_fernet_key")
+    @classmethod
+    def _is_fernet_key(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{43}=", value):
+            raise ValueError(
+                "not a Fernet key (32 bytes in URL-safe base64); remove the line and run scripts/bootstrap.sh"
+            )
         return value
 
     @model_validator(mode="after")
@@ -90,6 +109,7 @@ def load() -> Settings:
     """
     if not layout.ENV_FILE.exists():
         raise SetupError(f"{layout.ENV_FILE} is missing: run scripts/bootstrap.sh")
+    _refuse_typos()
     try:
         return Settings()  # type: ignore[call-arg]  # the values come from the environment
     except ValidationError as error:
@@ -100,3 +120,12 @@ def load() -> Settings:
                 raise SetupError(f"{layout.ENV_FILE} lacks {field}: run scripts/bootstrap.sh") from None
             problems.append(": ".join(filter(None, (field, one["msg"].removeprefix("Value error, ")))))
         raise ConfigError(f"{layout.ENV_FILE}: {'; '.join(problems)}") from None
+
+
+def _refuse_typos() -> None:
+    """A name that is almost a setting's would change nothing, without a word; other names are the user's own."""
+    known = {name.upper() for name in Settings.model_fields}
+    for name in dotenv_values(layout.ENV_FILE, interpolate=False):
+        near = difflib.get_close_matches(name, known - {name}, n=1, cutoff=0.9)
+        if name not in known and near:
+            raise ConfigError(f"{layout.ENV_FILE}: no setting is called {name}; did you mean {near[0]}?")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import typing as t
 from pathlib import Path
 
 from elt import guard, layout
+from elt.bootstrap import example_settings
 from elt.errors import SetupError, StackError
 from elt.supervisor import leftovers, ports, spec
 from elt.supervisor.client import SOCKET_NAME, Client, Row, short_path
@@ -127,18 +129,24 @@ class Stack:
     ) -> None:
         with self._lock() as lock:
             if lock is None:
+                self._refuse_other_settings(env)
                 print("the stack is running already", flush=True)
                 return
+            self.facts.unlink(missing_ok=True)  # those of an earlier start
             for name, count in leftovers.sweep(self.state).items():
                 print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
             ports.check(needed)
             kind, command, why = self._choose(supervisor, env)
             print(f"supervisor: {kind} ({why})", flush=True)
             self.facts.touch(mode=0o600)
-            self.facts.write_text(json.dumps(self._describe(kind, processes)))
+            self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digest(env)}))
             (self.run / SOCKET_NAME).unlink(missing_ok=True)
             with _held():
                 self.child = self._spawn(command, env, lock)
+
+    def _refuse_other_settings(self, env: t.Mapping[str, str]) -> None:
+        if self._facts().get("settings", _digest(env)) != _digest(env):
+            raise SetupError("the stack runs with other settings than now: scripts/down.sh, then scripts/up.sh")
 
     def _let_go(self) -> bool:
         """Leave the supervisor to itself; says whether it is ours."""
@@ -434,6 +442,12 @@ class _Progress:
                 _line(name, state, since if state in FINISHED else now) for name, (state, since) in self.shown.items()
             ]
             self.live.update("\n".join(lines))
+
+
+def _digest(env: t.Mapping[str, str]) -> str:
+    """One value for all settings with which a stack is started, secrets not to be read from it."""
+    named = {name: env.get(name, "") for name, _, _ in example_settings() if name != "ELT_SUPERVISOR"}
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _line(name: str, state: str, seconds: float) -> str:

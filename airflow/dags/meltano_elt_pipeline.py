@@ -15,9 +15,8 @@ from airflow.sdk import Asset, Param, dag, task
 
 EXTRACT = Path(os.environ["ELT_EXTRACT"])
 RAW = [Asset(f"duckdb://warehouse/raw/{table}") for table in ("transactions", "products", "demographics")]
-MARTS = [
-    Asset(f"duckdb://warehouse/marts/{table}") for table in ("customer_summary", "daily_sales", "product_performance")
-]
+MODELS = Path(os.environ["DBT_PROJECT_DIR"], "models", "marts")
+MARTS = [Asset(f"duckdb://warehouse/marts/{model.stem}") for model in sorted(MODELS.glob("*.sql"))]
 MELTANO = "meltano --environment {{ params.environment }} run --force"
 
 
@@ -92,7 +91,7 @@ def meltano_elt_pipeline() -> None:
     def publish(environment: str) -> None:
         from elt import layout, publish  # noqa: PLC0415
 
-        publish.publish(layout.warehouse(environment), layout.PUBLISHED)
+        publish.publish(layout.warehouse(environment), layout.published(environment))
 
     environment = "{{ params.environment }}"
     wait_for_extract >> extract_load >> dbt_run >> dbt_test >> data_quality(environment) >> publish(environment)

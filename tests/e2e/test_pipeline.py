@@ -19,9 +19,9 @@ if t.TYPE_CHECKING:
 
 def published(platform: Platform) -> tuple[Path, list[tuple[t.Any, ...]]]:
     """The file that readers see and the customers in it."""
-    path = (platform.state / "published" / "marts.duckdb").resolve()
+    path = (platform.state / "published" / "dev" / "latest.duckdb").resolve()
     with duckdb.connect(str(path), read_only=True) as connection:
-        return path, connection.execute("select * from customer_summary order by all").fetchall()
+        return path, connection.execute("select * from marts.customer_summary order by all").fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,14 @@ def test_full_refresh_gives_the_same_marts(loaded):
 
 
 def test_another_environment_has_a_warehouse_of_its_own(loaded):
+    seen = published(loaded)
     dev = loaded.state / "warehouse" / "warehouse_dev.duckdb"
     before = dev.stat().st_mtime_ns
-    e2e.run_pipeline(loaded.api, 120, {"environment": "staging"})
+    assert "publish" in loaded.elt("pipeline", "--environment", "staging")
     assert (loaded.state / "warehouse" / "warehouse_staging.duckdb").exists()
     assert dev.stat().st_mtime_ns == before
+    assert published(loaded) == seen
+    assert (loaded.state / "published" / "staging" / "latest.duckdb").exists()
 
 
 def replace_first_line(path: Path, old: str, new: str) -> None:
@@ -101,5 +104,5 @@ def test_no_reader_is_blocked_and_none_blocks(loaded):
     path = published(loaded)[0]
     with duckdb.connect(str(path), read_only=True) as reader:
         e2e.run_pipeline(loaded.api, 120)
-        assert reader.execute("select count(*) from customer_summary").fetchone() == (7,)
+        assert reader.execute("select count(*) from marts.customer_summary").fetchone() == (7,)
     assert run("elt", "sql", "select 1", env=loaded.env).returncode == 0

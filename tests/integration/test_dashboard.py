@@ -51,7 +51,9 @@ def write_marts(warehouse: Path, **rows: list[dict[str, t.Any]]) -> None:
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the page looks into; empty."""
     monkeypatch.setattr(layout, "PUBLISHED", tmp_path / "published")
-    return tmp_path / "published"
+    layout.PUBLISHED.mkdir()
+    monkeypatch.setenv("ELT_ENVIRONMENT", "dev")
+    return layout.published("dev")
 
 
 def publish_marts(published: Path, **rows: list[dict[str, t.Any]]) -> None:
@@ -77,7 +79,7 @@ def test_figures_equal_sql_on_the_file(published: Path) -> None:
     copy = shutil.copy(published / LINK, published.parent / "copy.duckdb")
     with duckdb.connect(str(copy), read_only=True) as marts:
         revenue, customers, baskets = marts.sql(
-            "select sum(revenue), (select count(*) from customer_summary), sum(baskets) from daily_sales"
+            "select sum(revenue), (select count(*) from marts.customer_summary), sum(baskets) from marts.daily_sales"
         ).fetchall()[0]
         (published_at,) = marts.sql("select published_at from published").fetchall()[0]
         assert metrics(shown) == {
@@ -96,7 +98,7 @@ def test_figures_equal_sql_on_the_file(published: Path) -> None:
         assert top_products["product_id"].tolist() == [
             key
             for (key,) in marts.sql(
-                "select product_id from product_performance order by revenue desc limit 10"
+                "select product_id from marts.product_performance order by revenue desc limit 10"
             ).fetchall()
         ]
     assert f"published {published_at:%d %b %Y %H:%M:%S} UTC" in shown.caption[0].value

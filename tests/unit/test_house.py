@@ -58,7 +58,12 @@ def test_scripts_are_short_strict_and_clean():
 
 @pytest.mark.parametrize(
     "command",
-    [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("sqlfmt", "--check", "-q", "transform")],
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy",),
+        ("sqlfmt", "--check", "--no-progressbar", "transform"),
+    ],
     ids=lambda command: " ".join(command[:2]),
 )
 def test_code_is_clean(command):

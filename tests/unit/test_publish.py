@@ -26,7 +26,7 @@ while not os.path.exists(stop):
     with duckdb.connect(os.path.realpath(link), read_only=True) as connection:
         row = connection.execute(
             "select min(version), max(version), count(*), any_value(row_counts['small'] + row_counts['large'])"
-            " from (from small union all from large), published"
+            " from (from marts.small union all from marts.large), published"
         ).fetchone()
     low, high, rows, counted = row
     if low != high or rows != counted or rows != 5003:
@@ -65,7 +65,7 @@ def test_readers_never_fail_and_never_see_two_versions(warehouse, tmp_path):
     publishing.publish(warehouse, published)
     readers = [
         subprocess.Popen(
-            [sys.executable, "-c", READER, published / "marts.duckdb", stop],
+            [sys.executable, "-c", READER, published / publishing.LINK, stop],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -88,7 +88,7 @@ def test_readers_never_fail_and_never_see_two_versions(warehouse, tmp_path):
         assert reads >= 20
         assert versions > 2
     assert len(copies(published)) == 3
-    assert (published / "marts.duckdb").readlink().name == copies(published)[-1]
+    assert (published / publishing.LINK).readlink().name == copies(published)[-1]
 
 
 def test_a_copy_is_read_only_complete_and_says_where_it_is_from(warehouse, tmp_path):
@@ -102,7 +102,7 @@ def test_a_copy_is_read_only_complete_and_says_where_it_is_from(warehouse, tmp_p
     assert environment == "staging"
     assert counts == {"large": 5000, "small": 3}
     assert path.name == f"marts-{when:%Y%m%dT%H%M%S%f}.duckdb"
-    assert sorted(entry.name for entry in published.iterdir()) == [".lock", path.name, "marts.duckdb"]
+    assert sorted(entry.name for entry in published.iterdir()) == [".lock", publishing.LINK, path.name]
 
 
 def test_a_failed_publish_leaves_what_was_published(warehouse, tmp_path):
@@ -116,7 +116,7 @@ def test_a_failed_publish_leaves_what_was_published(warehouse, tmp_path):
         with pytest.raises(DataError, match="lock"):
             publishing.publish(warehouse, published)
         writer.communicate(timeout=20)
-    assert (published / "marts.duckdb").resolve() == before
+    assert (published / publishing.LINK).resolve() == before
     assert copies(published) == [before.name]
     assert not list(published.glob(".marts*"))
 
@@ -127,7 +127,7 @@ def test_without_marts_nothing_is_published(tmp_path):
     duckdb.connect(str(tmp_path / "empty.duckdb")).close()
     with pytest.raises(DataError, match="holds no marts"):
         publishing.publish(tmp_path / "empty.duckdb", tmp_path / "published")
-    assert not (tmp_path / "published" / "marts.duckdb").exists()
+    assert not (tmp_path / "published" / publishing.LINK).exists()
 
 
 def test_what_a_killed_publish_left_is_cleared(warehouse, tmp_path):
@@ -135,17 +135,17 @@ def test_what_a_killed_publish_left_is_cleared(warehouse, tmp_path):
     published.mkdir()
     (published / ".marts-1.duckdb.building").write_text("half")
     (published / ".marts-1.duckdb.building.wal").write_text("half")
-    (published / ".marts.duckdb").symlink_to("marts-1.duckdb")
+    (published / f".{publishing.LINK}").symlink_to("marts-1.duckdb")
     path = publishing.publish(warehouse, published)
-    assert sorted(entry.name for entry in published.iterdir()) == [".lock", path.name, "marts.duckdb"]
+    assert sorted(entry.name for entry in published.iterdir()) == [".lock", publishing.LINK, path.name]
 
 
 def test_sql_reads_what_was_published(warehouse, state):
-    published = state / "published"
-    env = apart(state)
+    published = state / "published" / "dev"
+    env = apart(state) | {"ELT_ENVIRONMENT": "dev"}
     missing = run("elt", "sql", "from small", env=env)
     assert missing.returncode == 1
-    assert "nothing is published yet: run the pipeline" in missing.stderr
+    assert "yet: `elt pipeline` on a running stack" in missing.stderr
     publishing.publish(warehouse, published)
     answer = run("elt", "sql", "select sum(version) + 42 as answer from small", env=env)
     assert answer.returncode == 0

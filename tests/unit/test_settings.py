@@ -47,6 +47,8 @@ def test_environment_goes_before_the_file(env_file, monkeypatch):
         ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
         ("ELT_SUPERVISOR", "systemd", "ELT_SUPERVISOR"),
         ("POSTGRES_PASSWORD", "short", "POSTGRES_PASSWORD"),
+        ("ADMIN_PASSWORD", "a$b", "dollar sign"),
+        ("AIRFLOW_FERNET_KEY", "xyzxyzxyzxyzxyzxyzxyz", "Fernet key"),
     ],
 )
 def test_bad_value_is_refused_by_name(env_file, name, value, word):
@@ -56,6 +58,14 @@ def test_bad_value_is_refused_by_name(env_file, name, value, word):
     assert word in str(error.value)
     assert str(env_file) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_name_is_refused_and_a_foreign_one_is_not(env_file):
+    env_file.write_text(env_file.read_text() + "MINE=1\n")
+    settings.load()
+    env_file.write_text(env_file.read_text() + "STREAMLT_PORT=8601\n")
+    with pytest.raises(ConfigError, match="did you mean STREAMLIT_PORT"):
+        settings.load()
 
 
 def test_wide_address_is_allowed_with_a_password_of_ones_own(env_file):
