@@ -59,6 +59,8 @@ def main() -> int:
             done = step()
         except EltError as error:
             return _fail(name, error)
+        except UnicodeDecodeError as error:
+            return _fail(name, SetupError(f"{layout.ENV_FILE} is not UTF-8: {error}"))
         except OSError as error:
             return _fail(name, SetupError(str(error)))
         seconds = time.monotonic() - start
@@ -79,17 +81,10 @@ def _fail(step: str, error: EltError) -> int:
 
 def prepare_state() -> str:
     """Make the folder of all that running creates, for this user only, and see that there is room."""
-    layout.STATE.mkdir(parents=True, exist_ok=True)
-    layout.STATE.chmod(0o700)
-    for folder in (
-        layout.LOGS,
-        layout.RUN,
-        layout.TOOLS,
-        layout.EXTRACT,
-        layout.WAREHOUSES,
-        layout.PUBLISHED,
-    ):
-        folder.mkdir(exist_ok=True)
+    for folder in (layout.ROOT, layout.STATE):
+        if strange := re.search(r"[^\w ./+@,=~-]", str(folder)):
+            raise SetupError(f"{folder}: a path with {strange[0]!r} in it is not supported: clone to another folder")
+    layout.prepare()
     free = shutil.disk_usage(layout.STATE).free
     if not (ENVIRONMENT / "pyvenv.cfg").exists() and free < ENVIRONMENT_SIZE:
         raise SetupError(
@@ -231,7 +226,8 @@ def write_env() -> str:
     """Write `.env` from `.env.example` with random secrets, or add the settings that it lacks."""
     target = layout.ENV_FILE
     text = target.read_text() if target.exists() else ""
-    have = set(re.findall(r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=", text, re.MULTILINE))
+    names = re.findall(r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=", text, re.MULTILINE | re.IGNORECASE)
+    have = {name.upper() for name in names}
     lacking = [name for name, _, _ in example_settings() if name not in have]
     mended = target.exists() and target.stat().st_mode & 0o077
     if mended:

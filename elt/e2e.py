@@ -64,7 +64,9 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
     Raises:
         EltError: the first thing that is not as it should be.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal included, unless nohup says otherwise
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     steps = Steps()
     found_running = stack.is_running()
     try:
@@ -80,7 +82,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
             said("all processes healthy")
         begun = time.time()
         with steps.step("pipeline") as said, contextlib.closing(AirflowApi(settings)) as api:
-            run = run_pipeline(api, RUN_SECONDS)
+            run = run_pipeline(api, RUN_SECONDS, {"environment": settings.elt_environment})
             said(run)
         for name, check in checks(settings, run, begun).items():
             with steps.step(name) as said:

@@ -7,12 +7,15 @@ committed file. `elt exec COMMAND` gives the same environment to a command typed
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from elt import layout
 from elt.settings import ADMIN, Settings
 
+FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|TARGET_DUCKDB_|TAP_CSV_|CELERY_|PG[A-Z]+$")
+"""Variables of the user's that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
 DATABASES = ("airflow", "meltano", "metabase", "marts", "shop")
 """Databases that the stack's PostgreSQL holds."""
 
@@ -47,7 +50,8 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     """
     work = layout.INNER if inner else layout.STATE
     env = dict(os.environ)
-    env.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode each start costs 3 CPU seconds more
+    for name in [name for name in env if FOREIGN.match(name)]:
+        del env[name]
     env |= {name.upper(): str(value) for name, value in settings.model_dump().items()}
     env |= {
         "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath))),
@@ -97,6 +101,8 @@ def _meltano_and_dbt(settings: Settings, work: Path, inner: bool) -> dict[str, s
         "MELTANO_SYS_DIR_ROOT": str(work / "meltano"),
         "MELTANO_DATABASE_URI": state,
         "MELTANO_ENVIRONMENT": settings.elt_environment,
+        "XDG_STATE_HOME": str(work / "xdg" / "state"),  # else Meltano writes logs and caches to the home folder
+        "XDG_CACHE_HOME": str(work / "xdg" / "cache"),
         "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_PROJECT_DIR": str(layout.DBT_PROJECT),
         "DBT_PROFILES_DIR": str(layout.DBT_PROJECT),
@@ -108,7 +114,7 @@ def _meltano_and_dbt(settings: Settings, work: Path, inner: bool) -> dict[str, s
 
 def _streamlit(settings: Settings) -> dict[str, str]:
     return {
-        "STREAMLIT_SERVER_ADDRESS": settings.bind_address,
+        "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",  # it has no login
         "STREAMLIT_SERVER_PORT": str(settings.streamlit_port),
         "STREAMLIT_SERVER_HEADLESS": "true",
         "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",

@@ -7,6 +7,7 @@ an extract no longer holds do not stay.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 import duckdb
@@ -21,9 +22,18 @@ INCOMING = "raw_incoming"
 RAW = "raw"
 
 
+@contextlib.contextmanager
+def _opened(warehouse: Path) -> t.Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        with duckdb.connect(str(warehouse)) as connection:
+            yield connection
+    except duckdb.Error as error:  # DuckDB names who holds the file
+        raise DataError(f"raw: {warehouse} cannot be written: {' '.join(str(error).split())}") from None
+
+
 def prepare(warehouse: Path) -> None:
     """Forget what an earlier load left half-done."""
-    with duckdb.connect(str(warehouse)) as connection:
+    with _opened(warehouse) as connection:
         connection.execute(f'drop schema if exists "{INCOMING}" cascade')
 
 
@@ -33,7 +43,7 @@ def replace(warehouse: Path) -> None:
     Raises:
         DataError: nothing was loaded.
     """
-    with duckdb.connect(str(warehouse)) as connection:
+    with _opened(warehouse) as connection:
         query = "select table_name from duckdb_tables() where schema_name = ? order by all"
         tables = [name.replace('"', '""') for (name,) in connection.execute(query, [INCOMING]).fetchall()]
         if not tables:

@@ -85,25 +85,31 @@ def seed(size: Size, scale: int = 1, extract: Path = layout.EXTRACT) -> None:
         extract.mkdir(parents=True, exist_ok=True)
         (extract / RECORD).unlink(missing_ok=True)
         written = _example(extract) if size == "example" else _real(extract, size, scale)
-        sizes = {name: (extract / f"{name}.csv").stat().st_size for name in FILES}
+        stats = {name: _stat(extract / f"{name}.csv") for name in FILES}
         with _written(extract / RECORD) as path:
-            path.write_text(json.dumps(wanted | {"bytes": sizes}) + "\n")
+            path.write_text(json.dumps(wanted | {"files": stats}) + "\n")
     except OSError as error:
         raise DataError(f"seed: cannot write to {extract}: {error}") from error
     table = Table("file", "rows", "bytes", "seconds")
     for name, (rows, seconds) in written.items():
-        table.add_row(f"{name}.csv", f"{rows:,}", f"{sizes[name]:,}", f"{seconds:.2f}")
+        table.add_row(f"{name}.csv", f"{rows:,}", f"{stats[name][0]:,}", f"{seconds:.2f}")
     Console().print(table)
 
 
 def _present(extract: Path, wanted: dict[str, str | int]) -> bool:
-    """Whether the folder holds these very extracts, by the record and the size of each file in bytes."""
+    """Whether the folder holds these very extracts, by the record, and size and time of each file."""
     try:
         record = json.loads((extract / RECORD).read_text())
-        sizes = {name: (extract / f"{name}.csv").stat().st_size for name in FILES}
+        stats = {name: _stat(extract / f"{name}.csv") for name in FILES}
     except (OSError, ValueError):
         return False
-    return bool(record == wanted | {"bytes": sizes})
+    return bool(record == wanted | {"files": stats})
+
+
+def _stat(path: Path) -> list[int]:
+    """Size in bytes and time of the last change in nanoseconds."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 @contextlib.contextmanager

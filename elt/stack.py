@@ -114,7 +114,7 @@ class Stack:
                     with contextlib.suppress(_GoneError):  # the one that ran when we came: start anew
                         self._wait_healthy(limit, timeout)
                         return self._let_go()
-            except (StackError, KeyboardInterrupt):
+            except (StackError, KeyboardInterrupt, BrokenPipeError):
                 if self.child:
                     print("stopping everything", flush=True)
                     self._stop()

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Stop the stack, and whatever a killed supervisor left behind.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 elt="${UV_PROJECT_ENVIRONMENT:-.venv}/bin/elt"
-if [[ ! -x $elt ]]; then
+if [[ ! -x $elt && -e ${ELT_STATE:-.state}/run/stack.json ]]; then
+  echo "down: the environment is gone: run scripts/bootstrap.sh first" >&2
+  exit 1
+elif [[ ! -x $elt ]]; then
   echo "nothing runs: this clone was never bootstrapped"
   exit 0
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prove the platform: bootstrap, seed, start, run the pipeline, check, stop.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/bootstrap.sh
 exec "${UV_PROJECT_ENVIRONMENT:-.venv}/bin/elt" e2e "$@"

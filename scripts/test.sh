@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests: scripts/test.sh [unit|integration|e2e] [pytest's arguments]; without a part, all of them.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
 unit) parts=(tests/unit meltano/connectors) && shift ;;
 integration | e2e) parts=("tests/$1") && shift ;;

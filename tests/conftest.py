@@ -1,42 +1,15 @@
-"""What all tests share: the clone's path, free ports, an environment apart from the developer's, strict skips."""
+"""What all tests share: a state folder of their own, strict skips."""
 
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 import typing as t
-from pathlib import Path
 
 import pytest
+from workspace import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.prefix) / "bin"
-PORTS = ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "POSTGRES_PORT", "VALKEY_PORT")
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def apart(state: Path) -> dict[str, str]:
-    """An environment in which the workspace uses another state folder and other ports than the developer's."""
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "ELT_TRACEBACK")}
-    env |= {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
-    return env | {"ELT_STATE": str(state), "PATH": f"{BIN}{os.pathsep}{env['PATH']}"}
-
-
-def run(*command: str | Path, env: t.Mapping[str, str], seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a program of the clone to its end, output as text."""
-    return subprocess.run(
-        [*map(str, command)], cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=seconds
-    )
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

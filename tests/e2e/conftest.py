@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import apart, run
+from workspace import apart, run
 
 from elt import bootstrap, settings
 from elt.airflow_api import AirflowApi

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 import yaml
-from conftest import run
+from workspace import run
 
 from elt import e2e, layout
 

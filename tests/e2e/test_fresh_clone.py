@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import BIN, PORTS, ROOT, free_ports, run
+from workspace import BIN, PORTS, ROOT, free_ports, run
 
 NOBODY = 65534
 

@@ -6,7 +6,7 @@ import typing as t
 
 import duckdb
 import pytest
-from conftest import run
+from workspace import run
 
 from elt import e2e, quality
 from elt.errors import StackError

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import psycopg2
 import pytest
-from conftest import run
+from workspace import run
 
 from elt import bootstrap
 

@@ -12,7 +12,7 @@ import time
 import duckdb
 import psutil
 import pytest
-from conftest import ROOT, apart, run
+from workspace import ROOT, apart, run
 
 SEGMENTS = {
     1: ("champion", 1, 52, "1560.00"),  # every Saturday 20.00 + 10.00: 52 x 30.00; last on 30 December

@@ -12,7 +12,7 @@ import tarfile
 import threading
 
 import pytest
-from conftest import ROOT, apart, run
+from workspace import ROOT, apart, run
 
 from elt import bootstrap, layout
 

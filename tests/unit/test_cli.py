@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import apart, run
+from workspace import apart, run
 
 from elt.cli import app
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, apart
+from workspace import ROOT, apart
 
 from elt import environment, settings
 from elt.migrate import POOL

@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import BIN, ROOT
+from workspace import BIN, ROOT
 
 from elt import layout
 

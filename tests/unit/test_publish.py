@@ -11,7 +11,7 @@ import time
 
 import duckdb
 import pytest
-from conftest import apart, run
+from workspace import apart, run
 
 from elt import publish as publishing
 from elt.errors import DataError

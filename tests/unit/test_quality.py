@@ -11,9 +11,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import BIN, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workspace import BIN, ROOT
 
 from elt import layout, quality
 from elt import seed as extracts

@@ -47,7 +47,7 @@ def test_environment_goes_before_the_file(env_file, monkeypatch):
         ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
         ("ELT_SUPERVISOR", "systemd", "ELT_SUPERVISOR"),
         ("POSTGRES_PASSWORD", "short", "POSTGRES_PASSWORD"),
-        ("ADMIN_PASSWORD", "a$b", "dollar sign"),
+        ("ADMIN_PASSWORD", "hunter2,x", "letters, digits and"),
         ("AIRFLOW_FERNET_KEY", "xyzxyzxyzxyzxyzxyzxyz", "Fernet key"),
     ],
 )

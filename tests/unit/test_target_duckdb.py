@@ -7,7 +7,7 @@ import subprocess
 
 import duckdb
 import pytest
-from conftest import BIN, ROOT
+from workspace import BIN, ROOT
 
 TEXT = {"type": ["null", "string"]}
 
