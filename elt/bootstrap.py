@@ -380,8 +380,15 @@ class ProcessCompose:
         return self.outcome
 
 
+def leave(code: int) -> t.NoReturn:
+    """End at once: a download that still waits inside OpenSSL would crash an interpreter that takes itself down."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        leave(main())
     except KeyboardInterrupt:
-        sys.exit(130)
+        leave(130)

@@ -159,7 +159,7 @@ def test_full_disk_and_read_only_state_are_refused_in_one_line(state):
     code = (
         "import shutil, types; from elt import bootstrap; shutil.disk_usage = lambda _: types.SimpleNamespace(free=1)"
     )
-    done = run("python", "-c", f"{code}; raise SystemExit(bootstrap.main())", env=env)
+    done = run("python", "-c", f"{code}; bootstrap.leave(bootstrap.main())", env=env)
     assert done.returncode == 1
     assert "GB are needed" in done.stderr
     state.parent.joinpath("file").touch()
