@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from elt import layout
-from elt.settings import ADMIN, Settings
+from elt.settings import ADMIN, Settings, airflow_names
 
 FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|TARGET_DUCKDB_|TAP_CSV_|CELERY_|PG[A-Z]+$")
 """Variables of the user's that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
@@ -49,7 +49,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         A copy of this process's environment with the workspace's variables set.
     """
     work = layout.INNER if inner else layout.STATE
-    env = dict(os.environ)
+    env = airflow_names() | os.environ
     for name in [name for name in env if FOREIGN.match(name)]:
         del env[name]
     env |= {name.upper(): str(value) for name, value in settings.model_dump().items()}

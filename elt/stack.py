@@ -53,6 +53,15 @@ def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
     return names.get(row["status"], str(row["status"]).lower())
 
 
+class Change(t.NamedTuple):
+    """A process came into a state."""
+
+    process: str
+    state: str
+    moment: float
+    """Seconds, as time.monotonic() counts them."""
+
+
 class Stack:
     """A process-compose.yaml and the folder in which it runs.
 
@@ -72,6 +81,8 @@ class Stack:
         """The supervisor, while `up` that started it waits."""
         self.facts = self.run / "stack.json"
         """What `up` knew of the running stack, for verbs that must work with a damaged .env."""
+        self.changes: list[Change] = []
+        """What became of each process while `up` or `restart` waited."""
 
     # up
 
@@ -211,7 +222,7 @@ class Stack:
             StackError: a process failed or the time is up.
             _GoneError: the supervisor that ran before us has ended.
         """
-        with _Progress() as progress:
+        with _Progress(self.changes) as progress:
             before: dict[str, int] = {}
             states: dict[str, str] = {}
             while time.monotonic() < limit:
@@ -412,7 +423,8 @@ class _GoneError(Exception):
 class _Progress:
     """A live line per process on a terminal, a plain line per change elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, changes: list[Change]) -> None:
+        self.changes = changes
         self.began = time.monotonic()
         self.shown: dict[str, tuple[str, float]] = {}
         self.live: t.Any = None
@@ -435,6 +447,7 @@ class _Progress:
         for name, state in states.items():
             if self.shown.get(name, ("", 0.0))[0] != state:
                 self.shown[name] = state, now
+                self.changes.append(Change(name, state, self.began + now))
                 if not self.live and state not in {"waiting", "starting"}:
                     print(_line(name, state, now), flush=True)
         if self.live:
@@ -446,7 +459,10 @@ class _Progress:
 
 def _digest(env: t.Mapping[str, str]) -> str:
     """One value for all settings with which a stack is started, secrets not to be read from it."""
+    from elt.settings import CONNECTION, VARIABLE  # noqa: PLC0415 - the other verbs work without
+
     named = {name: env.get(name, "") for name, _, _ in example_settings() if name != "ELT_SUPERVISOR"}
+    named |= {name: env[name] for name in sorted(env) if name.startswith((CONNECTION, VARIABLE))}
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
@@ -543,13 +559,26 @@ def endpoints(settings: Settings) -> dict[str, str]:
     }
 
 
-def up(settings: Settings, timeout: float) -> None:
-    """Start the stack and wait until every process is healthy."""
+def supervisor() -> str:
+    """The supervisor of this clone's stack, running or stopped; nothing before the first start."""
+    return str(ours()._facts()["supervisor"])
+
+
+def up(settings: Settings, timeout: float, changes: list[Change] | None = None) -> None:
+    """Start the stack and wait until every process is healthy.
+
+    Args:
+        settings: the checked settings.
+        timeout: seconds until everything must be healthy.
+        changes: gets what becomes of each process and when, also when this fails.
+    """
     from elt import environment  # noqa: PLC0415 - the other verbs work without
 
     began = time.monotonic()
+    stack = ours()
+    stack.changes = stack.changes if changes is None else changes
     needed = {name.upper(): port for name, port in settings.model_dump().items() if name.endswith("_port")}
-    ours().up(environment.build(settings), timeout, needed, settings.bind_address, settings.elt_supervisor)
+    stack.up(environment.build(settings), timeout, needed, settings.bind_address, settings.elt_supervisor)
     print(f"healthy after {time.monotonic() - began:.1f} s")
     for name, url in endpoints(settings).items():
         print(f"  {name:<12} {url}")

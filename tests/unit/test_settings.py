@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elt import bootstrap, layout, settings
+from elt import bootstrap, environment, layout, settings
 from elt.errors import ConfigError, SetupError
 
 
@@ -88,3 +88,43 @@ def test_secrets_do_not_show_in_the_representation(env_file):
     now = settings.load()
     assert now.postgres_password not in repr(now)
     assert now.valkey_password not in repr(now)
+
+
+CONNECTION = '{"conn_type":"smtp","password":"a$HOME${HOME}#\'b","extra":{"to":"x@y.z"}}'
+
+
+@pytest.mark.parametrize("quoted", [f"""'{CONNECTION.replace("'", chr(92) + "'")}'""", CONNECTION])
+def test_airflows_connections_and_variables_reach_the_processes_as_they_stand(env_file, quoted):
+    env_file.write_text(f"{env_file.read_text()}AIRFLOW_CONN_X={quoted}\nAIRFLOW_VAR_Y='{{$z'\nAIRFLOW_CONN_EMPTY=\n")
+    env = environment.build(settings.load())
+    assert env["AIRFLOW_CONN_X"] == CONNECTION
+    assert env["AIRFLOW_VAR_Y"] == "{$z"
+    assert "AIRFLOW_CONN_EMPTY" not in env
+
+
+def test_an_exported_connection_goes_before_the_file(env_file, monkeypatch):
+    env_file.write_text(f"{env_file.read_text()}AIRFLOW_CONN_X=smtp://file\n")
+    monkeypatch.setenv("AIRFLOW_CONN_X", "smtp://shell")
+    assert environment.build(settings.load())["AIRFLOW_CONN_X"] == "smtp://shell"
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ('{"conn_type":"smtp","password":hunter2}', "not JSON at character"),
+        ('{"conn_type":"smtp","password":"hunter2 #1"}', "single quotes"),
+        ('\'{"password":"hunter2"}\'', "conn_type is missing"),
+        ('\'{"conn_type":"smtp","port":"hunter2"}\'', "port is not a number"),
+        ('\'{"conn_type":"smtp","hunter2":"x"}\'', "1 of its fields"),
+        ("hunter2", "neither JSON"),
+        ("slackwebhook://:hunter2/B0/X@hooks.slack.com", "%2F"),
+    ],
+)
+def test_a_connection_that_airflow_cannot_read_is_refused_without_its_value(env_file, value, word):
+    env_file.write_text(f"{env_file.read_text()}AIRFLOW_CONN_X={value}\n")
+    with pytest.raises(ConfigError) as error:
+        settings.load()
+    assert f"{env_file}: AIRFLOW_CONN_X: " in str(error.value)
+    assert word in str(error.value)
+    assert "hunter2" not in str(error.value)
+    assert "\n" not in str(error.value)
