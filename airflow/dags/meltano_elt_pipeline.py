@@ -13,6 +13,8 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, Param, dag, task
 
+from elt import alerts
+
 EXTRACT = Path(os.environ["ELT_EXTRACT"])
 RAW = [Asset(f"duckdb://warehouse/raw/{table}") for table in ("transactions", "products", "demographics")]
 MODELS = Path(os.environ["DBT_PROJECT_DIR"], "models", "marts")
@@ -25,7 +27,13 @@ MELTANO = "meltano --environment {{ params.environment }} run --force"
     catchup=False,
     max_active_runs=1,
     tags=["elt", "customers"],
-    default_args={"owner": "data", "retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={
+        "owner": "data",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=5),
+        "on_failure_callback": alerts.task_failed,
+    },
+    on_failure_callback=alerts.run_failed,
     params={
         "environment": Param(
             os.environ["ELT_ENVIRONMENT"],
