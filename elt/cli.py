@@ -146,7 +146,7 @@ def quality(
     from elt import quality as checks
     from elt import settings
 
-    checks.check(layout.EXTRACT, layout.warehouse(environment or settings.load().elt_environment))
+    checks.check(layout.EXTRACT, layout.warehouse(environment or settings.load().elt_environment), table=True)
 
 
 @app.command("publish")

@@ -17,8 +17,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from elt import environment, layout, quality
-from elt import seed as extracts
+from elt import environment, extracts, layout, quality
 from elt.errors import DataError
 
 if t.TYPE_CHECKING:
@@ -60,9 +59,9 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
     started = time.perf_counter()
     layout.INNER.mkdir(parents=True, exist_ok=True)
     with _alone():
-        _find_extracts()
+        listed = extracts.ensure()
         warehouse = layout.warehouse(settings.elt_environment, layout.INNER)
-        stamp, inputs = warehouse.with_suffix(".loaded.json"), _inputs()
+        stamp, inputs = warehouse.with_suffix(".loaded.json"), _inputs(listed)
         load = full_refresh or not warehouse.exists() or not stamp.exists() or stamp.read_text() != inputs
         if load:
             stamp.unlink(missing_ok=True)
@@ -94,22 +93,12 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _files() -> list[Path]:
-    return [layout.EXTRACT / f"{name}.csv" for name in extracts.FILES]
-
-
-def _find_extracts() -> None:
-    """Seed the sample into an empty clone; a part of the extracts is an error."""
-    missing = [path for path in _files() if not path.exists()]
-    if len(missing) == len(extracts.FILES):
-        extracts.seed("sample")
-    elif missing:
-        raise DataError(f"run: {missing[0]} is missing: run scripts/seed.sh")
-
-
-def _inputs() -> str:
+def _inputs(listed: Sequence[extracts.Extract]) -> str:
     """Size and time of all that decides on the raw tables, to tell whether a load would change anything."""
-    paths = [*_files(), layout.MELTANO_PROJECT / "meltano.yml"]
+    connectors = (layout.MELTANO_PROJECT / "connectors").rglob("src/**/*.py")
+    wrapper = layout.MELTANO_PROJECT / "bin" / "target-duckdb"
+    paths = [*connectors, wrapper, extracts.MELTANO_YML, layout.ROOT / "uv.lock"]
+    paths += [path for one in listed for path in one.files()]
     states = {str(path): path.stat() for path in paths}
     return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})
 

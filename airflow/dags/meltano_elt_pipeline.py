@@ -13,10 +13,10 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, Param, dag, task
 
-from elt import alerts
+from elt import alerts, extracts
 
-EXTRACT = Path(os.environ["ELT_EXTRACT"])
-RAW = [Asset(f"duckdb://warehouse/raw/{table}") for table in ("transactions", "products", "demographics")]
+EXTRACTS = extracts.listed()
+RAW = [Asset(f"duckdb://warehouse/raw/{extract.table}") for extract in EXTRACTS]
 MODELS = Path(os.environ["DBT_PROJECT_DIR"], "models", "marts")
 MARTS = [Asset(f"duckdb://warehouse/marts/{model.stem}") for model in sorted(MODELS.glob("*.sql"))]
 MELTANO = "meltano --environment {{ params.environment }} run --force"
@@ -49,7 +49,7 @@ def meltano_elt_pipeline() -> None:
 
     | step | what it does | when it fails |
     |---|---|---|
-    | `wait_for_extract` | waits, deferred, until `transactions.csv` is there | run `scripts/seed.sh` |
+    | `wait_for_extract` | waits, deferred, for the first file that meltano.yml lists | run `scripts/seed.sh` |
     | `extract_load` | `meltano run tap-csv target-duckdb`, replaces schema `raw` | the log names file and line |
     | `dbt_run` | staging, intermediate and marts, through Meltano | its log names the model |
     | `dbt_test` | the tests of the dbt project, through Meltano | its log names the test |
@@ -61,7 +61,7 @@ def meltano_elt_pipeline() -> None:
     """
     wait_for_extract = FileSensor(
         task_id="wait_for_extract",
-        filepath=str(EXTRACT / "transactions.csv"),
+        filepath=str(EXTRACTS[0].path),
         poke_interval=5,
         timeout=timedelta(hours=1).total_seconds(),
         deferrable=True,
@@ -91,9 +91,15 @@ def meltano_elt_pipeline() -> None:
 
     @task(pool="duckdb_writer")
     def data_quality(environment: str) -> None:
-        from elt import layout, quality  # noqa: PLC0415 - not at every parse
+        from airflow.sdk.exceptions import AirflowFailException  # noqa: PLC0415
 
-        quality.check(layout.EXTRACT, layout.warehouse(environment))
+        from elt import layout, quality  # noqa: PLC0415 - not at every parse
+        from elt.errors import DataError  # noqa: PLC0415
+
+        try:
+            quality.check(layout.EXTRACT, layout.warehouse(environment))
+        except DataError as error:  # a second look would find the same
+            raise AirflowFailException(str(error)) from error
 
     @task(pool="duckdb_writer", outlets=MARTS)
     def publish(environment: str) -> None:

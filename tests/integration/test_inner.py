@@ -143,7 +143,7 @@ def test_bad_input_is_named_and_leaves_the_marts(ran, extract, fault):
     spoil(extract / "transactions.csv")
     done = elt(ran, "run")
     assert done.returncode == 1
-    assert done.stderr.startswith("elt: run: ")
+    assert done.stderr.startswith("elt: ")
     assert done.stderr.count("\n") == 1
     for word in words:
         assert word in done.stderr

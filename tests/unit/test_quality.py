@@ -19,6 +19,7 @@ from elt import layout, quality
 from elt import seed as extracts
 from elt.errors import ConfigError, DataError
 
+CHECKS = quality.load(quality.CHECKS / "completejourney.py")
 REVENUE = Decimal("6628.49")
 """Of the example, by hand: 1560.00 + 520.00 + 1530.00 + 17.99 + 1500.00 + 0.50 + 1500.00."""
 
@@ -70,9 +71,9 @@ def test_a_right_warehouse_passes(extract, warehouse, capsys):
     assert figures["marts.customer_summary: customers"] == 7
     segments = {"champion": 1, "loyal": 1, "big_spender": 2, "occasional": 2, "lapsed": 1}
     assert {name: figures[f"marts.customer_summary: {name}"] for name in segments} == segments
-    printed = capsys.readouterr().out
-    assert "6,628.49" in printed
-    assert "DIFFERS" not in printed
+    assert capsys.readouterr().out.startswith("quality: 19 of 19 figures agree")
+    quality.check(extract, warehouse, table=True)
+    assert "6,628.49" in capsys.readouterr().out
 
 
 FAULTS = {
@@ -160,13 +161,15 @@ def test_a_planted_fault_is_named(extract, warehouse, capsys, fault):
         quality.check(extract, warehouse)
     for pattern in named:
         assert raised.match(pattern)
-    assert "DIFFERS" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "NO" in printed
+    assert "yes" not in printed  # what agrees is not in the way
 
 
 def test_what_cannot_be_read_is_named(extract, warehouse, tmp_path):
     with pytest.raises(DataError, match=r"nowhere.duckdb is missing: run the pipeline"):
         quality.check(extract, tmp_path / "nowhere.duckdb")
-    with pytest.raises(DataError, match=r"transactions.csv is missing: run scripts/seed.sh"):
+    with pytest.raises(DataError, match=r"transactions.csv is missing: put the extract of table transactions there"):
         quality.check(tmp_path / "nowhere", warehouse)
     (tmp_path / "no.duckdb").write_text("not a database")
     with pytest.raises(DataError, match=r"no.duckdb cannot be read"):
@@ -222,4 +225,4 @@ def test_thresholds_come_from_the_dbt_project(extract, warehouse, tmp_path, monk
 @given(st.decimals(-100_000, 100_000, places=4).map(str))
 def test_cents_are_rounded_as_the_warehouse_rounds(text):
     expected = duckdb.execute("select (?::varchar::decimal(12, 2) * 100)::bigint", [text]).fetchone()[0]
-    assert quality._cents(text) == expected
+    assert CHECKS._cents(text) == expected

@@ -1,0 +1,126 @@
+"""The CSV files that are loaded, as meltano.yml lists them, and their records by a route that shares nothing with it.
+
+The list of meltano.yml is the one place that names extracts: the DAG, the inner loop and the quality checks read it
+here.
+"""
+
+from __future__ import annotations
+
+import csv
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from elt import layout
+from elt.errors import ConfigError, DataError
+
+MELTANO_YML = layout.MELTANO_PROJECT / "meltano.yml"
+TAP = "tap-csv"
+
+
+@dataclass(frozen=True)
+class Extract:
+    """One entry of tap-csv's `files`."""
+
+    table: str
+    path: Path
+    """A file, a folder of CSV files, or a glob."""
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+    def files(self) -> list[Path]:
+        """The files behind the path; none when it leads nowhere."""
+        if self.path.is_dir():
+            return sorted(path for path in self.path.rglob("*.csv") if path.is_file())
+        if any(character in str(self.path) for character in "*?["):
+            return sorted(Path(self.path.anchor).glob(str(self.path.relative_to(self.path.anchor))))
+        return [self.path] if self.path.exists() else []
+
+    def rows(self) -> int:
+        """Number of records.
+
+        Raises:
+            DataError: there is no file, or one cannot be read.
+        """
+        files = self.files()
+        if not files:
+            raise DataError(self.missing())
+        return sum(1 for path in files for _ in records(path, (), delimiter=self.delimiter, encoding=self.encoding))
+
+    def missing(self) -> str:
+        """What to say when there is no file."""
+        ours = " (scripts/seed.sh writes those of the sample)" if self.path.parent == layout.EXTRACT else ""
+        return f"{self.path} is missing: put the extract of table {self.table} there{ours}, or mend {MELTANO_YML}"
+
+
+def listed(extract: Path | None = None) -> list[Extract]:
+    """What tap-csv loads.
+
+    Args:
+        extract: the folder that $ELT_EXTRACT stands for (default: layout.EXTRACT); other paths count from meltano/.
+
+    Raises:
+        ConfigError: meltano.yml cannot be read, or an entry lacks its table or path.
+    """
+    folder = str(extract or layout.EXTRACT)
+    try:
+        extractors = yaml.safe_load(MELTANO_YML.read_text())["plugins"]["extractors"]
+        files: list[dict[str, t.Any]] = next((one["config"]["files"] for one in extractors if one["name"] == TAP), [])
+        return [
+            Extract(
+                table=str(one["entity"]),
+                path=layout.MELTANO_PROJECT / str(one["path"]).replace("$ELT_EXTRACT", folder),
+                delimiter=str(one.get("delimiter", ",")),
+                encoding=str(one.get("encoding", "utf-8")),
+            )
+            for one in files
+        ]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{MELTANO_YML}: the files of {TAP} cannot be read: {error!r}") from error
+
+
+def ensure() -> list[Extract]:
+    """The extracts, after a clone that has none of the sample's got the sample.
+
+    Raises:
+        DataError: a file is missing.
+    """
+    from elt import seed  # noqa: PLC0415 - brings duckdb, and a DAG imports this module
+
+    extracts = listed()
+    missing = [one for one in extracts if not one.files()]
+    ours = {layout.EXTRACT / f"{name}.csv" for name in seed.FILES}
+    if missing and {one.path for one in missing} <= ours and not any(path.exists() for path in ours):
+        seed.seed("sample")
+    elif missing:
+        raise DataError(missing[0].missing())
+    return extracts
+
+
+def records(
+    path: Path, columns: tuple[str, ...], *, delimiter: str = ",", encoding: str = "utf-8"
+) -> t.Iterator[tuple[str, ...]]:
+    """The wanted columns of a CSV file, record by record, by Python's csv module.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column or holds a ragged record.
+    """
+    try:
+        with path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as lines:
+            reader = csv.reader(lines, strict=True, delimiter=delimiter)
+            header = next(reader, [])
+            missing = [column for column in columns if column not in header]
+            if missing:
+                raise DataError(f"quality: {path} lacks the column {', '.join(missing)}")
+            places = [header.index(column) for column in columns]
+            width = len(header)
+            for row in filter(None, reader):
+                if len(row) != width:
+                    raise DataError(f"quality: {path}, line {reader.line_num}: {len(row)} fields instead of {width}")
+                yield tuple([row[place] for place in places])
+    except FileNotFoundError:
+        raise DataError(f"quality: {path} is missing: run scripts/seed.sh") from None
+    except (OSError, UnicodeDecodeError, LookupError, csv.Error) as error:
+        raise DataError(f"quality: {path} cannot be read: {error}") from error

@@ -1,0 +1,69 @@
+"""The list of extracts follows meltano.yml, and what is missing or wrong there is named."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from elt import extracts, layout
+from elt.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A Meltano project and a folder of extracts of the test's; call it with the entries of `files`."""
+    monkeypatch.setattr(layout, "MELTANO_PROJECT", tmp_path / "meltano")
+    monkeypatch.setattr(layout, "EXTRACT", tmp_path / "extract")
+    monkeypatch.setattr(extracts, "MELTANO_YML", tmp_path / "meltano" / "meltano.yml")
+    (tmp_path / "meltano").mkdir()
+    (tmp_path / "extract").mkdir()
+
+    def write(*files):
+        config = {"plugins": {"extractors": [{"name": "tap-csv", "config": {"files": list(files)}}]}}
+        extracts.MELTANO_YML.write_text(yaml.safe_dump(config))
+        return tmp_path
+
+    return write
+
+
+def test_paths_count_from_the_project_or_are_the_extract_folder(project):
+    folder = project(
+        {"entity": "a", "path": "$ELT_EXTRACT/a.csv"}, {"entity": "b", "path": "extract/b.csv", "delimiter": ";"}
+    )
+    a, b = extracts.listed(folder / "extract")
+    assert (a.table, a.path, a.delimiter) == ("a", folder / "extract" / "a.csv", ",")
+    assert (b.table, b.path, b.delimiter) == ("b", folder / "meltano" / "extract" / "b.csv", ";")
+
+
+def test_a_file_a_folder_and_a_glob_are_counted(project, tmp_path):
+    (tmp_path / "extract" / "days").mkdir()
+    (tmp_path / "extract" / "days" / "1.csv").write_text('\ufeffid;text\n1;"two\nlines"\n\n2;x\n')
+    (tmp_path / "extract" / "days" / "2.csv").write_text("id;text\n3;y\n")
+    project(
+        *(
+            {"entity": "t", "path": f"$ELT_EXTRACT/{path}", "delimiter": ";"}
+            for path in ("days/1.csv", "days", "days/*.csv", "days/[2].csv")
+        )
+    )
+    assert [one.rows() for one in extracts.listed(layout.EXTRACT)] == [2, 3, 3, 1]
+
+
+def test_what_is_missing_is_named_with_the_way_out(project, tmp_path):
+    project({"entity": "mine", "path": "extract/mine.csv"})
+    with pytest.raises(
+        DataError, match=r"meltano/extract/mine.csv is missing: put the extract of table mine there, or"
+    ):
+        extracts.ensure()
+    project({"entity": "transactions", "path": "$ELT_EXTRACT/transactions.csv"})
+    (tmp_path / "extract" / "products.csv").touch()  # a part of the sample is somebody's loss, not an empty clone
+    with pytest.raises(DataError, match=r"scripts/seed.sh writes those of the sample"):
+        extracts.ensure()
+
+
+def test_a_broken_list_is_named(project):
+    project({"entity": "a"})
+    with pytest.raises(ConfigError, match=r"meltano.yml: the files of tap-csv cannot be read: KeyError\('path'\)"):
+        extracts.listed()
+    extracts.MELTANO_YML.write_text("plugins: [")
+    with pytest.raises(ConfigError, match=r"meltano.yml"):
+        extracts.listed()
