@@ -72,7 +72,7 @@ def logs(
     """Print the end of a process's log."""
     from elt import stack
 
-    stack.logs(process, lines, follow)
+    stack.logs(process, lines, follow=follow)
 
 
 @app.command()
@@ -153,11 +153,11 @@ def quality(
 def publish_(
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
-    """Give readers an immutable copy of the marts in one step."""
+    """Give readers the marts: an immutable file, and tables in PostgreSQL, each replaced in one step."""
     from elt import publish, settings
 
-    name = environment or settings.load().elt_environment
-    publish.publish(layout.warehouse(name), layout.published(name))
+    now = settings.load()
+    publish.to_all_readers(environment or now.elt_environment, now)
 
 
 @app.command()

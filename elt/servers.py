@@ -15,8 +15,6 @@ from pathlib import Path
 from elt import environment, layout
 from elt.errors import SetupError
 
-SUPERUSER = "elt"
-"""PostgreSQL's role that owns everything here."""
 NOBODY = 65534
 """User and group that PostgreSQL runs as when root starts it; every system has this entry."""
 
@@ -69,7 +67,16 @@ def initdb(programs: Path, data: Path) -> None:
     reader, writer = os.pipe()
     os.write(writer, os.environ["POSTGRES_PASSWORD"].encode() + b"\n")
     os.close(writer)
-    command = [*prefix, str(programs / "initdb"), "-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256"]
+    command = [
+        *prefix,
+        str(programs / "initdb"),
+        "-D",
+        str(draft),
+        "-U",
+        os.environ["POSTGRES_USER"],
+        "-A",
+        "scram-sha-256",
+    ]
     try:
         subprocess.run([*command, f"--pwfile=/dev/fd/{reader}", "--no-sync", *locale], check=True, pass_fds=(reader,))
     except subprocess.CalledProcessError as error:

@@ -24,6 +24,10 @@ Secret = t.Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9_=-]+$", rep
 
 ADMIN = "admin"
 """Name of the one user of Airflow and Flower."""
+OWNER = "elt"
+"""PostgreSQL's role that owns everything here."""
+BI = "bi"
+"""PostgreSQL's role that reads the published marts, and nothing else."""
 DEFAULT_PASSWORD = "admin"  # noqa: S105 - promised by the README, accepted on loopback only
 CONNECTION, VARIABLE = "AIRFLOW_CONN_", "AIRFLOW_VAR_"
 """How names begin that stand for a connection or a variable of Airflow."""
@@ -46,6 +50,7 @@ class Settings(BaseSettings):
     worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
     elt_supervisor: t.Literal["auto", "process-compose", "embedded"]
     postgres_password: Secret
+    bi_password: Secret
     valkey_password: Secret
     airflow_fernet_key: t.Annotated[str, Field(repr=False)]
     airflow_jwt_secret: Secret
@@ -104,7 +109,7 @@ class Settings(BaseSettings):
 
     def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2") -> str:
         """SQLAlchemy URL of a database of the stack's PostgreSQL, password included."""
-        return f"{scheme}://elt:{self.postgres_password}@{self.bind_address}:{self.postgres_port}/{database}"
+        return f"{scheme}://{OWNER}:{self.postgres_password}@{self.bind_address}:{self.postgres_port}/{database}"
 
 
 def load() -> Settings:

@@ -54,7 +54,7 @@ def meltano_elt_pipeline() -> None:
     | `dbt_run` | staging, intermediate and marts, through Meltano | its log names the model |
     | `dbt_test` | the tests of the dbt project, through Meltano | its log names the test |
     | `data_quality` | compares the marts with totals taken from the CSV files | its log shows both figures |
-    | `publish` | gives readers an immutable copy of the marts in one step | the previous copy stays |
+    | `publish` | gives readers the marts, as a file and in PostgreSQL | readers see what they saw before |
 
     One task at a time writes to the warehouse (pool `duckdb_writer`). A failed step leaves what was published
     before untouched.
@@ -103,9 +103,9 @@ def meltano_elt_pipeline() -> None:
 
     @task(pool="duckdb_writer", outlets=MARTS)
     def publish(environment: str) -> None:
-        from elt import layout, publish  # noqa: PLC0415
+        from elt import publish, settings  # noqa: PLC0415
 
-        publish.publish(layout.warehouse(environment), layout.published(environment))
+        publish.to_all_readers(environment, settings.load())
 
     environment = "{{ params.environment }}"
     wait_for_extract >> extract_load >> dbt_run >> dbt_test >> data_quality(environment) >> publish(environment)

@@ -1,0 +1,175 @@
+"""The marts in a real PostgreSQL: swapped in one step beside readers, and open to the role `bi` alone."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+
+import duckdb
+import psycopg2
+import pytest
+from workspace import BIN, ROOT, apart, run
+
+from elt import bootstrap, environment, layout, migrate, publish, publish_postgres, settings
+from elt.errors import DataError
+
+ENV = "dev"
+
+
+@pytest.fixture(scope="module")
+def now(tmp_path_factory):
+    """Settings that lead to a PostgreSQL of this module's, with databases and roles."""
+    state = tmp_path_factory.mktemp("postgres") / "state"
+    env = apart(state)
+    (state / "run" / "processes").mkdir(parents=True)
+    done = run("scripts/bootstrap.sh", env=env)
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        for name, _, _ in bootstrap.example_settings():
+            if name in env:
+                patch.setenv(name, env[name])
+        patch.setattr(layout, "DUCKDB_EXTENSIONS", state / "duckdb_extensions")
+        now = settings.load()
+        server = subprocess.Popen(
+            [BIN / "elt", "serve", "postgres"], env=env | environment.build(now) | env, cwd=ROOT
+        )
+        try:
+            migrate.create_databases(now)
+            yield now
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def published(folder, version, rows=5000):
+    """A published file in which every row of both marts carries the same number."""
+    warehouse = folder / "warehouse_dev.duckdb"
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("create schema if not exists marts")
+        for mart, number in (("small", 3), ("large", rows)):
+            connection.execute(
+                f"create or replace table marts.{mart} as select {version} as version,"
+                f" i::hugeint + {2**62}::hugeint as i, (i / 100)::decimal(12, 2) as money,"
+                f" date '2017-01-01' + i::int as day from range({number}) as r(i)"
+            )
+    return publish.publish(warehouse, folder / "published")
+
+
+def connect(now, user, password, database="marts"):
+    return psycopg2.connect(
+        host=now.bind_address,
+        port=now.postgres_port,
+        user=user,
+        password=password,
+        dbname=database,
+        connect_timeout=5,
+    )
+
+
+@contextlib.contextmanager
+def as_bi(now):
+    with contextlib.closing(connect(now, settings.BI, now.bi_password)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+
+
+def test_readers_see_types_rows_and_when(now, tmp_path):
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    with as_bi(now) as cursor:
+        cursor.execute("select count(*), sum(money), max(day), max(i) from large")
+        count, money, day, largest = cursor.fetchone()
+        assert (count, money, day.isoformat(), largest) == (5000, 124975, "2030-09-09", 2**62 + 4999)
+        cursor.execute("select now() - published_at < interval '1 minute', environment, row_counts from published")
+        assert cursor.fetchone() == (True, "dev", {"small": 3, "large": 5000})
+
+
+def test_bi_reads_the_marts_and_nothing_else(now, tmp_path):
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    with as_bi(now) as cursor:
+        for statement in (
+            "create table x (i int)",
+            "delete from dev.small",
+            "create schema mine",
+            "drop table small",
+        ):
+            with pytest.raises(psycopg2.Error):
+                cursor.execute(statement)
+        cursor.execute("set default_transaction_read_only = off")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("delete from dev.small")
+    for database in ("airflow", "meltano", "postgres"):
+        with pytest.raises(psycopg2.OperationalError, match="permission denied"):
+            connect(now, settings.BI, now.bi_password, database)
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        connect(now, settings.BI, "wrong")
+
+
+def test_20_publications_beside_8_readers(now, tmp_path):
+    publish_postgres.publish(published(tmp_path, 0), ENV, now)
+    stop, reads, versions, torn = threading.Event(), [], set(), []
+
+    def read():
+        with as_bi(now) as cursor:
+            while not stop.is_set():
+                cursor.execute(
+                    "select min(version), max(version), count(*), min((row_counts->>'large')::int) + 3"
+                    " from (select version from small union all select version from large) as all_rows, published"
+                )
+                low, high, rows, counted = cursor.fetchone()
+                reads.append(1)
+                versions.add(low)
+                if low != high or rows != counted:
+                    torn.append((low, high, rows, counted))
+
+    failures = []
+    previous, threading.excepthook = threading.excepthook, failures.append
+    readers = [threading.Thread(target=read) for _ in range(8)]
+    try:
+        for reader in readers:
+            reader.start()
+        for version in range(1, 21):
+            publish_postgres.publish(published(tmp_path, version, 5000 + version), ENV, now)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join(20)
+        threading.excepthook = previous
+    assert failures == []
+    assert torn == []
+    assert len(versions) > 10
+    assert len(reads) > 20
+
+
+def test_a_reader_that_does_not_end_blocks_nobody(now, tmp_path):
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    with contextlib.closing(connect(now, settings.BI, now.bi_password)) as slow, slow.cursor() as cursor:
+        cursor.execute("select version from dev.small")  # and the transaction stays open
+        begin = time.monotonic()
+        publish_postgres.publish(published(tmp_path, 2), ENV, now)
+        assert time.monotonic() - begin < 15
+        with as_bi(now) as other:
+            other.execute("select max(version) from small")
+            assert other.fetchone() == (2,)
+    publish_postgres.publish(published(tmp_path, 3), ENV, now)
+    with as_bi(now) as cursor:
+        cursor.execute("select nspname from pg_namespace where nspname like 'dev%'")
+        assert cursor.fetchall() == [("dev",)]
+
+
+def test_what_postgres_cannot_hold_leaves_the_readers_theirs(now, tmp_path, monkeypatch):
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
+        connection.execute("create table marts.odd as select 'a' || chr(0) as text")
+    copy = publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+    with pytest.raises(DataError, match=r"did not get into PostgreSQL's database marts: odd: "):
+        publish_postgres.publish(copy, ENV, now)
+    with as_bi(now) as cursor:
+        cursor.execute("select max(version) from small")
+        assert cursor.fetchone() == (1,)
+    away = now.model_copy(update={"postgres_port": 1})
+    with pytest.raises(DataError, match="refused") as error:
+        publish_postgres.publish(copy, ENV, away)
+    assert now.postgres_password not in str(error.value)
