@@ -403,6 +403,10 @@ class Stack:
             raise StackError(f"no log of {name!r}; there are {', '.join(there) or 'none yet'}")
         return path
 
+    def supervisor(self) -> str:
+        """Name of the supervisor that runs or ran the stack; nothing before the first start."""
+        return str(self._facts()["supervisor"])
+
     def _log_of(self, name: str) -> Path:
         return Path(self._facts()["logs"].get(name, self.logs / f"{name}.log"))
 
@@ -561,7 +565,7 @@ def endpoints(settings: Settings) -> dict[str, str]:
 
 def supervisor() -> str:
     """The supervisor of this clone's stack, running or stopped; nothing before the first start."""
-    return str(ours()._facts()["supervisor"])
+    return ours().supervisor()
 
 
 def up(settings: Settings, timeout: float, changes: list[Change] | None = None) -> None:
@@ -604,7 +608,7 @@ def status() -> bool:
     return all(state in FINISHED for _, state in rows)
 
 
-def logs(process: str, lines: int, follow: bool) -> None:
+def logs(process: str, lines: int, *, follow: bool) -> None:
     """Print the end of a process's log, and go on with what is added."""
     path = ours().log(process)
     sys.stdout.write("".join(_last_lines(path, lines)))

@@ -105,7 +105,7 @@ def test_unchanged_extracts_are_not_loaded_again_and_a_selection_builds_its_part
 
 def test_rows_that_an_extract_no_longer_holds_are_gone(ran, extract):
     path = extract / "transactions.csv"
-    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("5,")))
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("5,")))
     done = elt(ran, "run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert fetch(ran, "select count(*) from marts.customer_summary where customer_id = 5") == [(0,)]

@@ -105,26 +105,34 @@ FAULTS = {
         ],
     ),
     "a segment doubled": (
-        "insert into marts.customer_summary select * replace ('loyal' as segment, 0 as monetary_value)"
-        " from marts.customer_summary where customer_id = 1",
+        (
+            "insert into marts.customer_summary select * replace ('loyal' as segment, 0 as monetary_value)"
+            " from marts.customer_summary where customer_id = 1"
+        ),
         [
             r"loyal: 2 in the warehouse, 1 by the source",
             r"of 1: 1 / 52 / 1,560.00 / champion and 1 / 52 / 0.00 / loyal in the warehouse",
         ],
     ),
     "two customers' segments exchanged": (
-        "update marts.customer_summary set segment = if(segment = 'loyal', 'champion', 'loyal')"
-        " where customer_id in (1, 2)",
+        (
+            "update marts.customer_summary set segment = if(segment = 'loyal', 'champion', 'loyal')"
+            " where customer_id in (1, 2)"
+        ),
         [r"of 1: 1 / 52 / 1,560.00 / loyal in the warehouse", r"of 2: 1 / 52 / 520.00 / champion in the warehouse"],
     ),
     "a customer too many": (
-        "insert into marts.customer_summary select * replace (8 as customer_id, 0 as monetary_value)"
-        " from marts.customer_summary where customer_id = 6",
+        (
+            "insert into marts.customer_summary select * replace (8 as customer_id, 0 as monetary_value)"
+            " from marts.customer_summary where customer_id = 6"
+        ),
         [r"customers: 8 in the warehouse, 7 by the source", r"of 8: .* in the warehouse, absent by the source"],
     ),
     "a cent moved from one customer to another": (
-        "update marts.customer_summary set monetary_value = monetary_value + if(customer_id = 1, 0.01, -0.01)"
-        " where customer_id in (1, 2)",
+        (
+            "update marts.customer_summary set monetary_value = monetary_value + if(customer_id = 1, 0.01, -0.01)"
+            " where customer_id in (1, 2)"
+        ),
         [r"of 1: 1 / 52 / 1,560.01 / champion in the warehouse, 1 / 52 / 1,560.00 / champion by the source"],
     ),
     "a basket counted twice": (

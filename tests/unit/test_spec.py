@@ -117,8 +117,10 @@ def test_refuses_by_full_name(tmp_path: Path, process: dict[str, t.Any], message
         ("processes:\n  one:\n    command: echo ${A:-b}", "line 3: a lone $"),
         ("processes:\n  one:\n    command: echo ${NOWHERE}", "${NOWHERE} has no value"),
         (
-            "is_strict: true\nordered_shutdown: true\nprocesses:\n"
-            "  one: {command: a, log_location: b, availability: {restart: no}}",
+            (
+                "is_strict: true\nordered_shutdown: true\nprocesses:\n"
+                "  one: {command: a, log_location: b, availability: {restart: no}}"
+            ),
             'restart: False is not supported, only no or on_failure or always (in quotes: "no")',
         ),
     ],

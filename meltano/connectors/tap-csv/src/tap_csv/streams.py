@@ -43,7 +43,7 @@ class CSVStream(Stream):
         super().__init__(tap, schema=schema_of(self._columns, metadata=self._with_metadata), name=settings.entity)
         self.primary_keys = settings.keys
 
-    def get_records(self, context: Context | None) -> Iterable[Record]:
+    def get_records(self, context: Context | None) -> Iterable[Record]:  # noqa: ARG002 - the SDK's signature
         """Each row as a dictionary of strings; an empty field is an empty string, as upstream has it."""
         for file in self._files:
             rows = file.read(self.primary_keys)

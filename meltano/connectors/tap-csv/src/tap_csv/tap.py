@@ -75,7 +75,8 @@ class _Command(SingerCommand):
         try:
             return super().main(*args, **kwargs)
         except TapCSVError as error:
-            self.logger.error("%s", error, exc_info=self.logger.isEnabledFor(logging.DEBUG))
+            debug = self.logger.isEnabledFor(logging.DEBUG)
+            self.logger.error("%s", error, exc_info=debug)  # noqa: TRY400 - a traceback only on request
             sys.exit(1)
 
 
