@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import typing as t
 from dataclasses import dataclass
+from datetime import datetime
 
 import httpx
 
@@ -17,12 +18,14 @@ FINAL = ("success", "failed")
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a run, as it stands now."""
+    """One task of a run, as it stands now; moments in seconds since the epoch, None when it was not so far."""
 
     name: str
     state: str
-    seconds: float
     tries: int
+    queued: float | None = None
+    started: float | None = None
+    ended: float | None = None
 
 
 class AirflowApi:
@@ -76,13 +79,25 @@ class AirflowApi:
         """The tasks of a run, in the order in which they started."""
         rows = self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         rows.sort(key=lambda row: row["start_date"] or "9")
-        return [Task(r["task_id"], r["state"] or "none", r["duration"] or 0.0, r["try_number"]) for r in rows]
+        return [
+            Task(
+                row["task_id"],
+                row["state"] or "none",
+                row["try_number"],
+                *(_moment(row[field]) for field in ("queued_when", "start_date", "end_date")),
+            )
+            for row in rows
+        ]
 
     def log(self, dag: str, run: str, task: Task) -> list[str]:
         """The log of a task's last try, a line each."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.tries, 1)}"
         content = self._json("GET", path, headers={"Accept": "application/json"})["content"]
         return [text for line in content for text in _texts(line)]
+
+
+def _moment(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None
 
 
 def _texts(line: str | dict[str, t.Any]) -> t.Iterator[str]:

@@ -6,16 +6,15 @@ import contextlib
 import signal
 import time
 import typing as t
-from dataclasses import dataclass, field
 
 import httpx
 import psycopg2
 from rich.console import Console
 from rich.table import Table
 
-from elt import layout, publish, quality, seed, stack
+from elt import extracts, layout, publish, quality, report, seed, stack
 from elt.airflow_api import FINAL, AirflowApi, Task
-from elt.errors import DataError, EltError, StackError
+from elt.errors import DataError, EltError, SetupError, StackError
 from elt.settings import ADMIN, Settings
 
 if t.TYPE_CHECKING:
@@ -27,34 +26,11 @@ RUN_SECONDS = 1800
 START_SECONDS = 180
 NEWS_SECONDS = 20
 LOG_LINES = 30
-
-
-@dataclass
-class Steps:
-    """What was done and how long each step took, in seconds."""
-
-    done: list[tuple[str, str, float]] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> t.Iterator[t.Callable[[str], None]]:
-        """Time a step; the caller hands the result's one-line description to what is yielded."""
-        said: list[str] = []
-        begin = time.monotonic()
-        yield said.append
-        self.done.append((name, said[0] if said else "", time.monotonic() - begin))
-
-    def show(self) -> None:
-        """Print the table of steps."""
-        table = Table("step", "result", "seconds", title="e2e", title_justify="left")
-        table.columns[2].justify = "right"
-        for name, result, seconds in self.done:
-            table.add_row(name, result, f"{seconds:.1f}")
-        table.add_row("all", "", f"{sum(seconds for _, _, seconds in self.done):.1f}", style="bold")
-        Console(width=120).print(table)
+STOP = "stop"
 
 
 def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
-    """Run the whole proof; stop the stack afterwards unless it was running before or is to be kept.
+    """Run the whole proof; stop the stack afterwards unless it was running before or is to be kept; write the report.
 
     Args:
         settings: the checked settings.
@@ -67,43 +43,64 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal included, unless nohup says otherwise
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    steps = Steps()
-    found_running = stack.is_running()
+    found: report.Start = "again" if layout.POSTGRES_DATA.exists() else "first"
+    proof = report.Proof(settings.elt_environment, "joined" if stack.is_running() else found, report.commit())
+    stops = not keep and proof.start != "joined"
     try:
-        with steps.step("seed") as said:
-            kept = sorted(path.name for path in layout.EXTRACT.glob("*.csv"))
-            if size or not kept:
-                seed.seed(size or "sample")
-                said(f"{size or 'sample'}")
-            else:
-                said(f"kept {', '.join(kept)}")
-        with steps.step("start") as said:
-            stack.up(settings, START_SECONDS)
-            said("all processes healthy")
-        begun = time.time()
-        with steps.step("pipeline") as said, contextlib.closing(AirflowApi(settings)) as api:
-            run = run_pipeline(api, RUN_SECONDS, {"environment": settings.elt_environment})
-            said(run)
-        for name, check in checks(settings, run, begun).items():
-            with steps.step(name) as said:
-                said(check())
-    except BaseException:
-        if not keep and not found_running:
-            _stop_quietly()
+        _steps(proof, settings, size)
+        if stops:
+            with proof.step(STOP):
+                stack.down()
+    except BaseException as error:
+        proof.fail(error)
+        if stops and proof.failed_step != STOP:
+            _stop_quietly(proof)
+        with contextlib.suppress(SetupError):  # the first error is the one to tell
+            print(f"report: {report.write(proof)}")
         raise
-    if not keep and not found_running:
-        with steps.step("stop"):
-            stack.down()
-    steps.show()
-    if keep or found_running:
+    show(proof)
+    if not stops:
         for name, url in stack.endpoints(settings).items():
             print(f"  {name:<12} {url}")
+    print(f"report: {report.write(proof)}")
 
 
-def _stop_quietly() -> None:
+def _steps(proof: report.Proof, settings: Settings, size: seed.Size | None) -> None:
+    with proof.step("seed") as step:
+        kept = sorted(path.name for path in layout.EXTRACT.glob("*.csv"))
+        if size or not kept:
+            seed.seed(size or "sample")
+        step.result = f"kept {', '.join(kept)}" if kept and not size else size or "sample"
+        proof.extract_bytes = sum(file.stat().st_size for one in extracts.listed() for file in one.files())
+    with proof.step(report.START) as step:
+        try:
+            stack.up(settings, START_SECONDS, proof.changes)
+        finally:
+            proof.supervisor = stack.supervisor()
+        step.result = "all processes healthy"
+    begun = time.time()
+    with proof.step(report.PIPELINE) as step, contextlib.closing(AirflowApi(settings)) as api:
+        run = run_pipeline(api, RUN_SECONDS, {"environment": settings.elt_environment}, proof.tries)
+        step.result = run
+    for name, check in checks(settings, run, begun, proof.figures).items():
+        with proof.step(name) as step:
+            step.result = check()
+
+
+def show(proof: report.Proof) -> None:
+    """Print the table of steps."""
+    table = Table("step", "result", "seconds", title="e2e", title_justify="left")
+    table.columns[2].justify = "right"
+    for step in proof.steps:
+        table.add_row(step.name, step.result, f"{step.seconds:.1f}")
+    table.add_row("all", "", f"{proof.seconds:.1f}", style="bold")
+    Console(width=120).print(table)
+
+
+def _stop_quietly(proof: report.Proof) -> None:
     """Stop the stack while another error is on its way to the user."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EltError):
+    with contextlib.suppress(EltError), proof.step(STOP):
         stack.down()
 
 
@@ -123,8 +120,22 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
 # The run -----------------------------------------------------------------------------------------
 
 
-def run_pipeline(api: AirflowApi, seconds: float, conf: dict[str, object] | None = None) -> str:
+def run_pipeline(
+    api: AirflowApi,
+    seconds: float,
+    conf: dict[str, object] | None = None,
+    tries: dict[tuple[str, int], Task] | None = None,
+) -> str:
     """Trigger the pipeline and follow it to its end, a line for each change of a task's state.
+
+    Args:
+        api: a client of the Airflow that runs it.
+        seconds: how long it may take.
+        conf: parameters of the run.
+        tries: gets each try of each task by name and number, as it was seen last, also when this fails.
+
+    Returns:
+        The id of the run.
 
     Raises:
         StackError: the run failed or did not end in time; the end of the task's log is part of the message.
@@ -137,6 +148,8 @@ def run_pipeline(api: AirflowApi, seconds: float, conf: dict[str, object] | None
     while time.monotonic() < begin + seconds:
         state = api.run_state(DAG, run)
         for task in api.tasks(DAG, run):
+            if tries is not None:
+                tries[task.name, task.tries] = task
             if seen.get(task.name) != task.state and task.state != "none":
                 seen[task.name] = task.state
                 print(f"  {time.monotonic() - begin:6.1f} s  {task.name:<18} {task.state}", flush=True)
@@ -161,12 +174,21 @@ def _why_failed(api: AirflowApi, run: str) -> str:
 # The checks --------------------------------------------------------------------------------------
 
 
-def checks(settings: Settings, run: str, begun: float) -> dict[str, t.Callable[[], str]]:
-    """What must hold after a run; each check describes what it found, or raises."""
+def checks(
+    settings: Settings, run: str, begun: float, figures: list[quality.Figure]
+) -> dict[str, t.Callable[[], str]]:
+    """What must hold after a run; each check describes what it found, or raises.
+
+    Args:
+        settings: the checked settings.
+        run: id of the run.
+        begun: when it was about to begin, in seconds since the epoch.
+        figures: gets every figure that is compared.
+    """
     warehouse = layout.warehouse(settings.elt_environment)
     return {
         "executed by Celery": lambda: executed_by_celery(settings, run),
-        "marts": lambda: marts_equal_totals(warehouse),
+        "marts": lambda: marts_equal_totals(warehouse, figures),
         "published": lambda: was_published(settings, begun),
         "Meltano's state": lambda: meltano_state(settings, begun),
         "Streamlit": lambda: streamlit_answers(settings),
@@ -213,9 +235,9 @@ def _flower_tasks(settings: Settings) -> dict[str, str]:
     return {identity: task["state"] for identity, task in answer.json().items()}
 
 
-def marts_equal_totals(warehouse: Path) -> str:
-    """The marts equal the totals taken from the CSV files."""
-    figures = quality.check(layout.EXTRACT, warehouse)
+def marts_equal_totals(warehouse: Path, figures: list[quality.Figure]) -> str:
+    """The marts equal the totals taken from the CSV files; `figures` gets each."""
+    figures += quality.check(layout.EXTRACT, warehouse)
     return f"{len(figures)} figures equal those of the CSV files"
 
 
