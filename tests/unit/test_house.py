@@ -6,7 +6,6 @@ import re
 import subprocess
 import tomllib
 
-import pytest
 import yaml
 from workspace import BIN, ROOT
 
@@ -43,7 +42,7 @@ def test_folders_with_names_of_packages_hold_no_init():
     assert not [name for name in ("airflow", "meltano") if (ROOT / name / "__init__.py").exists()]
 
 
-def test_scripts_are_short_strict_and_clean():
+def test_scripts_are_short_strict_and_executable():
     scripts = [f for f in tracked() if f.endswith(".sh") or f == ".ci/run"]
     assert scripts
     for name in scripts:
@@ -51,23 +50,11 @@ def test_scripts_are_short_strict_and_clean():
         assert "set -euo pipefail" in text, name
         assert len(text.splitlines()) <= 30, name
         assert (ROOT / name).stat().st_mode & 0o111, name
-    for command in ([BIN / "shellcheck"], [BIN / "shfmt", "-i", "2", "-d"]):
-        done = subprocess.run([*command, *scripts], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("ruff", "check", "."),
-        ("ruff", "format", "--check", "."),
-        ("mypy",),
-        ("sqlfmt", "--check", "--no-progressbar", "transform"),
-    ],
-    ids=lambda command: " ".join(command[:2]),
-)
-def test_code_is_clean(command):
-    done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
+def test_types_fit():
+    """mypy, too slow for a git hook; tests/integration/test_hooks.py sees to the rest."""
+    done = subprocess.run([BIN / "mypy"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

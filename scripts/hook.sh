@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Run a check of .pre-commit-config.yaml with a program of the locked environment: scripts/hook.sh PROGRAM [ARGUMENTS]
+set -euo pipefail
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bin="${UV_PROJECT_ENVIRONMENT:-.venv}/bin"
+if [[ ! -x $bin/python ]]; then
+  echo "hook: no environment in ${bin%/bin}: run scripts/bootstrap.sh" >&2
+  exit 1
+fi
+work="${ELT_STATE:-$PWD/.state}/hooks"
+case "$1" in
+meltano-schema) # Meltano's own, of the locked package; an import would find the folder meltano/ instead
+  find='from importlib.metadata import distribution as d; print(d("meltano").locate_file("meltano/schemas/meltano.schema.json"))'
+  schema=$("$bin/python" -c "$find")
+  shift && set -- check-jsonschema --schemafile "$schema" "$@"
+  ;;
+dbt-parse) # without servers, apart from the running stack, whatever the user set for other dbt projects
+  unset "${!DBT_@}" "${!MELTANO_@}"
+  export ELT_WAREHOUSES="$work" PYTHONPATH=elt/startup
+  set -- dbt --quiet parse --no-write-json --project-dir transform --profiles-dir transform \
+    --target-path "$work/dbt/target" --log-path "$work/dbt/logs"
+  ;;
+esac
+exec "$bin/$1" "${@:2}"

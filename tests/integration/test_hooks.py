@@ -1,0 +1,198 @@
+"""The pre-commit hooks: all pass on the files as they are, each refuses what it is for, bootstrap installs them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import typing as t
+
+import pytest
+import yaml
+from workspace import BIN, ROOT
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+HOOKS = [hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]]
+ALL_FILES_SECONDS = 20
+ONE_FILE_SECONDS = 3
+"""CPU seconds: a test must not depend on what else runs on the machine."""
+
+
+class Bad(t.NamedTuple):
+    """A file that a hook must refuse, and what the hook has to say."""
+
+    path: str
+    text: str
+    says: str
+    mode: int = 0o644
+    """What git is told of it."""
+    replaces: str = ""
+    """Text of the file as it is, in the place of which `text` stands; without it the whole file is new."""
+
+
+MODIFIED = "files were modified by this hook"
+BASH = "#!/usr/bin/env bash\n"
+PLANTED = {
+    "ruff": Bad("elt/planted.py", '"""Planted."""\n\n\ndef f(x: list[int] = []) -> None:\n    """Do."""\n', "B006"),
+    "ruff-format": Bad("elt/planted.py", "x = {  'a':1}\n", MODIFIED),
+    "uv-lock": Bad("pyproject.toml", '"httpx>=0.1",', "uv.lock", replaces='"httpx",'),
+    "shellcheck": Bad("scripts/planted.sh", f"{BASH}echo $1\n", "SC2086", 0o755),
+    "shfmt": Bad("scripts/planted.sh", f"{BASH}if true; then\n        echo\nfi\n", MODIFIED, 0o755),
+    "sqlfmt": Bad("transform/models/marts/planted.sql", "SELECT 1 AS one\n", MODIFIED),
+    "dbt-parse": Bad("transform/models/marts/planted.sql", "select * from {{ ref('nowhere') }}\n", "nowhere"),
+    "check-yaml": Bad("transform/planted.yml", "a: [\n", "line 2"),
+    "check-toml": Bad("planted.toml", "a = \n", "line 1"),
+    "check-json": Bad("planted.json", '{"a": 1,}\n', "json decode"),
+    "meltano-schema": Bad("meltano/meltano.yml", "extractor:", "'extractor' was unexpected", replaces="extractors:"),
+    "github-workflows": Bad(".github/workflows/planted.yml", "on: push\njobs: {a: {steps: []}}\n", "runs-on"),
+    "detect-secrets": Bad("elt/planted.py", f'password = "{"k9Qz" * 6}"\n', "Secret Keyword"),
+    "trailing-whitespace": Bad("planted.md", "a \n", MODIFIED),
+    "end-of-file": Bad("planted.md", "a", MODIFIED),
+    "line-endings": Bad("planted.md", "a\r\nb\r\n", "fixed mixed line endings"),
+    "merge-conflict": Bad("planted.md", f"{'<' * 7} HEAD\n", "Merge conflict string"),
+    "large-files": Bad("planted.csv", "1,2,3\n" * 100_000, "exceeds 500 KB"),
+    "executables-have-shebangs": Bad("scripts/planted.sh", "echo\n", "no (or invalid) shebang", 0o755),
+    "shebangs-are-executable": Bad("scripts/planted.sh", f"{BASH}echo\n", "not marked executable"),
+    "case-conflict": Bad("README.MD", "a\n", "Case-insensitivity conflict"),
+}
+
+
+class Clone:
+    """A repository with the files of this one, in which a test may plant, stage and commit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "a clone"  # the space is meant
+        self.env = {
+            "HOME": str(folder),  # pre-commit's cache, and no configuration of the developer's
+            "PATH": os.environ["PATH"],
+            "UV_PROJECT_ENVIRONMENT": sys.prefix,
+            **{
+                f"GIT_{who}_{what}": "tester@localhost"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
+        }
+        names = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in filter(None, names.split("\0")):
+            if (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.root / name)
+        self.git("init", "--quiet")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message=As it is")
+
+    def git(self, *command: str) -> None:
+        """Let git do something that must succeed."""
+        done = self.run("git", *command)
+        assert done.returncode == 0, done.stdout
+
+    def run(self, *command: str | Path, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a program in the clone; `without` names variables that it does not get."""
+        env = {name: value for name, value in self.env.items() if name not in without}
+        return subprocess.run(
+            [*map(str, command)],
+            cwd=self.root,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+
+    def plant(self, bad: Bad) -> None:
+        """Write a file and stage it."""
+        path = self.root / bad.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = bad.text
+        if bad.replaces:
+            assert bad.replaces in path.read_text()
+            text = path.read_text().replace(bad.replaces, bad.text, 1)
+        path.write_text(text, newline="")
+        path.chmod(bad.mode)
+        self.git("add", bad.path)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    return Clone(tmp_path_factory.mktemp("hooks"))
+
+
+@pytest.fixture
+def clone(repository):
+    yield repository
+    repository.git("reset", "--quiet", "--hard", "HEAD")
+
+
+def cpu_seconds() -> float:
+    """CPU time of all programs that this one started and that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_all_files_pass_in_time(clone):
+    before = cpu_seconds()
+    done = clone.run(BIN / "pre-commit", "run", "--all-files", "--show-diff-on-failure", "--color=never")
+    assert done.returncode == 0, done.stdout
+    assert cpu_seconds() - before < ALL_FILES_SECONDS
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_each_refuses_what_it_is_for(clone, hook):
+    bad = PLANTED[hook]
+    clone.plant(bad)
+    done = clone.run(BIN / "pre-commit", "run", hook, "--files", bad.path, "--color=never")
+    assert done.returncode == 1, done.stdout
+    assert f"hook id: {hook}" in done.stdout
+    assert bad.says in done.stdout
+
+
+def test_nothing_is_planted_for_a_hook_that_is_gone():
+    assert set(PLANTED) == set(HOOKS)
+
+
+def test_secrets_that_only_look_like_one_are_let_through(clone):
+    clone.plant(Bad("elt/planted.py", f'password = "{"k9Qz" * 6}"  # pragma: allowlist secret\n', ""))
+    clone.plant(Bad("planted.toml", f'linux_amd64 = "{"0123456789abcdef" * 4}"\n', ""))
+    done = clone.run(BIN / "pre-commit", "run", "detect-secrets", "--files", "elt/planted.py", "planted.toml")
+    assert done.returncode == 0, done.stdout
+
+
+def test_bootstrap_installs_them_for_any_shell_and_editor(clone):
+    install = "from elt import bootstrap; print(bootstrap.install_hooks())"
+    assert clone.run(sys.executable, "-c", install).stdout == "installed\n"
+    assert clone.run(sys.executable, "-c", install).stdout == "up to date\n"
+    clone.env["PATH"] = os.defpath
+    before = cpu_seconds()
+    clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
+    commit = ("git", "commit", "--message=Planted")
+    done = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
+    assert done.returncode == 0, done.stdout
+    assert cpu_seconds() - before < ONE_FILE_SECONDS
+    clone.plant(Bad("elt/planted.py", "import nothing\n", ""))
+    done = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
+    assert done.returncode == 1, done.stdout
+    assert "D100" in done.stdout
+
+
+def test_bootstrap_leaves_the_hook_of_another_alone(clone):
+    hook = clone.root / ".git" / "hooks" / "pre-commit"
+    hook.write_text("#!/bin/sh\nexit 0\n")
+    install = "from elt import bootstrap; print(bootstrap.install_hooks())"
+    assert "another pre-commit hook" in clone.run(sys.executable, "-c", install).stdout
+    assert hook.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def test_without_the_environment_it_says_what_to_do(clone):
+    done = clone.run("scripts/hook.sh", "ruff", "--version", without=("UV_PROJECT_ENVIRONMENT",))
+    assert done.returncode == 1
+    assert done.stdout == "hook: no environment in .venv: run scripts/bootstrap.sh\n"
