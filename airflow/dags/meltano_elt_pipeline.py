@@ -41,7 +41,9 @@ MELTANO = "meltano --environment {{ params.environment }} run --force"
             enum=["dev", "staging", "prod"],
             description="Which warehouse to fill.",
         ),
-        "full_refresh": Param(False, type="boolean", description="Load everything and rebuild incremental models."),
+        "full_refresh": Param(
+            default=False, type="boolean", description="Load everything and rebuild incremental models."
+        ),
     },
 )
 def meltano_elt_pipeline() -> None:
