@@ -39,11 +39,11 @@ BASH = "#!/usr/bin/env bash\n"
 PLANTED = {
     "ruff": Bad("elt/planted.py", '"""Planted."""\n\n\ndef f(x: list[int] = []) -> None:\n    """Do."""\n', "B006"),
     "ruff-format": Bad("elt/planted.py", "x = {  'a':1}\n", MODIFIED),
-    "uv-lock": Bad("pyproject.toml", '"httpx>=0.1",', "uv.lock", replaces='"httpx",'),
+    "uv-lock": Bad("pyproject.toml", '"httpx>=0.1",', "error: ", replaces='"httpx",'),
     "shellcheck": Bad("scripts/planted.sh", f"{BASH}echo $1\n", "SC2086", 0o755),
     "shfmt": Bad("scripts/planted.sh", f"{BASH}if true; then\n        echo\nfi\n", MODIFIED, 0o755),
     "sqlfmt": Bad("transform/models/marts/planted.sql", "SELECT 1 AS one\n", MODIFIED),
-    "dbt-parse": Bad("transform/models/marts/planted.sql", "select * from {{ ref('nowhere') }}\n", "nowhere"),
+    "dbt-parse": Bad("transform/models/marts/planted.sql", "select * from {{ ref('nowhere') }}\n", "was not found"),
     "check-yaml": Bad("transform/planted.yml", "a: [\n", "line 2"),
     "check-toml": Bad("planted.toml", "a = \n", "line 1"),
     "check-json": Bad("planted.json", '{"a": 1,}\n', "json decode"),
