@@ -38,6 +38,8 @@ _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _WHY = re.compile(
     r"[A-Z]\w+ Error: |This model has an enforced contract|Got \d+ results?|actual differs from expected"
 )
+_MISMATCH = re.compile(r" *\| (?P<column>\w+) +\| (?P<model>.*?) *\| (?P<contract>.*?) *\| (?P<how>\w+( \w+)+) *\|$")
+"""A line of the table in which dbt says where a model and its contract differ."""
 _NOISE = re.compile(
     r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|(Block r|R)un completed|$"
 )
@@ -160,6 +162,9 @@ class _Outcome:
             self._failed.append(failed["what"])
         elif self._failed and ": " not in self._failed[-1] and _WHY.match(text):
             self._failed[-1] += f": {text}"
+        elif self._failed and (found := _MISMATCH.match(text)):
+            model, contract = found["model"] or "nothing", found["contract"] or "nothing"
+            self._failed[-1] += f" {found['column']}: {found['how']}, model {model}, contract {contract}."
 
     def _say(self, text: str) -> None:
         print(f"{time.perf_counter() - self._started:6.1f} s  {text}", flush=True)

@@ -124,7 +124,7 @@ def replace(path, old, new):
 
 
 BAD = {
-    "missing": (lambda path: path.unlink(), ["transactions.csv is missing: run scripts/seed.sh"]),
+    "missing": (lambda path: path.unlink(), ["transactions.csv is missing: put the extract of table transactions there"]),
     "ragged": (
         lambda path: replace(path, b",2,2017-01-14 10:15:00\n", b",2\n"),
         ["transactions.csv, line", "ragged"],
