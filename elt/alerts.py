@@ -9,6 +9,7 @@ This module imports nothing of Airflow until something failed, since every DAG i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import logging
@@ -16,13 +17,15 @@ import os
 import threading
 import time
 import typing as t
-import urllib.request
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+from elt import layout
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.sdk import Connection, Context
-    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     Deliver = t.Callable[[], None]
 
@@ -30,6 +33,7 @@ SLACK = "slack_alerts"
 SMTP = "smtp_alerts"
 SECONDS = 10
 """How long all channels together may take; a task that failed must end, and the DAG processor must go on parsing."""
+DAY = 24 * 3600
 LONGEST = 500
 """Characters of an error that are told."""
 NOT_TOLD = "%s: not told of the failure: %s"
@@ -39,12 +43,28 @@ log = logging.getLogger(__name__)
 
 def task_failed(context: Context) -> None:
     """Tell that a task failed at its last try: the `on_failure_callback` of tasks."""
+    ti = context["ti"]
+    mark = layout.ALERTED / f"{ti.id}-{ti.try_number}"
+    if mark.exists():
+        log.info("people have been told already: the scheduler asks twice when a worker was killed")
+        return
     _tell(context, about_task)
+    _set(mark)
 
 
 def run_failed(context: Context) -> None:
     """Tell that a run failed, and which of its tasks: the `on_failure_callback` of a DAG."""
     _tell(context, about_run)
+
+
+def _set(mark: Path) -> None:
+    """Remember what was told, for a day; without the mark the worst is a second message."""
+    with contextlib.suppress(OSError):
+        mark.parent.mkdir(exist_ok=True)
+        for old in mark.parent.iterdir():
+            if old.stat().st_mtime < time.time() - DAY:
+                old.unlink(missing_ok=True)
+        mark.touch()
 
 
 # What is told ------------------------------------------------------------------------------------
@@ -105,7 +125,7 @@ def about_run(context: Context) -> Message:
     facts = {
         "run": run,
         "environment": environment,
-        "failed tasks": _failed_tasks(context.get("ti"), run) or f"unknown ({context.get('reason')})",
+        "failed tasks": _failed_tasks(context),
     }
     url = f"{conf.get('api', 'base_url').rstrip('/')}/dags/{dag}/runs/{quote(run)}"
     return Message(f"Run of {dag} failed ({environment})", facts, ("the run", url))
@@ -125,12 +145,16 @@ def _last_line(error: BaseException | str | None) -> str:
     return line if len(line) <= LONGEST else line[:LONGEST] + " ..."
 
 
-def _failed_tasks(ti: RuntimeTaskInstanceProtocol | None, run: str) -> str:
-    """Names of the tasks of a run that failed; nothing when the run failed of something else."""
+def _failed_tasks(context: Context) -> str:
+    """Names of the tasks of a run that failed, or why there are none."""
+    ti, run = context.get("ti"), context["run_id"]
     if ti is None:
-        return ""
-    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[run]).get(run, {})
-    return ", ".join(sorted(task for task, state in states.items() if state == "failed"))
+        return f"none known ({context.get('reason')})"
+    try:
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[run]).get(run, {})
+    except Exception as error:  # noqa: BLE001 - that the run failed is told all the same
+        return f"not known: {_last_line(error)}"
+    return ", ".join(sorted(task for task, state in states.items() if state == "failed")) or "none"
 
 
 def _without_secrets(text: str) -> str:
@@ -163,7 +187,7 @@ class _Delivery(threading.Thread):
     def run(self) -> None:
         try:
             self.deliver()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits reports it
             self.error = error
 
     def report(self) -> None:
@@ -182,10 +206,9 @@ def _tell(context: Context, describe: t.Callable[[Context], Message]) -> None:
     if not channels:
         log.info("nobody is told of the failure: there is no connection %s", " or ".join(CHANNELS))
         return
-    limit = time.monotonic() + SECONDS
     try:
         message = describe(context)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - an alert never adds a failure of its own
         log.warning("nobody is told of the failure: %s", _last_line(error))
         return
     deliveries = []
@@ -193,10 +216,11 @@ def _tell(context: Context, describe: t.Callable[[Context], Message]) -> None:
         try:
             delivery = _Delivery(name, CHANNELS[name](message, connection))
             delivery.start()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the other channel goes on
             log.warning(NOT_TOLD, name, _last_line(error))
         else:
             deliveries.append(delivery)
+    limit = time.monotonic() + SECONDS  # from here on it is the servers that take the time
     for delivery in deliveries:
         delivery.join(max(0.0, limit - time.monotonic()))
         delivery.report()
@@ -213,7 +237,7 @@ def _channels() -> dict[str, Connection]:
             found[name] = Connection.get(name)
         except AirflowNotFoundException:
             continue
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the other channel goes on
             log.warning(NOT_TOLD, name, _last_line(error))
     return found
 
@@ -221,11 +245,7 @@ def _channels() -> dict[str, Connection]:
 def _slack(message: Message, _connection: Connection) -> Deliver:
     from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier  # noqa: PLC0415
 
-    notifier = SlackWebhookNotifier(slack_webhook_conn_id=SLACK, text=message.for_slack(), timeout=SECONDS)
-    client = notifier.hook.client
-    host = urlsplit(client.url).hostname or ""
-    if client.proxy and urllib.request.proxy_bypass(host):  # Slack's library does not heed NO_PROXY
-        client.proxy = None
+    notifier = SlackWebhookNotifier(slack_webhook_conn_id=SLACK, text=message.for_slack())
     return functools.partial(notifier.notify, {})  # not the call, which would read the text as a Jinja template
 
 

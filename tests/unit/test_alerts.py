@@ -1,0 +1,310 @@
+"""Alerts: what is told, to whom, and that neither a server nor a text can do harm.
+
+The servers are real ones on loopback, the task instances Airflow's own. What needs a scheduler is in e2e.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import logging
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+import receivers
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from elt import alerts, environment, layout, settings
+
+FOR_SLACK, FOR_MAIL, FOR_DATABASE = "T0AAAA/B0BBBB/hidden-word", "other-hidden-word", "third-hidden-word"
+"""What must not be told."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def airflow(tmp_path_factory):
+    """What tasks find in their environment; Airflow reads it when it is imported."""
+    home = tmp_path_factory.mktemp("airflow")
+    env = environment.build(settings.load()) | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",
+        "AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path, monkeypatch):
+    """Marks of the test's own, and no connection but its own."""
+    monkeypatch.setattr(layout, "ALERTED", tmp_path / "alerted")
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_") or "PROXY" in name.upper()]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def slack(monkeypatch):
+    with receivers.slack() as server:
+        connect(monkeypatch, alerts.SLACK, conn_type="slackwebhook", host=f"http://127.0.0.1:{server.port}/services")
+        yield server
+
+
+@pytest.fixture
+def mail(monkeypatch):
+    with receivers.smtp() as server:
+        extra = {"disable_ssl": True, "disable_tls": True, "to": "team@example.com", "from_email": "elt@example.com"}
+        connect(monkeypatch, alerts.SMTP, conn_type="smtp", host="127.0.0.1", port=server.port, extra=extra)
+        yield server
+
+
+def connect(monkeypatch, name, **fields):
+    password = FOR_SLACK if name == alerts.SLACK else FOR_MAIL
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"password": password} | fields))
+
+
+def context(error=None, tries=3, map_index=-1, environment="staging"):
+    """What Airflow hands to a callback of a task."""
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.sdk import DAG, Param
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    params = {"environment": Param(environment, type="string")} if environment else {}
+    with DAG("a_dag", schedule=None, params=params):
+        a_task = EmptyOperator(task_id="a_task", retries=2)
+    ti = RuntimeTaskInstance.model_construct(
+        id=uuid.uuid4(),
+        task_id="a_task",
+        dag_id="a_dag",
+        run_id="manual__2026-11-24T12:00:00+00:00",
+        try_number=tries,
+        max_tries=2,
+        map_index=map_index,
+        task=a_task,
+    )
+    return ti.get_template_context() | {"exception": error}
+
+
+def test_both_channels_hear_of_a_failed_task_once(slack, mail):
+    alerts.task_failed(context(ValueError("first line\nlast line\n")))
+    link = "http://127.0.0.1:8080/dags/a_dag/runs/manual__2026-11-24T12%3A00%3A00%2B00%3A00/tasks/a_task?try_number=3"
+    assert slack.paths == [f"/services/{FOR_SLACK}"]
+    assert slack.texts[0].splitlines() == [
+        "*Task a_task of a_dag failed (staging)*",
+        "run: manual__2026-11-24T12:00:00+00:00",
+        "environment: staging",
+        "try: 3 of 3",
+        "error: ValueError: last line",
+        f"<{link}|log of the task>",
+    ]
+    assert len(slack.texts) == 1
+    (message,) = mail.messages
+    assert message["Subject"] == "Task a_task of a_dag failed (staging)"
+    assert message["From"] == "elt@example.com"
+    assert mail.recipients == [["team@example.com"]]
+    for word in ("manual__2026-11-24T12:00:00+00:00", "staging", "3 of 3", "ValueError: last line", f'href="{link}"'):
+        assert word in mail.texts[0]
+    assert "first line" not in slack.texts[0] + mail.texts[0]
+
+
+def test_without_connections_nothing_is_sent_and_one_line_says_so(caplog):
+    caplog.set_level(logging.DEBUG, "elt.alerts")
+    alerts.task_failed(context(ValueError("x")))
+    lines = [record for record in caplog.records if record.name == "elt.alerts"]
+    assert [record.levelname for record in lines] == ["INFO"]
+    assert "no connection slack_alerts or smtp_alerts" in caplog.text
+
+
+def test_one_channel_is_enough(slack, caplog):
+    alerts.task_failed(context(ValueError("x")))
+    assert len(slack.texts) == 1
+    assert "smtp_alerts" not in caplog.text
+
+
+def test_a_killed_task_has_no_error_and_a_mapped_one_an_index(slack):
+    alerts.task_failed(context(map_index=0, environment=None))
+    assert "Task a_task[0] of a_dag failed (dev)" in slack.texts[0]
+    assert "error: none known: the task's process or its worker was killed" in slack.texts[0]
+
+
+def test_a_try_is_told_once_and_marks_do_not_pile_up(slack):
+    layout.ALERTED.mkdir()
+    old = layout.ALERTED / "old"
+    old.touch()
+    os.utime(old, (0, 0))
+    asked = context(ValueError("x"))
+    alerts.task_failed(asked)
+    alerts.task_failed(asked)
+    assert len(slack.texts) == 1
+    asked["ti"].try_number += 1
+    alerts.task_failed(asked)
+    assert len(slack.texts) == 2
+    assert not old.exists()
+    assert len(list(layout.ALERTED.iterdir())) == 2
+
+
+def test_a_run_is_told_even_when_its_tasks_cannot_be_asked_for(slack, mail):
+    """There is no scheduler here to ask; what it answers is looked at in e2e."""
+    alerts.run_failed(context())
+    alerts.run_failed({"dag": context()["dag"], "run_id": "r+1", "reason": "all_tasks_deadlocked"})
+    assert "*Run of a_dag failed (staging)*" in slack.texts[0]
+    assert "failed tasks: not known: " in slack.texts[0]
+    assert "*Run of a_dag failed (dev)*" in slack.texts[1]
+    assert "failed tasks: none known (all_tasks_deadlocked)" in slack.texts[1]
+    assert "<http://127.0.0.1:8080/dags/a_dag/runs/r%2B1|the run>" in slack.texts[1]
+    assert [message["Subject"] for message in mail.messages] == [
+        "Run of a_dag failed (staging)",
+        "Run of a_dag failed (dev)",
+    ]
+
+
+def test_text_is_neither_template_nor_markup(slack, mail):
+    alerts.task_failed(context(ValueError("{{ 1/0 }} {% raw <!channel> <b>bold</b> & more")))
+    assert "error: ValueError: {{ 1/0 }} {% raw &lt;!channel&gt; &lt;b&gt;bold&lt;/b&gt; &amp; more" in slack.texts[0]
+    assert "{{ 1/0 }} {% raw &lt;!channel&gt; &lt;b&gt;bold&lt;/b&gt; &amp; more" in mail.texts[0]
+
+
+def test_secrets_are_not_told(slack, mail, monkeypatch):
+    monkeypatch.setenv("POSTGRES_PASSWORD", FOR_DATABASE)
+    monkeypatch.setenv("ADMIN_PASSWORD", settings.DEFAULT_PASSWORD)
+    text = f"elt:{FOR_DATABASE}@h of admin with {FOR_SLACK} {FOR_MAIL} and {os.environ['AIRFLOW_FERNET_KEY']}"
+    alerts.task_failed(context(ValueError(text + "." * 1000)))
+    assert "error: ValueError: elt:***@h of admin with *** *** and ***.." in slack.texts[0]
+    assert slack.texts[0].count(".") < alerts.LONGEST
+    assert "hidden" not in slack.texts[0] + mail.texts[0]
+
+
+# A channel that does not work ---------------------------------------------------------------------
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_slack_that_refuses_does_not_keep_the_mail_back(slack, mail, caplog):
+    slack.status = 404
+    alerts.task_failed(context(ValueError("x")))
+    assert len(mail.messages) == 1
+    (line,) = warnings(caplog)
+    assert line.startswith("slack_alerts: not told of the failure: ")
+    assert "404" in line
+
+
+def test_servers_that_are_gone_are_two_warnings(monkeypatch, caplog):
+    (port,) = receivers.free_ports(1)
+    connect(monkeypatch, alerts.SLACK, conn_type="slackwebhook", host=f"http://127.0.0.1:{port}")
+    extra = {"disable_ssl": True, "to": "a@example.com", "from_email": "b@example.com"}
+    connect(monkeypatch, alerts.SMTP, conn_type="smtp", host="127.0.0.1", port=port, extra=extra)
+    alerts.task_failed(context(ValueError("x")))
+    assert [line.split(":")[0] for line in warnings(caplog)] == ["slack_alerts", "smtp_alerts"]
+    assert FOR_SLACK not in caplog.text
+    assert FOR_MAIL not in caplog.text
+
+
+def test_a_server_that_hangs_does_not_hold_up_the_task(slack, mail, caplog, monkeypatch):
+    assert alerts.SECONDS <= 10
+    monkeypatch.setattr(alerts, "SECONDS", 1)
+    slack.hangs = threading.Event()
+    begin = time.monotonic()
+    alerts.task_failed(context(ValueError("x")))
+    assert time.monotonic() - begin < 3
+    assert len(mail.messages) == 1
+    assert warnings(caplog) == ["slack_alerts: not told of the failure: no answer within 1 s"]
+
+
+def test_an_smtp_server_that_hangs_does_not_hold_up_the_task(slack, monkeypatch, caplog):
+    monkeypatch.setattr(alerts, "SECONDS", 1)
+    with contextlib.closing(receivers.silent()) as server:
+        extra = {"disable_ssl": True, "to": "a@example.com", "from_email": "b@example.com"}
+        port = server.getsockname()[1]
+        connect(monkeypatch, alerts.SMTP, conn_type="smtp", host="127.0.0.1", port=port, extra=extra)
+        begin = time.monotonic()
+        alerts.task_failed(context(ValueError("x")))
+        assert time.monotonic() - begin < 3
+    assert len(slack.texts) == 1
+    assert warnings(caplog) == ["smtp_alerts: not told of the failure: no answer within 1 s"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "login", "word"), [({}, "me@example.com", '"to"'), ({"to": "a@example.com"}, "", '"from_email"')]
+)
+def test_a_connection_without_an_address_is_a_warning_that_names_it(slack, monkeypatch, caplog, extra, login, word):
+    connect(monkeypatch, alerts.SMTP, conn_type="smtp", host="127.0.0.1", login=login, extra=extra)
+    alerts.task_failed(context(ValueError("x")))
+    (line,) = warnings(caplog)
+    assert "smtp_alerts" in line
+    assert word in line
+    assert len(slack.texts) == 1
+
+
+# The ways to reach a server -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path, monkeypatch):
+    """A certificate of 127.0.0.1 that this machine trusts for the length of a test."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "elt test")])
+    now = dt.datetime.now(dt.UTC)
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
+        .add_extension(here, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "certificate.pem"
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(key.private_bytes(*form) + made.public_bytes(serialization.Encoding.PEM))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")  # the test's server overlooks its TLS
+@pytest.mark.parametrize("way", ["disable_ssl", "disable_tls"])
+def test_mail_goes_out_with_a_login_over_either_kind_of_tls(certificate, monkeypatch, way):
+    """Port 587 begins in the clear and asks for STARTTLS (disable_ssl); port 465 is TLS from the start."""
+    with receivers.smtp(("me@example.com", FOR_MAIL), tls=certificate, starttls=way == "disable_ssl") as server:
+        extra = {way: True, "to": "a@example.com, b@example.com"}
+        fields = {"host": "127.0.0.1", "port": server.port, "login": "me@example.com", "extra": extra}
+        connect(monkeypatch, alerts.SMTP, conn_type="smtp", **fields)
+        alerts.task_failed(context(ValueError("x")))
+        assert server.recipients == [["a@example.com", "b@example.com"]]
+        assert server.messages[0]["From"] == "me@example.com"
+
+
+def test_a_whole_webhook_address_may_stand_as_password(monkeypatch):
+    with receivers.slack() as server:
+        password = f"http://127.0.0.1:{server.port}/services/{FOR_SLACK}"
+        connect(monkeypatch, alerts.SLACK, conn_type="slackwebhook", password=password)
+        alerts.task_failed(context(ValueError("x")))
+        assert server.paths == [f"/services/{FOR_SLACK}"]
+
+
+@pytest.mark.parametrize("direct", ["", "127.0.0.1"])
+def test_slack_is_reached_through_a_proxy_unless_no_proxy_says_otherwise(slack, monkeypatch, direct):
+    with receivers.slack() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", direct)
+        alerts.task_failed(context(ValueError("x")))
+    address = f"/services/{FOR_SLACK}"
+    assert slack.paths == ([address] if direct else [])
+    assert proxy.paths == ([] if direct else [f"http://127.0.0.1:{slack.port}{address}"])
+
+
+def test_a_parse_imports_neither_airflow_nor_a_provider():
+    code = "import sys, elt.alerts; print(sorted({'airflow', 'slack_sdk', 'smtplib', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
