@@ -23,12 +23,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from elt import layout
 from elt.errors import EltError, SetupError
-from elt.stack import FINISHED
+from elt.supervisor.progress import FINISHED
 
 if t.TYPE_CHECKING:
     from elt.airflow_api import Task
     from elt.quality import Figure
-    from elt.stack import Change
+    from elt.supervisor.progress import Change
 
 PAGE = "report.html.jinja"
 KEPT = 100
@@ -39,6 +39,7 @@ ALL = "all"
 """Name of the sum over all steps."""
 START, PIPELINE = "start", "pipeline"
 """Names of the steps that the page shows in parts."""
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
 MANY_TICKS = 10
 
 Verdict = t.Literal["passed", "failed", "interrupted"]
@@ -115,7 +116,7 @@ class Proof:
             yield step
         except BaseException as error:
             step.is_ok = False
-            step.result = (str(error) or type(error).__name__).splitlines()[0]
+            step.result = why(error).splitlines()[0]
             raise
         finally:
             step.seconds = time.monotonic() - self.began - step.begin
@@ -132,14 +133,9 @@ class Proof:
 
     def fail(self, error: BaseException) -> None:
         """Note what ended the proof."""
-        is_interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        self.verdict = "interrupted" if is_interrupted else "failed"
-        if is_interrupted:
-            self.failure = "interrupted by Ctrl-C or a signal"
-        elif isinstance(error, EltError):
-            self.failure = str(error)
-        else:
-            self.failure = "".join(traceback.format_exception(error))
+        self.verdict = "interrupted" if isinstance(error, INTERRUPTS) else "failed"
+        is_known = isinstance(error, (EltError, *INTERRUPTS))
+        self.failure = why(error) if is_known else "".join(traceback.format_exception(error))
 
     def parts(self, step: Step) -> list[Part]:
         """What went on within a step, as far as it was watched."""
@@ -148,6 +144,13 @@ class Proof:
         if step.name == PIPELINE:
             return _tasks(self.tries.values(), step, self.when.timestamp())
         return []
+
+
+def why(error: BaseException) -> str:
+    """What an error says."""
+    if isinstance(error, INTERRUPTS):
+        return "interrupted by Ctrl-C or a signal"
+    return str(error) or type(error).__name__
 
 
 def _processes(changes: t.Iterable[Change], step: Step, origin: float) -> list[Part]:
@@ -292,11 +295,20 @@ class Trend:
     values: list[float | None]
     median: float | None
     """Of the peers of the last run."""
+    is_whole: bool
+    """Whether the last run came to the end of the step without a failure, so that it may be compared."""
 
     @property
     def now(self) -> float | None:
         """What the last run took."""
         return self.values[-1]
+
+    @property
+    def difference(self) -> float | None:
+        """Seconds more than the median."""
+        if self.now is None or self.median is None or not self.is_whole:
+            return None
+        return self.now - self.median
 
     @property
     def top(self) -> float:
@@ -313,14 +325,22 @@ def peers(runs: list[Run]) -> list[Run]:
 def trends(runs: list[Run]) -> list[Trend]:
     """How long each step took in each run, against the median of the peers, all steps together first.
 
-    These are compared with peers of the same steps only: a run that failed or left the stack running has fewer.
+    These are compared with peers of the same steps only: a run that left the stack running has fewer. Of a run that
+    failed, the steps before the failure are compared.
     """
+    last = runs[-1]
+    whole = list(last.steps)
+    if last.failed_step:
+        whole = whole[: whole.index(last.failed_step)]
+    elif last.verdict == "passed":
+        whole.append(ALL)
     found = []
-    for name in [ALL, *dict.fromkeys(name for run in reversed(runs) for name in run.steps)]:
-        alike = [run for run in peers(runs) if name != ALL or run.steps.keys() == runs[-1].steps.keys()]
+    longest_first = sorted(runs[::-1], key=lambda run: -len(run.steps))  # it has the steps in their order
+    for name in [ALL, *dict.fromkeys(name for run in longest_first for name in run.steps)]:
+        alike = [run for run in peers(runs) if name != ALL or run.steps.keys() == last.steps.keys()]
         known = [run.seconds[name] for run in alike if name in run.seconds]
         median = statistics.median(known) if known else None
-        found.append(Trend(name, [run.seconds.get(name) for run in runs], median))
+        found.append(Trend(name, [run.seconds.get(name) for run in runs], median, name in whole))
     return found
 
 

@@ -1,4 +1,4 @@
-"""elt/stack.py and elt/supervisor: toy stacks under both supervisors, from start to every kind of end."""
+"""elt/supervisor: toy stacks under both supervisors, from start to every kind of end."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import yaml
 
 from elt import guard
 from elt.errors import ConfigError, SetupError, StackError
-from elt.stack import KEEPER, Stack
 from elt.supervisor import leftovers
+from elt.supervisor.stack import KEEPER, Stack
 
 PATIENCE = 20.0
 BIN = Path(sys.executable).parent
@@ -35,7 +35,7 @@ ORPHAN = "setsid bash -c 'echo $$ > orphan; exec sleep 600' & "
 UP = """
 import json, os, sys
 from pathlib import Path
-from elt.stack import Stack
+from elt.supervisor.stack import Stack
 from elt.errors import EltError
 file, state, supervisor, timeout = sys.argv[1:]
 try:

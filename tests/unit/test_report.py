@@ -23,7 +23,7 @@ from elt.airflow_api import Task
 from elt.errors import DataError, SetupError
 from elt.quality import Figure
 from elt.report import ALL, PIPELINE, START, Proof, Run, Step
-from elt.stack import Change
+from elt.supervisor.progress import Change
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +125,13 @@ def test_a_step_that_fails_says_why_in_its_first_line_and_passes_the_error_on():
         raise DataError("3 figures differ\nthe end of the log")
     assert proof.steps[0].result == "3 figures differ"
     assert proof.failed_step == "one"
+
+
+def test_a_step_that_is_interrupted_says_so():
+    proof = proof_of()
+    with pytest.raises(SystemExit), proof.step("one"):
+        raise SystemExit(130)
+    assert "interrupted" in proof.steps[0].result
 
 
 @pytest.mark.parametrize(
@@ -323,6 +330,7 @@ def test_the_median_is_that_of_runs_that_passed_and_did_the_same_work():
     assert found["start"].values == [8.0, 9.0, 30.0, 100.0, 100.0, 100.0, 10.0]
     assert found[ALL].median == 14.0
     assert found[ALL].values[-1] == 15.0
+    assert found[ALL].difference == 1.0
 
 
 def test_a_run_with_fewer_steps_is_compared_step_by_step_only():
@@ -331,6 +339,14 @@ def test_a_run_with_fewer_steps_is_compared_step_by_step_only():
     assert found[ALL].median is None
     assert found["start"].median == 9.0
     assert found["stop"].values == [4.0, None]
+
+
+def test_of_a_run_that_failed_the_steps_before_the_failure_are_compared():
+    before = run_of(seed=1.0, start=9.0, pipeline=20.0, stop=4.0)
+    failed = run_of(seed=2.0, start=0.5, stop=0.1).model_copy(update={"verdict": "failed", "failed_step": "start"})
+    found = {trend.name: trend.difference for trend in report.trends([before, failed])}
+    assert found == {ALL: None, "seed": 1.0, "start": None, "pipeline": None, "stop": None}
+    assert list(found) == [ALL, "seed", "start", "pipeline", "stop"]
 
 
 def test_the_first_run_has_nothing_to_be_compared_with():

@@ -1,0 +1,52 @@
+"""What Ctrl-C, SIGTERM and a closed terminal do to a verb that starts or stops the stack."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import typing as t
+
+if t.TYPE_CHECKING:
+    from types import FrameType
+
+
+@contextlib.contextmanager
+def interruptible() -> t.Iterator[None]:
+    """SIGTERM and a closed terminal interrupt like Ctrl-C; ends with exit code 130."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup: not SIGHUP
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held() -> t.Iterator[None]:
+    """Ctrl-C waits until the block is done: what it starts must be known before it can be stopped."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def uninterruptible() -> t.Iterator[None]:
+    """A second Ctrl-C must not leave a stop half done; it has a deadline of its own."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,428 @@
+"""A process-compose.yaml and the folder in which it runs: started, joined, watched and stopped.
+
+Whichever supervisor runs it, `Stack` talks to it in one way. Whether a supervisor runs is told by a lock that it
+holds as long as it lives, never by a file that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+from elt import guard
+from elt.bootstrap import example_settings
+from elt.errors import SetupError, StackError
+from elt.supervisor import leftovers, ports, signals, spec
+from elt.supervisor.client import SOCKET_NAME, Client, Row, short_path
+from elt.supervisor.progress import FINISHED, Change, Progress
+
+KEEPER = "elt-supervisor"
+"""Name in the register of the guard around the supervisor."""
+KEEPER_GRACE = 60
+"""Seconds that the supervisor has to stop everything in order."""
+TOO_OFTEN = 3
+"""Restarts without ever being healthy after which `up` gives up."""
+TAIL = 15
+"""Lines of a log that an error shows."""
+
+
+def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
+    """The state of a process in a word, out of what the supervisor tells and the file says."""
+    is_once = row["name"] in facts["once"]
+    if row["status"] in {"Running", "Launching", "Launched"}:
+        is_ready = row["is_ready"] == "Ready" if row["name"] in facts["probed"] else not is_once
+        return "ready" if is_ready else "starting"
+    if row["status"] == "Completed":
+        return "done" if is_once and not row["exit_code"] else "failed"
+    names = {"Pending": "waiting", "Terminating": "stopping", "Error": "failed"}
+    return names.get(row["status"], str(row["status"]).lower())
+
+
+class Stack:
+    """A process-compose.yaml and the folder in which it runs.
+
+    Args:
+        file: the process-compose.yaml.
+        state: the state folder ($ELT_STATE).
+        root: working folder of the processes; default: that of the file.
+        tools: where bootstrap may have put process-compose.
+    """
+
+    def __init__(self, file: Path, state: Path, root: Path | None = None, tools: Path | None = None) -> None:
+        self.file, self.state, self.root = file, state, root or file.parent
+        self.tools = tools or state / "tools"
+        self.run, self.logs = state / "run", state / "logs"
+        self.client = Client(self.run)
+        self.child: subprocess.Popen[bytes] | None = None
+        """The supervisor, while `up` that started it waits."""
+        self.facts = self.run / "stack.json"
+        """What `up` knew of the running stack, for verbs that must work with a damaged .env."""
+        self.changes: list[Change] = []
+        """What became of each process while `up` or `restart` waited."""
+
+    # up
+
+    def up(
+        self,
+        env: t.Mapping[str, str],
+        timeout: float,
+        needed_ports: t.Mapping[str, int] | None = None,
+        host: str = "127.0.0.1",
+        supervisor: str = "auto",
+    ) -> bool:
+        """Start the stack, or join the one that runs, and wait until everything is healthy.
+
+        Args:
+            env: environment of the supervisor and all processes.
+            timeout: seconds until everything must be healthy.
+            needed_ports: ports that must be free, by the name of their setting.
+            host: address that the ports are on.
+            supervisor: auto, process-compose or embedded.
+
+        Returns:
+            Whether this call started it.
+
+        Raises:
+            ConfigError: the file does not fit.
+            SetupError: a port is taken, or there is no such supervisor.
+            StackError: a process failed or took too long; everything has been stopped again.
+            SystemExit: with 130 after Ctrl-C or SIGTERM; everything has been stopped again.
+        """
+        env = {**env, "ELT_STATE": str(self.state)}
+        processes = spec.load(self.file, env)
+        needed = ports.wanted(host, needed_ports or {}, processes)
+        limit = time.monotonic() + timeout
+        for folder in (self.state, self.run, self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with signals.interruptible():
+            try:
+                while True:
+                    self._start_unless_running(env, processes, needed, supervisor)
+                    with contextlib.suppress(_GoneError):  # the one that ran when we came: start anew
+                        self._wait_healthy(limit, timeout)
+                        return self._let_go()
+            except (StackError, KeyboardInterrupt, BrokenPipeError):
+                if self.child:
+                    print("stopping everything", flush=True)
+                    self._stop()
+                raise
+
+    def _start_unless_running(
+        self,
+        env: dict[str, str],
+        processes: dict[str, spec.Process],
+        needed: t.Mapping[tuple[str, int], str],
+        supervisor: str,
+    ) -> None:
+        with self._lock() as lock:
+            if lock is None:
+                self._refuse_other_settings(env)
+                print("the stack is running already", flush=True)
+                return
+            self.facts.unlink(missing_ok=True)  # those of an earlier start
+            for name, count in leftovers.sweep(self.state).items():
+                print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
+            ports.check(needed)
+            kind, command, why = self._choose(supervisor, env)
+            print(f"supervisor: {kind} ({why})", flush=True)
+            self.facts.touch(mode=0o600)
+            self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digest(env)}))
+            (self.run / SOCKET_NAME).unlink(missing_ok=True)
+            with signals.held():
+                self.child = self._spawn(command, env, lock)
+
+    def _refuse_other_settings(self, env: t.Mapping[str, str]) -> None:
+        if self._facts().get("settings", _digest(env)) != _digest(env):
+            raise SetupError("the stack runs with other settings than now: scripts/down.sh, then scripts/up.sh")
+
+    def _let_go(self) -> bool:
+        """Leave the supervisor to itself; says whether it is ours."""
+        if not self.child:
+            return False
+        self.child.returncode = 0  # else Python would warn that nobody waited for it
+        self.child = None
+        return True
+
+    def _choose(self, wanted: str, env: dict[str, str]) -> tuple[str, list[str], str]:
+        """The supervisor, its command, and why this one."""
+        program = shutil.which(
+            "process-compose", path=os.pathsep.join((env.get("PATH", os.defpath), str(self.tools / "bin")))
+        )
+        socket = short_path(self.run / SOCKET_NAME, self.root)
+        embedded = [sys.executable, "-m", "elt.supervisor", str(self.file)]
+        if wanted == "embedded":
+            return "embedded", embedded, "as ELT_SUPERVISOR says"
+        if program and socket:
+            log = str(self.logs / "supervisor.log")
+            command = [program, "up", "-f", str(self.file), "-t=false", "--disable-dotenv", "--keep-project"]
+            command += ["-L", log, "-U", "-u", socket]
+            return "process-compose", command, program
+        lack = "the state folder's path is too long for its socket" if program else "no process-compose on PATH"
+        if wanted == "process-compose":
+            raise SetupError(f"ELT_SUPERVISOR=process-compose, but {lack}: set ELT_SUPERVISOR=embedded in .env")
+        return "embedded", embedded, lack
+
+    def _spawn(self, command: list[str], env: dict[str, str], lock: int) -> subprocess.Popen[bytes]:
+        """Start the supervisor in a session of its own, within the guard that holds the lock."""
+        keeper = [sys.executable, "-IS", guard.__file__, "--keep", KEEPER, "-t", str(KEEPER_GRACE), *command]
+        env = {key: value for key, value in env.items() if not key.startswith("PC_")}
+        env |= {"PROC_COMP_CONFIG": str(self.run / "process-compose"), "PC_LOG_NO_COLOR": "1"}
+        log = os.open(self.logs / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
+        is_embedded = command[0] == sys.executable
+        try:
+            return subprocess.Popen(
+                keeper,
+                cwd=self.root,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log if is_embedded else subprocess.DEVNULL,  # the other repeats every process's log there
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        finally:
+            os.close(log)
+
+    def _describe(self, kind: str, processes: dict[str, spec.Process]) -> dict[str, t.Any]:
+        return {
+            "supervisor": kind,
+            "once": [name for name in processes if spec.is_once(name, processes)],
+            "probed": [name for name, process in processes.items() if "readiness_probe" in process],
+            "logs": {name: str(self.root / process["log_location"]) for name, process in processes.items()},
+        }
+
+    def _wait_healthy(self, limit: float, timeout: float, only: str | None = None) -> None:
+        """Show each process until all (or the one) are healthy.
+
+        Raises:
+            StackError: a process failed or the time is up.
+            _GoneError: the supervisor that ran before us has ended.
+        """
+        with Progress(self.changes) as progress:
+            before: dict[str, int] = {}
+            states: dict[str, str] = {}
+            while time.monotonic() < limit:
+                try:
+                    states = self._look(before, only)
+                except StackError:
+                    if self.child or not self._is_stopping():
+                        raise
+                    continue
+                progress.show(states)
+                if states and set(states.values()) <= FINISHED:
+                    return
+                if not states:
+                    self._check_alive()
+                time.sleep(0.1)
+        late = [name for name, state in states.items() if state not in FINISHED | {"waiting"}] or [*states, ""]
+        what = f"{late[0]}: not healthy after {timeout:g} s" if late[0] else f"nothing after {timeout:g} s"
+        raise StackError(self._with_log(what, late[0]))
+
+    def _look(self, before: dict[str, int], only: str | None) -> dict[str, str]:
+        """The state of each process, in the order of the file; nothing when no supervisor answers.
+
+        Raises:
+            StackError: one has failed for good, or too often.
+        """
+        states = {}
+        for row, state in self.rows():
+            name = row["name"]
+            if only not in {None, name}:
+                continue
+            again = row["restarts"] - before.setdefault(name, row["restarts"])
+            if state == "failed":
+                raise StackError(self._with_log(f"{name}: ended with exit code {row['exit_code']}", name))
+            if state not in FINISHED and again >= TOO_OFTEN:
+                raise StackError(
+                    self._with_log(f"{name}: ended {again} times, last with exit code {row['exit_code']}", name)
+                )
+            states[name] = state
+        if set(states.values()) <= FINISHED | {"skipped"} and "skipped" in states.values():
+            raise StackError(f"skipped: {', '.join(name for name in states if states[name] == 'skipped')}")
+        return states
+
+    def _is_stopping(self) -> bool:
+        """Whether the stack that ran when we came is being stopped, so that what ends there has not failed."""
+        if any(state == "stopping" for _, state in self.rows()):
+            return True
+        time.sleep(0.5)
+        states = [state for _, state in self.rows()]
+        return not states or "stopping" in states
+
+    def _check_alive(self) -> None:
+        if self.child and self.child.poll() is not None:
+            code = self.child.returncode
+            raise StackError(self._with_log(f"the supervisor ended with exit code {code}", KEEPER))
+        if not self.child and not self.is_running():
+            raise _GoneError
+
+    def _with_log(self, what: str, name: str) -> str:
+        log = self._log_of(name) if name and name != KEEPER else self.logs / "supervisor.log"
+        lines = last_lines(log, TAIL)
+        return f"{what}; {log} ends with:\n{''.join(lines)}".rstrip() if lines else f"{what}; {log} is empty"
+
+    # down
+
+    def down(self) -> bool:
+        """Stop everything, and end what a killed supervisor left behind; says whether one ran.
+
+        Raises:
+            StackError: something could not be ended.
+        """
+        was_running = self.is_running()
+        self._stop()
+        return was_running
+
+    def _stop(self) -> None:
+        """Ask the supervisor to stop, wait for its end, kill it if need be, and sweep."""
+        with signals.uninterruptible():
+            limit, asked = time.monotonic() + KEEPER_GRACE, False
+            while (lock := self._take_lock()) is None and time.monotonic() < limit:
+                asked = asked or self.client.stop_all()
+                if not asked and self.child:  # it does not listen yet
+                    self.child.terminate()
+                time.sleep(0.05)
+            if lock is None:
+                self._kill_supervisor()
+                lock = self._take_lock()
+            if lock is None:
+                raise StackError(f"the supervisor would not end; it holds {self.run / 'supervisor.lock'}")
+            try:
+                if self.child:
+                    self.child.wait()
+                    self.child = None
+                for name, count in leftovers.sweep(self.state).items():
+                    print(f"{name}: {count} processes that were left over are ended", flush=True)
+                (self.run / SOCKET_NAME).unlink(missing_ok=True)
+            finally:
+                os.close(lock)
+
+    def _kill_supervisor(self) -> None:
+        """Its guard goes, the kernel ends it, and the guards below end their processes."""
+        record = leftovers.records(self.state).get(KEEPER)
+        if record and record.is_live():
+            guard.end({record.guard})
+            time.sleep(0.5)
+
+    # The lock
+
+    def is_running(self) -> bool:
+        """Whether a supervisor runs (or is about to)."""
+        with contextlib.suppress(FileNotFoundError), (self.run / "supervisor.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not mislead each other
+            except BlockingIOError:
+                return True
+        return False
+
+    def _take_lock(self) -> int | None:
+        """The lock of this state folder, held until it is closed; None when a supervisor holds it."""
+        self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.run / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
+
+    @contextlib.contextmanager
+    def _lock(self) -> t.Iterator[int | None]:
+        lock = self._take_lock()
+        try:
+            yield lock
+        finally:
+            if lock is not None:
+                os.close(lock)  # a supervisor that inherited it holds it still
+
+    # What needs a running stack
+
+    def rows(self) -> list[tuple[Row, str]]:
+        """Each process with its state, in the order of the file; nothing when no supervisor answers."""
+        try:
+            rows = self.client.processes()
+        except OSError:
+            return []
+        facts = self._facts()
+        order = {name: place for place, name in enumerate(facts["logs"])}
+        rows.sort(key=lambda row: order.get(row["name"], len(order)))
+        return [(row, state_of(row, facts)) for row in rows]
+
+    def restart(self, name: str, timeout: float) -> None:
+        """Restart a process and wait until it is healthy.
+
+        Raises:
+            StackError: the stack does not run, there is no such process, or it did not become healthy.
+        """
+        names = [row["name"] for row, _ in self.rows()]
+        if not names:
+            raise StackError("the stack is not running: start it with `elt up`")
+        if name not in names:
+            raise StackError(f"no process {name!r}; there are {', '.join(names)}")
+        limit = time.monotonic() + timeout
+        try:
+            self.client.restart(name, timeout)
+        except OSError as error:
+            raise StackError(f"{name}: could not be restarted: {error}") from None
+        try:
+            self._wait_healthy(limit, timeout, only=name)
+        except _GoneError:
+            raise StackError("the stack was stopped meanwhile") from None
+
+    def log(self, name: str) -> Path:
+        """The log file of a process.
+
+        Raises:
+            StackError: there is none.
+        """
+        path = self.logs / "supervisor.log" if name == "supervisor" else self._log_of(name)
+        if not path.exists():
+            there = sorted(one.stem for one in self.logs.glob("*.log"))
+            raise StackError(f"no log of {name!r}; there are {', '.join(there) or 'none yet'}")
+        return path
+
+    def supervisor(self) -> str:
+        """Name of the supervisor that runs or ran the stack; nothing before the first start."""
+        return str(self._facts()["supervisor"])
+
+    def _log_of(self, name: str) -> Path:
+        return Path(self._facts()["logs"].get(name, self.logs / f"{name}.log"))
+
+    def _facts(self) -> dict[str, t.Any]:
+        facts: dict[str, t.Any] = {"supervisor": "", "once": [], "probed": [], "logs": {}}
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self.facts.read_text())
+            if isinstance(known, dict):
+                facts |= {key: value for key, value in known.items() if isinstance(value, type(facts.get(key, "")))}
+        return facts
+
+
+class _GoneError(Exception):
+    """The supervisor that ran when we came is gone."""
+
+
+def _digest(env: t.Mapping[str, str]) -> str:
+    """One value for all settings with which a stack is started, secrets not to be read from it."""
+    from elt.settings import CONNECTION, VARIABLE  # noqa: PLC0415 - the other verbs work without
+
+    named = {name: env.get(name, "") for name, _, _ in example_settings() if name != "ELT_SUPERVISOR"}
+    named |= {name: env[name] for name in sorted(env) if name.startswith((CONNECTION, VARIABLE))}
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a file, at most 64 KiB of it; nothing when there is no such file."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+        lines = file.read().decode(errors="replace").splitlines(keepends=True)
+        return lines[-count:] if count else []
+    return []
