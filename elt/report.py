@@ -335,8 +335,8 @@ def trends(runs: list[Run]) -> list[Trend]:
     elif last.verdict == "passed":
         whole.append(ALL)
     found = []
-    longest_first = sorted(runs[::-1], key=lambda run: -len(run.steps))  # it has the steps in their order
-    for name in [ALL, *dict.fromkeys(name for run in longest_first for name in run.steps)]:
+    longest = max(reversed(runs), key=lambda run: len(run.steps))  # it has all steps in their order
+    for name in [ALL, *dict.fromkeys(name for run in (longest, *runs) for name in run.steps)]:
         alike = [run for run in peers(runs) if name != ALL or run.steps.keys() == last.steps.keys()]
         known = [run.seconds[name] for run in alike if name in run.seconds]
         median = statistics.median(known) if known else None
