@@ -71,6 +71,22 @@ class AirflowApi:
         body = {"logical_date": None, "conf": conf or {}}
         return str(self._json("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
+    def last_run(self, dag: str) -> tuple[str, str]:
+        """Id and state of the run that was created last.
+
+        Raises:
+            StackError: there was none yet.
+        """
+        rows = self._json("GET", f"/api/v2/dags/{dag}/dagRuns?order_by=-id&limit=1")["dag_runs"]
+        if not rows:
+            raise StackError(f"{dag} has not run yet")
+        return rows[0]["dag_run_id"], rows[0]["state"]
+
+    def clear_failed(self, dag: str, run: str) -> None:
+        """Let the tasks of a run that failed, and those that waited for them, run again."""
+        body = {"dag_run_id": run, "only_failed": True, "reset_dag_runs": True, "dry_run": False}
+        self._json("POST", f"/api/v2/dags/{dag}/clearTaskInstances", json=body)
+
     def run_state(self, dag: str, run: str) -> str:
         """State of a run: queued, running, success or failed."""
         return str(self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])

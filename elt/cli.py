@@ -164,11 +164,17 @@ def publish_(
 def pipeline(
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
+    resume: t.Annotated[bool, typer.Option("--resume", help="Go on with the last run, where it failed.")] = False,
 ) -> None:
     """Run the pipeline on the running stack, through Airflow and Celery, and follow it to its end."""
     from elt import e2e, settings
 
-    e2e.trigger(settings.load(), environment, full_refresh=full_refresh)
+    if resume and (environment or full_refresh):
+        raise typer.BadParameter("--resume goes on with a run as it was begun: no other option fits")
+    if resume:
+        e2e.resume(settings.load())
+    else:
+        e2e.trigger(settings.load(), environment, full_refresh=full_refresh)
 
 
 # For the workspace's own files -------------------------------------------------------------------

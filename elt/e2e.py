@@ -12,7 +12,7 @@ import psycopg2
 from rich.console import Console
 from rich.table import Table
 
-from elt import extracts, layout, publish, quality, report, seed, stack
+from elt import extracts, inner, layout, publish, quality, report, seed, stack
 from elt.airflow_api import FINAL, AirflowApi, Task
 from elt.errors import DataError, EltError, SetupError, StackError
 from elt.settings import ADMIN, Settings
@@ -26,6 +26,8 @@ RUN_SECONDS = 1800
 START_SECONDS = 180
 NEWS_SECONDS = 20
 LOG_LINES = 30
+COMMAND_ENDED = "Command exited with return code"
+"""What Airflow logs below the output of a command, here Meltano's."""
 STOP = "stop"
 
 
@@ -117,6 +119,22 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
         run_pipeline(api, RUN_SECONDS, conf)
 
 
+def resume(settings: Settings) -> None:
+    """Let the last run, which failed, go on at the task that failed, and follow it to its end.
+
+    Raises:
+        StackError: there is no stack, the last run did not fail, or it failed again.
+    """
+    if not stack.is_running():
+        raise StackError("the stack is not running: scripts/up.sh starts it")
+    with contextlib.closing(AirflowApi(settings)) as api:
+        run, state = api.last_run(DAG)
+        if state != "failed":
+            raise StackError(f"the last run of {DAG}, {run}, did not fail but is {state}: nothing to go on with")
+        api.clear_failed(DAG, run)
+        follow(api, run, RUN_SECONDS)
+
+
 # The run -----------------------------------------------------------------------------------------
 
 
@@ -142,6 +160,22 @@ def run_pipeline(
     """
     api.wait_for_dag(DAG, 60)
     run = api.trigger(DAG, conf)
+    follow(api, run, seconds, tries)
+    return run
+
+
+def follow(api: AirflowApi, run: str, seconds: float, tries: dict[tuple[str, int], Task] | None = None) -> None:
+    """Follow a run to its end, a line for each change of a task's state.
+
+    Args:
+        api: a client of the Airflow that runs it.
+        run: its id.
+        seconds: how long it may take.
+        tries: gets each try of each task by name and number, as it was seen last, also when this fails.
+
+    Raises:
+        StackError: the run failed or did not end in time; the end of the task's log is part of the message.
+    """
     print(f"  {DAG} {run}", flush=True)
     seen: dict[str, str] = {}
     begin = time.monotonic()
@@ -160,15 +194,25 @@ def run_pipeline(
         raise StackError(f"run {run} of {DAG} did not end within {seconds:.0f} s: {seen}")
     if state != "success":
         raise StackError(_why_failed(api, run))
-    return run
 
 
 def _why_failed(api: AirflowApi, run: str) -> str:
+    """What the log of the task that failed says, in a line where Meltano ran, else its end; and where it stands."""
     failed: list[Task] = [task for task in api.tasks(DAG, run) if task.state == "failed"]
     if not failed:
         return f"run {run} of {DAG} failed, and no task of it"
-    log = [line for line in api.log(DAG, run, failed[0]) if line and not line.startswith("::")][-LOG_LINES:]
-    return "\n    ".join([f"task {failed[0].name} of {DAG} failed; the end of its log:", *log])
+    task = failed[0]
+    what = f"task {task.name} of {DAG} failed"
+    lines = [line for line in api.log(DAG, run, task) if line and not line.startswith("::")]
+    ends = [place for place, line in enumerate(lines) if line.startswith(COMMAND_ENDED)]
+    why = (
+        [f"{what}: {inner.reason(lines[: ends[0]])}"]
+        if ends
+        else [f"{what}; the end of its log:", *lines[-LOG_LINES:]]
+    )
+    files = layout.LOGS.glob(f"tasks/*/run_id={run}/task_id={task.name}/attempt={task.tries}.log")
+    where = [f"log: {file}" for file in files]
+    return "\n    ".join([*why, *where, "once that is mended, `elt pipeline --resume` goes on with this task"])
 
 
 # The checks --------------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         del env[name]
     env |= {name.upper(): str(value) for name, value in settings.model_dump().items()}
     env |= {
-        "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath))),
+        # psql and pg_dump fit the server, whichever the user has besides
+        "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), str(postgres_bin()), env.get("PATH", os.defpath))),
         "PYTHONPATH": str(layout.ROOT / "elt" / "startup"),  # and not what the user has for other purposes
         "POSTGRES_USER": OWNER,
         "ELT_ROOT": str(layout.ROOT),

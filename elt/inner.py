@@ -21,7 +21,7 @@ from elt import environment, extracts, layout, quality
 from elt.errors import DataError
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from elt.settings import Settings
 
@@ -128,10 +128,22 @@ def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: _Outcome) -> i
         return process.wait()
 
 
-class _Outcome:
-    """Reads Meltano's output: prints progress, and keeps what explains a failure."""
+def reason(lines: Iterable[str]) -> str:
+    """Why a run of Meltano failed, out of what it printed."""
+    outcome = _Outcome()
+    for line in lines:
+        outcome.take(line)
+    return outcome.reason()
 
-    def __init__(self, started: float) -> None:
+
+class _Outcome:
+    """Reads Meltano's output: prints progress, and keeps what explains a failure.
+
+    Args:
+        started: what progress counts from, as time.perf_counter() has it; none prints nothing.
+    """
+
+    def __init__(self, started: float | None = None) -> None:
         self.loaded = False
         """Whether dbt began, which it does only after a complete load."""
         self._started = started
@@ -167,7 +179,8 @@ class _Outcome:
             self._failed[-1] += f" {found['column']}: {found['how']}, model {model}, contract {contract}."
 
     def _say(self, text: str) -> None:
-        print(f"{time.perf_counter() - self._started:6.1f} s  {text}", flush=True)
+        if self._started is not None:
+            print(f"{time.perf_counter() - self._started:6.1f} s  {text}", flush=True)
 
     def reason(self) -> str:
         """Why the run failed, as far as the output tells: what dbt names, or the plugin's last word."""

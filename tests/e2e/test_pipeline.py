@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -12,8 +13,6 @@ from elt import e2e, quality
 from elt.errors import StackError
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from .conftest import Platform
 
 
@@ -71,7 +70,6 @@ FAULTS = {
     "ragged row": (lambda path: replace_first_line(path, "\n", "\n1,2\n"), "line 2"),
     "absent key column": (lambda path: replace_first_line(path, "product_id", "article"), "product_id"),
     "wrong encoding": (lambda path: path.write_bytes(path.read_bytes() + b"\xff\xfe,1,x,y,z,u,v\n"), "utf"),
-    "empty file": (lambda path: path.write_bytes(b""), "empty"),
 }
 
 
@@ -91,6 +89,29 @@ def test_bad_input_fails_the_run_and_leaves_the_marts(loaded, fault):
     assert "products.csv" in str(error.value)
     assert "Traceback" not in str(error.value)
     assert published(loaded) == before
+
+
+def test_a_failed_run_goes_on_with_the_task_that_failed(loaded):
+    products = loaded.state / "extract" / "products.csv"
+    good = products.read_bytes()
+    try:
+        products.write_bytes(b"")
+        with pytest.raises(StackError, match=r"extract_load .* failed: .*products.csv: the file is empty\n") as error:
+            e2e.run_pipeline(loaded.api, 180)
+    finally:
+        products.write_bytes(good)
+    log = str(error.value).partition("log: ")[2].splitlines()[0]
+    assert "the file is empty" in Path(log).read_text()
+    run_id, state = loaded.api.last_run(e2e.DAG)
+    assert state == "failed"
+    loaded.elt("pipeline", "--resume")
+    tasks = {task.name: task for task in loaded.api.tasks(e2e.DAG, run_id)}
+    assert {task.state for task in tasks.values()} == {"success"}
+    assert tasks["wait_for_extract"].tries == 1
+    assert tasks["extract_load"].tries == 4
+    again = run("elt", "pipeline", "--resume", env=loaded.env)
+    assert again.returncode == 1
+    assert f"{run_id}, did not fail but is success" in again.stderr
 
 
 def test_after_bad_input_a_good_run_succeeds(loaded):

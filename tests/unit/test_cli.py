@@ -32,6 +32,8 @@ def test_help(verb, state):
         (["quality", "--environment", "moon"], 2, "moon"),
         (["sql", "select 1"], 1, "published"),
         (["pipeline"], 1, "not running"),
+        (["pipeline", "--resume"], 1, "not running"),
+        (["pipeline", "--resume", "--full-refresh"], 2, "no other option fits"),
         (["status"], 1, "not running"),
         (["logs", "nobody"], 1, "nobody"),
         (["restart", "flower"], 1, "not running"),
