@@ -12,10 +12,10 @@ import psycopg2
 from rich.console import Console
 from rich.table import Table
 
-from elt import extracts, inner, layout, publish, quality, report, seed, stack
+from elt import extracts, inner, layout, publish, publish_postgres, quality, report, seed, stack
 from elt.airflow_api import FINAL, AirflowApi, Task
 from elt.errors import DataError, EltError, SetupError, StackError
-from elt.settings import ADMIN, Settings
+from elt.settings import ADMIN, BI, OWNER, Settings
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,8 @@ RUN_SECONDS = 1800
 START_SECONDS = 180
 NEWS_SECONDS = 20
 LOG_LINES = 30
+NAMED = 3
+"""How many extracts the table of steps names."""
 COMMAND_ENDED = "Command exited with return code"
 """What Airflow logs below the output of a command, here Meltano's."""
 STOP = "stop"
@@ -69,11 +71,11 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
 
 def _steps(proof: report.Proof, settings: Settings, size: seed.Size | None) -> None:
     with proof.step("seed") as step:
-        kept = sorted(path.name for path in layout.EXTRACT.glob("*.csv"))
-        if size or not kept:
-            seed.seed(size or "sample")
-        step.result = f"kept {', '.join(kept)}" if kept and not size else size or "sample"
-        proof.extract_bytes = sum(file.stat().st_size for one in extracts.listed() for file in one.files())
+        if size:
+            seed.seed(size)
+        files = [file for one in extracts.ensure() for file in one.files()]
+        step.result = size or ", ".join(file.name for file in files[:NAMED]) + (" ..." if len(files) > NAMED else "")
+        proof.extract_bytes = sum(file.stat().st_size for file in files)
     with proof.step(report.START) as step:
         try:
             stack.up(settings, START_SECONDS, proof.changes)
@@ -281,20 +283,27 @@ def _flower_tasks(settings: Settings) -> dict[str, str]:
 
 def marts_equal_totals(warehouse: Path, figures: list[quality.Figure]) -> str:
     """The marts equal the totals taken from the CSV files; `figures` gets each."""
-    figures += quality.check(layout.EXTRACT, warehouse)
+    try:
+        figures += quality.check(layout.EXTRACT, warehouse)
+    except quality.DiffersError as error:
+        figures += error.figures
+        raise
     return f"{len(figures)} figures equal those of the CSV files"
 
 
 def was_published(settings: Settings, begun: float) -> str:
-    """Readers see the marts of this run.
+    """Readers see the marts of this run, in the file and, as the role of BI servers, in PostgreSQL.
 
     Raises:
-        DataError: what is published is older than the run.
+        DataError: what is published is older than the run, or the two differ.
     """
     when, environment = publish.latest(layout.published(settings.elt_environment))
     if when.timestamp() < begun:
         raise DataError(f"published marts are of {when}, before this run")
-    return f"at {when:%H:%M:%S} UTC from {environment}"
+    rows = _query(settings, publish_postgres.DATABASE, "select published_at, environment from published", role=BI)
+    if rows != [(when, environment)]:
+        raise DataError(f"PostgreSQL has {rows}, the file was published at {when} from {environment}")
+    return f"at {when:%H:%M:%S} UTC from {environment}, as a file and in PostgreSQL"
 
 
 def meltano_state(settings: Settings, begun: float) -> str:
@@ -324,7 +333,7 @@ def streamlit_answers(settings: Settings) -> str:
     Raises:
         StackError: it does not.
     """
-    url = settings.url(settings.streamlit_port)
+    url = settings.streamlit_url()
     for path in ("/_stcore/health", "/"):
         answer = httpx.get(url + path, timeout=10, trust_env=False)
         if answer.is_error:
@@ -332,8 +341,10 @@ def streamlit_answers(settings: Settings) -> str:
     return url
 
 
-def _query(settings: Settings, database: str, statement: str, values: tuple[object, ...]) -> list[tuple[t.Any, ...]]:
-    connection = psycopg2.connect(settings.postgres_url(database, scheme="postgresql"), connect_timeout=5)
+def _query(
+    settings: Settings, database: str, statement: str, values: tuple[object, ...] = (), role: str = OWNER
+) -> list[tuple[t.Any, ...]]:
+    connection = psycopg2.connect(settings.postgres_url(database, scheme="postgresql", role=role), connect_timeout=5)
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement, values)

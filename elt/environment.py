@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from elt import layout
-from elt.settings import ADMIN, OWNER, Settings, airflow_names
+from elt.settings import ADMIN, LOOPBACK, OWNER, Settings, airflow_names
 
 FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|TARGET_DUCKDB_|TAP_CSV_|CELERY_|PG[A-Z]+$")
 """Variables of the user's that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
@@ -112,7 +112,7 @@ def _meltano_and_dbt(settings: Settings, work: Path, *, inner: bool) -> dict[str
 
 def _streamlit(settings: Settings) -> dict[str, str]:
     return {
-        "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",  # it has no login
+        "STREAMLIT_SERVER_ADDRESS": LOOPBACK,  # it has no login
         "STREAMLIT_SERVER_PORT": str(settings.streamlit_port),
         "STREAMLIT_SERVER_HEADLESS": "true",
         "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",

@@ -44,6 +44,14 @@ class Figure:
         return self.source == self.warehouse
 
 
+class DiffersError(DataError):
+    """Some figures differ; `figures` holds all that were compared."""
+
+    def __init__(self, message: str, figures: list[Figure]) -> None:
+        super().__init__(message)
+        self.figures = figures
+
+
 def check(extract: Path, warehouse: Path, *, table: bool = False) -> list[Figure]:
     """Compare the warehouse with its extracts, and say how it ended.
 
@@ -56,7 +64,8 @@ def check(extract: Path, warehouse: Path, *, table: bool = False) -> list[Figure
         Every figure that was compared.
 
     Raises:
-        DataError: a figure differs (the message names each with both values), or one side cannot be read.
+        DiffersError: a figure differs; the message names each with both values.
+        DataError: one side cannot be read.
         ConfigError: a file of transform/checks is not what it must be.
     """
     started = time.perf_counter()
@@ -74,7 +83,7 @@ def check(extract: Path, warehouse: Path, *, table: bool = False) -> list[Figure
             f"{figure.name}: {_show(figure.warehouse)} in the warehouse, {_show(figure.source)} by the source"
             for figure in wrong
         )
-        raise DataError(f"quality: {len(wrong)} of {len(figures)} figures differ: {details}")
+        raise DiffersError(f"quality: {len(wrong)} of {len(figures)} figures differ: {details}", figures)
     return figures
 
 

@@ -24,6 +24,7 @@ Secret = t.Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9_=-]+$", rep
 
 ADMIN = "admin"
 """Name of the one user of Airflow and Flower."""
+LOOPBACK = "127.0.0.1"
 OWNER = "elt"
 """PostgreSQL's role that owns everything here."""
 BI = "bi"
@@ -107,9 +108,14 @@ class Settings(BaseSettings):
         host = f"[{self.bind_address}]" if ":" in self.bind_address else self.bind_address
         return f"http://{host}:{port}"
 
-    def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2") -> str:
+    def streamlit_url(self) -> str:
+        """Address of the dashboard, which has no login and hence stays on this machine."""
+        return f"http://{LOOPBACK}:{self.streamlit_port}"
+
+    def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2", role: str = OWNER) -> str:
         """SQLAlchemy URL of a database of the stack's PostgreSQL, password included."""
-        return f"{scheme}://{OWNER}:{self.postgres_password}@{self.bind_address}:{self.postgres_port}/{database}"
+        password = self.bi_password if role == BI else self.postgres_password
+        return f"{scheme}://{role}:{password}@{self.bind_address}:{self.postgres_port}/{database}"
 
 
 def load() -> Settings:

@@ -34,7 +34,7 @@ def endpoints(settings: Settings) -> dict[str, str]:
     return {
         "Airflow": settings.url(settings.airflow_port),
         "Flower": settings.url(settings.flower_port),
-        "Streamlit": settings.url(settings.streamlit_port),
+        "Streamlit": settings.streamlit_url(),
     }
 
 
