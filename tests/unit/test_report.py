@@ -444,9 +444,8 @@ def test_write_leaves_page_and_history_and_names_a_file_that_cannot_be_written(t
 
 
 def test_e2e_that_fails_writes_the_report(state):
-    (state / "extract").mkdir(parents=True)
-    (state / "extract" / "transactions.csv").write_text("basket_id\n1\n")
     env = apart(state)
+    assert run("elt", "seed", "--example", env=env).returncode == 0
     with socket.create_server(("127.0.0.1", int(env["POSTGRES_PORT"]))):
         done = run("elt", "e2e", env=env)
     path = state / "e2e" / "report.html"
