@@ -4,8 +4,8 @@ DuckDB lets either one writer or many readers open a file, so nobody but the pip
 of an environment holds the last copies `marts-<time>.duckdb`, read-only, and the link `latest.duckdb` to the newest.
 A reader resolves the link and opens what it finds: that file never changes.
 
-A copy holds the marts in schema `marts`, as the warehouse does, and in `main` the table `published` of one row:
-published_at (UTC), environment, row_counts (a map from the mart's name).
+A copy holds the marts in schema `marts` with their comments, as the warehouse does, and in `main` the table
+`published` of one row: published_at (UTC), environment, row_counts (a map from the mart's name).
 """
 
 from __future__ import annotations
@@ -111,6 +111,7 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
             ).fetchone()
             assert copied is not None
             counts[name] = copied[0]
+            _copy_comments(connection, name)
         connection.execute(
             "create table copy.main.published as"
             " select ?::timestamp as published_at, ?::varchar as environment,"
@@ -120,6 +121,22 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
         connection.execute("use memory; checkpoint copy")
         connection.execute("detach copy")
     return counts
+
+
+def _copy_comments(connection: duckdb.DuckDBPyConnection, mart: str) -> None:
+    """Write to the copy of a mart what its model says of it and of its columns."""
+    columns = connection.execute(
+        "select column_name, comment from duckdb_columns() where database_name = 'warehouse' and schema_name = ?"
+        " and table_name = ? and comment is not null"
+        " union all select null, comment from duckdb_tables() where database_name = 'warehouse' and schema_name = ?"
+        " and table_name = ? and comment is not null",
+        [SCHEMA, mart, SCHEMA, mart],
+    ).fetchall()
+    for column, comment in columns:
+        quoted = (column or "").replace('"', '""')
+        what = f'column {SCHEMA}."{mart}"."{quoted}"' if column else f'table {SCHEMA}."{mart}"'
+        text = comment.strip().replace("'", "''")
+        connection.execute(f"comment on {what} is '{text}'")
 
 
 def _settle(building: Path, target: Path) -> None:

@@ -1,0 +1,1 @@
+"""The dashboard: a frame, and pages on what was published."""
