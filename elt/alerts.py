@@ -12,20 +12,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
+import itertools
+import json
 import logging
 import os
 import threading
 import time
 import typing as t
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 from elt import layout
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow.sdk import Connection, Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     Deliver = t.Callable[[], None]
 
@@ -110,7 +112,7 @@ def about_task(context: Context) -> Message:
         "run": ti.run_id,
         "environment": environment,
         "try": f"{ti.try_number} of {ti.max_tries + 1}",
-        "error": _last_line(context.get("exception")),
+        "error": _of_command(ti, context.get("exception")) or _last_line(context.get("exception")),
     }
     title = f"Task {ti.task_id}{index} of {ti.dag_id} failed ({environment})"
     return Message(title, facts, ("log of the task", ti.log_url))
@@ -133,6 +135,22 @@ def about_run(context: Context) -> Message:
 
 def _environment(context: Context) -> str:
     return str(context.get("params", {}).get("environment") or os.environ["ELT_ENVIRONMENT"])
+
+
+def _of_command(ti: RuntimeTaskInstanceProtocol, error: BaseException | str | None) -> str:
+    """Why a command failed, out of the task's log, since its exception tells no more than that it did."""
+    if not str(error).startswith("Bash command failed"):
+        return ""
+    from elt import e2e, inner  # noqa: PLC0415
+
+    index = "" if ti.map_index is None or ti.map_index < 0 else f"map_index={ti.map_index}"
+    folder = Path(f"dag_id={ti.dag_id}", f"run_id={ti.run_id}", f"task_id={ti.task_id}", index)
+    try:
+        lines = (layout.LOGS / "tasks" / folder / f"attempt={ti.try_number}.log").read_text().splitlines()
+        said = [str(json.loads(line)["event"]) for line in lines]
+    except (OSError, ValueError, KeyError):
+        return ""
+    return _last_line(inner.reason(itertools.takewhile(lambda line: not line.startswith(e2e.COMMAND_ENDED), said)))
 
 
 def _last_line(error: BaseException | str | None) -> str:

@@ -137,6 +137,20 @@ def test_a_killed_task_has_no_error_and_a_mapped_one_an_index(slack):
     assert "error: none known: the task's process or its worker was killed" in slack.texts[0]
 
 
+def test_of_a_command_the_reason_is_told_that_its_log_holds(slack, monkeypatch, tmp_path):
+    monkeypatch.setattr(layout, "LOGS", tmp_path)
+    asked = context(RuntimeError("Bash command failed. The command returned a non-zero exit code 1."))
+    log = tmp_path / "tasks/dag_id=a_dag/run_id=manual__2026-11-24T12:00:00+00:00/task_id=a_task/attempt=3.log"
+    alerts.task_failed(asked)
+    log.parent.mkdir(parents=True)
+    words = ["Output:", "the reason", "Command exited with return code 1", "Task failed with exception"]
+    log.write_text("".join(json.dumps({"event": word}) + "\n" for word in words))
+    asked["ti"].id = uuid.uuid4()
+    alerts.task_failed(asked)
+    assert "error: RuntimeError: Bash command failed." in slack.texts[0]
+    assert "error: the reason\n" in slack.texts[1]
+
+
 def test_a_try_is_told_once_and_marks_do_not_pile_up(slack):
     layout.ALERTED.mkdir()
     old = layout.ALERTED / "old"
