@@ -168,7 +168,7 @@ class _Outcome:
             self._say(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
         elif result := _RESULT.match(text):
             self._say(f"dbt    {result['result']} {result['what']} [{result['how']}]")
-        elif _TOTALS.match(text):
+        elif _TOTALS.match(text) or text.startswith("dropped "):
             self._say(f"dbt    {text}")
         if failed := _FAILED.match(text):
             self._failed.append(failed["what"])

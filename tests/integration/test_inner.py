@@ -103,6 +103,27 @@ def test_unchanged_extracts_are_not_loaded_again_and_a_selection_builds_its_part
     assert "customer_summary" not in done.stdout
 
 
+def test_what_the_project_no_longer_holds_is_dropped_after_a_run_that_succeeded(ran, extract):
+    def left():
+        query = "select schema_name || '.' || table_name from duckdb_tables() where table_name = 'former'"
+        views = "select schema_name || '.' || view_name from duckdb_views() where view_name = 'former'"
+        return fetch(ran, f"{query} union all {views} order by all")
+
+    with duckdb.connect(str(ran / "inner" / "warehouse_dev.duckdb")) as connection:
+        connection.execute("create table marts.former as select 1 as a; create view staging.former as select 2 as b")
+        connection.execute("create table raw.former as select 3 as c")  # raw is not dbt's
+    path = extract / "transactions.csv"
+    good = path.read_bytes()
+    replace(path, b",7.99,", b",dear,")
+    assert elt(ran, "run").returncode == 1
+    assert left() == [("marts.former",), ("raw.former",), ("staging.former",)]
+    path.write_bytes(good)
+    done = elt(ran, "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'dropped "warehouse_dev"."marts"."former": no model of the project' in done.stdout
+    assert left() == [("raw.former",)]
+
+
 def test_rows_that_an_extract_no_longer_holds_are_gone(ran, extract):
     path = extract / "transactions.csv"
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("5,")))
@@ -124,7 +145,10 @@ def replace(path, old, new):
 
 
 BAD = {
-    "missing": (lambda path: path.unlink(), ["transactions.csv is missing: put the extract of table transactions there"]),
+    "missing": (
+        lambda path: path.unlink(),
+        ["transactions.csv is missing: put the extract of table transactions there"],
+    ),
     "ragged": (
         lambda path: replace(path, b",2,2017-01-14 10:15:00\n", b",2\n"),
         ["transactions.csv, line", "ragged"],
