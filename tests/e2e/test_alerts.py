@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import typing as t
 from dataclasses import dataclass
 
 import pytest
 import receivers
-from workspace import run
+from workspace import ROOT, run
 
 from elt import alerts, e2e
 
 if t.TYPE_CHECKING:
     from .conftest import Platform
 
+PAGE = ROOT / "docs/cookbooks/alerts.md"
 TASK = "extract_load"
 WEBHOOK = "T0AAAA/B0BBBB/hidden-word"
 
@@ -78,13 +81,14 @@ def ask(platform: Platform, run_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def told(platform):
-    """One connection made by the command line and one as by the UI, then a run with a broken extract."""
+    """One connection made by the cookbook's command and one as by the UI, then a run with a broken extract."""
     products = platform.state / "extract" / "products.csv"
     good = products.read_bytes()
     with receivers.slack() as slack, receivers.smtp() as mail:
-        host = f"http://127.0.0.1:{slack.port}/services"
-        words = ("--conn-type", "slackwebhook", "--conn-host", host, "--conn-password", WEBHOOK)
-        platform.elt("exec", "airflow", "connections", "add", alerts.SLACK, *words)
+        command = re.search(r"(?m)^\.venv/bin/elt (exec airflow connections add slack_alerts .*)$", PAGE.read_text())
+        assert command
+        address = f"http://127.0.0.1:{slack.port}/services/{WEBHOOK}"
+        platform.elt(*shlex.split(command[1].replace("https://hooks.slack.com/services/...", address)))
         extra = {"disable_ssl": True, "disable_tls": True, "to": "team@example.com", "from_email": "elt@example.com"}
         fields = {"conn_type": "smtp", "host": "127.0.0.1", "port": mail.port, "extra": json.dumps(extra)}
         platform.api._json("POST", "/api/v2/connections", json={"connection_id": alerts.SMTP} | fields)

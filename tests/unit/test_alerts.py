@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import receivers
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from workspace import ROOT
 
 from elt import alerts, environment, layout, settings
 
@@ -286,25 +288,40 @@ def certificate(tmp_path, monkeypatch):
     return context
 
 
+@pytest.fixture
+def lines(tmp_path, monkeypatch):
+    """The lines that the cookbook has for `.env`, as the stack's processes find them."""
+    page = (ROOT / "docs/cookbooks/alerts.md").read_text()
+    lines = re.findall(r"(?m)^AIRFLOW_CONN_.+$", page)
+    assert lines == re.findall(r"(?m)^# (AIRFLOW_CONN_.+)$", layout.ENV_EXAMPLE.read_text())
+    monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
+    (tmp_path / ".env").write_text("\n".join(lines))
+    names = {name.removeprefix("AIRFLOW_CONN_").lower(): line for name, line in settings.airflow_names().items()}
+    return {name: json.loads(line) for name, line in names.items()}
+
+
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")  # the test's server overlooks its TLS
-@pytest.mark.parametrize("way", ["disable_ssl", "disable_tls"])
-def test_mail_goes_out_with_a_login_over_either_kind_of_tls(certificate, monkeypatch, way):
-    """Port 587 begins in the clear and asks for STARTTLS (disable_ssl); port 465 is TLS from the start."""
-    with receivers.smtp(("me@example.com", FOR_MAIL), tls=certificate, starttls=way == "disable_ssl") as server:
-        extra = {way: True, "to": "a@example.com, b@example.com"}
-        fields = {"host": "127.0.0.1", "port": server.port, "login": "me@example.com", "extra": extra}
-        connect(monkeypatch, alerts.SMTP, conn_type="smtp", **fields)
+@pytest.mark.parametrize("port", [587, 465])
+def test_mail_goes_out_with_a_login_over_either_kind_of_tls(certificate, lines, monkeypatch, port):
+    """Port 587 begins in the clear and turns to TLS, as in the cookbook's line; 465 is TLS from the start."""
+    line = lines[alerts.SMTP]
+    assert line["port"] == 587
+    assert line["extra"].pop("disable_ssl") is True
+    line["extra"]["disable_ssl" if port == 587 else "disable_tls"] = True
+    with receivers.smtp((line["login"], line["password"]), tls=certificate, starttls=port == 587) as server:
+        connect(monkeypatch, alerts.SMTP, **line | {"host": "127.0.0.1", "port": server.port})
         alerts.task_failed(context(ValueError("x")))
-        assert server.recipients == [["a@example.com", "b@example.com"]]
-        assert server.messages[0]["From"] == "me@example.com"
+        assert server.recipients == [["team@example.com"]]
+        assert server.messages[0]["From"] == line["login"]
 
 
-def test_a_whole_webhook_address_may_stand_as_password(monkeypatch):
+def test_slack_is_reached_by_the_cookbooks_line(lines, monkeypatch):
+    line = lines[alerts.SLACK]
     with receivers.slack() as server:
-        password = f"http://127.0.0.1:{server.port}/services/{FOR_SLACK}"
-        connect(monkeypatch, alerts.SLACK, conn_type="slackwebhook", password=password)
+        line["password"] = line["password"].replace("https://hooks.slack.com", f"http://127.0.0.1:{server.port}")
+        connect(monkeypatch, alerts.SLACK, **line)
         alerts.task_failed(context(ValueError("x")))
-        assert server.paths == [f"/services/{FOR_SLACK}"]
+        assert server.paths == ["/services/..."]
 
 
 @pytest.mark.parametrize("direct", ["", "127.0.0.1"])
