@@ -27,7 +27,7 @@ def show(marts: Marts) -> None:
     name = st.selectbox("Mart", marts.names(), key="mart", bind="query-params")
     mart = profile(marts, name)
     if mart.comment:
-        st.markdown(mart.comment)
+        st.markdown(mart.comment.replace("$", "\\$"))
     chosen = query.Selection(name, filters(marts, mart))
     (fitting,) = marts.row(chosen.count())
     st.caption(f"{mart.rows:,} rows" if fitting == mart.rows else f"{fitting:,} of {mart.rows:,} rows")
@@ -188,7 +188,9 @@ def columns(mart: Profile) -> None:
             for column in mart.columns
         ],
         hide_index=True,
+        height="content",
         column_config={
+            "description": st.column_config.TextColumn(width="large"),
             "filled": st.column_config.NumberColumn(format="percent", help="Rows in which it is not empty"),
             "values": st.column_config.NumberColumn(format="localized", help="Different values"),
         },
