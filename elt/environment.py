@@ -64,6 +64,9 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "SCARF_ANALYTICS": "false",
         "TZ": "UTC",
+        # A task's standard input is a socket, and bash below level 2 then reads ~/.bashrc, as for a remote shell:
+        # what stands there (pyenv, conda) would go before the locked environment.
+        "SHLVL": "1",
     }
     return env | _airflow(settings) | _meltano_and_dbt(settings, work, inner=inner) | _streamlit(settings)
 

@@ -1,0 +1,107 @@
+"""A clone as a newcomer has it: of what stands in the working tree, in a clean environment, with ports of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from workspace import BIN, PORTS, ROOT, free_ports
+
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "safe.directory=*")
+
+
+@dataclass
+class Newcomer:
+    """A clone, and the environment in which its commands run."""
+
+    root: Path
+    env: dict[str, str]
+
+    def run(self, *command: str | Path, seconds: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run a program in the clone to its end; standard error is part of its output."""
+        return subprocess.run(
+            [*map(str, command)],
+            cwd=self.root,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+        )
+
+    def git(self, *words: str) -> str:
+        """Run git in the clone; it must succeed."""
+        done = self.run(*GIT, *words)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def prove(self, prefix: tuple[str, ...] = ()) -> str:
+        """Run scripts/e2e.sh; it must pass, leave no process and no change."""
+        done = self.run(*prefix, self.root / "scripts/e2e.sh")
+        assert done.returncode == 0, done.stdout
+        assert below(self.root) == []
+        assert self.git("status", "--porcelain") == ""
+        return done.stdout
+
+
+def arrive(root: Path, home: Path, supervisor: str, path: str) -> Newcomer:
+    """Clone what stands in the working tree, files that git does not know yet included.
+
+    Args:
+        root: where the clone goes.
+        home: the newcomer's home, which is made.
+        supervisor: the one to use.
+        path: its PATH; nothing else is the developer's but the cache of packages.
+    """
+    home.mkdir()
+    cache = subprocess.run([BIN / "uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    env = {"HOME": str(home), "PATH": path, "UV_CACHE_DIR": cache, "ELT_SUPERVISOR": supervisor, **ports}
+    subprocess.run([*GIT, "clone", "-q", "--no-hardlinks", ROOT, root], check=True)
+    clone = Newcomer(root, env)
+    for name in files():
+        source, target = ROOT / name, root / name
+        if not source.is_file():
+            target.unlink(missing_ok=True)
+        elif not target.exists() or source.read_bytes() != target.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    clone.git("add", "--all")
+    clone.git("commit", "-q", "--allow-empty", "-m", "The working tree")
+    return clone
+
+
+def files() -> list[str]:
+    """Names of the files that git knows or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+
+
+def below(folder: Path) -> list[psutil.Process]:
+    """Processes that run out of a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), process.cwd()]
+            if process.status() != psutil.STATUS_ZOMBIE and any(word.startswith(str(folder)) for word in words):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def given_to(user: int, folder: Path) -> None:
+    """Let a folder with all that is in it belong to another user."""
+    for above, _, names in os.walk(folder):
+        for name in (".", *names):
+            os.chown(Path(above, name), user, user, follow_symlinks=False)
+
+
+def shell(words: str) -> tuple[str, ...]:
+    """How the commands of a page run."""
+    return ("bash", "-euo", "pipefail", "-c", words)

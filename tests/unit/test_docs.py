@@ -1,0 +1,49 @@
+"""The documents hold together: links lead somewhere, paths exist, and tables repeat what stands elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+
+import documents
+import pytest
+from workspace import ROOT, apart, run
+
+PAGES = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    if (ROOT / name).exists()
+]
+
+
+def test_generated_tables_are_fresh(state):
+    done = run("python", "docs/generate.py", "--check", env=apart(state))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text()
+    for link in documents.links(text):
+        target, _, anchor = link.partition("#")
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), f"{link} leads nowhere"
+        if anchor:
+            assert anchor in documents.anchors(there.read_text()), f"{there.name} has no heading {anchor!r}"
+    made = {block.path for block in documents.blocks(text) if block.path}
+    for path in documents.paths(text) - made:
+        assert (ROOT / path).exists() or (page.parent / path).exists(), f"{path} does not exist"
+
+
+def test_a_broken_page_is_noticed():
+    assert documents.links("[a](b.md) `[c](d.md)`\n```sh\n[e](f.md)\n```\n") == ["b.md"]
+    assert documents.anchors("# One, two\n## A `b` c\n") == {"one-two", "a-b-c"}
+    with pytest.raises(ValueError, match="no directive"):
+        documents.blocks("<!-- test: fail -->\n```sh\nfalse\n```\n")
+    with pytest.raises(ValueError, match="should follow"):
+        documents.blocks("<!-- test: fails -->\nwords\n")
+    assert documents.missing("ready 3.1 s\n...\nb ... c\n", "x\n ready  9.22 s\nq\nb 17 c\n", ROOT) == ""
+    assert documents.missing("b\na\n", "a\nb\n", ROOT) == "a"
