@@ -114,7 +114,13 @@ def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: _Outcome) -> i
     with (
         (layout.INNER / LOG).open("w") as log,
         subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            cwd=layout.MELTANO_PROJECT,  # relative paths of meltano.yml count from there
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None
