@@ -5,17 +5,30 @@ from __future__ import annotations
 import os
 import typing as t
 
+import chromium
 import pytest
 from workspace import ROOT
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
+    from playwright.sync_api import Browser
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A state folder of the test's own."""
     return tmp_path / "state"
+
+
+@pytest.fixture(scope="session")
+def browser() -> t.Iterator[Browser]:
+    """A Chromium, the machine's or a pinned one."""
+    try:
+        with chromium.browser() as one:
+            yield one
+    except LookupError as error:
+        pytest.skip(str(error))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -509,20 +509,6 @@ COLLISIONS = """
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> t.Iterator[t.Any]:
-    """A Chromium of the machine."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not program:
-        pytest.skip("no Chromium on PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield one
-        one.close()
-
-
 @pytest.mark.parametrize("verdict", ["passed", "failed"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_readable_in_a_browser(browser, tmp_path, scheme, verdict):
