@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.sensors.filesystem import FileSensor
-from airflow.sdk import Asset, Param, dag, task
+from airflow.sdk import Asset, CronTriggerTimetable, Param, dag, task
 
 from elt import alerts, extracts
 
@@ -23,7 +23,9 @@ MELTANO = "meltano --environment {{ params.environment }} run --force"
 
 
 @dag(
-    schedule="@daily",  # and no start_date: the first run waits for the next midnight
+    # Without a start_date and with no grace, the first run waits for the next midnight. "@daily", and even
+    # run_immediately=False, would run at once on a stack that is started for the first time before 02:24.
+    schedule=CronTriggerTimetable("@daily", timezone="UTC", run_immediately=timedelta()),
     catchup=False,
     max_active_runs=1,
     tags=["elt", "customers"],

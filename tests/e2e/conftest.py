@@ -17,6 +17,8 @@ from workspace import apart, run
 from elt import bootstrap, settings
 from elt.airflow_api import AirflowApi
 
+from .newcomer import Newcomer, arrive
+
 
 def processes_of(state: Path) -> list[psutil.Process]:
     """Processes that were started with this state folder, and live."""
@@ -95,3 +97,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
     done = run("elt", "down", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert processes_of(state) == []
+
+
+@pytest.fixture(scope="session")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+    """A clone in which nothing ran yet; the space in its path is meant."""
+    base = tmp_path_factory.mktemp("newcomer")
+    return arrive(base / "a folder" / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what needs no platform first, so that no two stacks share the machine more often than they must."""
+    items.sort(key=lambda item: "platform" in getattr(item, "fixturenames", ()))

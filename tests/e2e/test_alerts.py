@@ -63,7 +63,7 @@ class Told:
 
     def counts(self) -> tuple[int, int]:
         """Number of messages of each channel."""
-        return len(self.slack.texts), len(self.mail.messages)
+        return len(self.slack.texts), len(self.mail.texts)
 
 
 def forget(platform: Platform) -> None:

