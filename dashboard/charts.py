@@ -18,15 +18,17 @@ def bars(
     table: pd.DataFrame, label: str, value: str, number: str, title: str | None, *, height: int = 215
 ) -> alt.LayerChart:
     """Horizontal bars in the order of the table, each with its figure at the end."""
+    largest = float(table[value].max() or 1)
+    room = 7 * len(f"{largest:,.0f}") + 16  # pixels right of the longest bar for its figure, however wide the page is
     base = alt.Chart(table, height=height).encode(
-        x=alt.X(f"{value}:Q", axis=None, scale=alt.Scale(domainMax=1.25 * float(table[value].max() or 1))),
+        x=alt.X(f"{value}:Q", axis=None, scale=alt.Scale(domainMax=largest, nice=False)),
         y=alt.Y(f"{label}:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, labelLimit=180)),
         tooltip=[alt.Tooltip(f"{label}:N"), alt.Tooltip(f"{value}:Q", format=number)],
     )
     text = base.mark_text(align="left", dx=4, color=GREY, fontSize=12).encode(
         text=alt.Text(f"{value}:Q", format=number)
     )
-    chart = base.mark_bar(color=INK, cornerRadiusEnd=2) + text
+    chart = (base.mark_bar(color=INK, cornerRadiusEnd=2) + text).properties(padding={"right": room})
     return t.cast("alt.LayerChart", chart.properties(title=title) if title else chart)
 
 
