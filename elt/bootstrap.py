@@ -31,6 +31,8 @@ from elt.errors import EltError, SetupError
 ENVIRONMENT = Path(os.environ.get("UV_PROJECT_ENVIRONMENT") or layout.ROOT / ".venv").absolute()
 ENVIRONMENT_SIZE = 2_500_000_000
 """Bytes that the environment and a first run need on disk."""
+PRIVATE_UV = layout.TOOLS / "uv" / "bin" / "uv"
+"""The uv of this clone, where PATH has none that fits."""
 CONNECT_SECONDS = 3
 QUIET_SECONDS = 0.5
 REFUSAL_SECONDS = 24 * 3600
@@ -136,16 +138,40 @@ def explain_sync(output: str) -> str:
 
 def find_uv() -> tuple[str, str]:
     """A uv that reads this lock: from PATH, else the pinned one, installed for this clone alone."""
-    project = tomllib.loads((layout.ROOT / "pyproject.toml").read_text())
-    least = project["tool"]["uv"]["required-version"].removeprefix(">=")
-    pinned = next(d[4:] for d in project["project"]["dependencies"] if d.startswith("uv=="))
-    private = layout.TOOLS / "uv" / "bin" / "uv"
-    for candidate, place in ((shutil.which("uv"), "from PATH"), (str(private), "of this clone")):
-        if candidate and (version := _uv_version(candidate)) and _numbers(version) >= _numbers(least):
-            return candidate, f"uv {version} {place}"
+    for uv in known_uvs():
+        if uv.fits:
+            return uv.program, f"uv {uv.version} {uv.place}"
+    pinned = next(d[4:] for d in _project()["project"]["dependencies"] if d.startswith("uv=="))
     print(f"  ... installing uv {pinned} for this clone", flush=True)
     install_uv(pinned)
-    return str(private), f"uv {pinned} of this clone"
+    return str(PRIVATE_UV), f"uv {pinned} of this clone"
+
+
+class Uv(t.NamedTuple):
+    """A uv that is there."""
+
+    program: str
+    version: str
+    place: str
+    fits: bool
+    """Whether it reads this lock."""
+
+
+def known_uvs() -> t.Iterator[Uv]:
+    """The uv on PATH and the one of this clone, as far as they are there."""
+    least = least_uv()
+    for program, place in ((shutil.which("uv"), "from PATH"), (str(PRIVATE_UV), "of this clone")):
+        if program and (version := _uv_version(program)):
+            yield Uv(program, version, place, _numbers(version) >= _numbers(least))
+
+
+def least_uv() -> str:
+    """The oldest version of uv that reads this lock."""
+    return str(_project()["tool"]["uv"]["required-version"]).removeprefix(">=")
+
+
+def _project() -> dict[str, t.Any]:
+    return tomllib.loads((layout.ROOT / "pyproject.toml").read_text())
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -316,8 +342,7 @@ class ProcessCompose:
     """The pinned process-compose: found, or downloaded beside the other steps, or refused and remembered."""
 
     def __init__(self) -> None:
-        project = tomllib.loads((layout.ROOT / "pyproject.toml").read_text())
-        pin = project["tool"]["elt"]["process-compose"]
+        pin = _project()["tool"]["elt"]["process-compose"]
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         self.platform = f"{sys.platform}_{machine}"
         self.version: str = pin["version"]

@@ -84,6 +84,14 @@ def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt sta
 
 
 @app.command()
+def doctor() -> None:
+    """Check all that the workspace stands on; a failed line says what mends it, exit code 1."""
+    from elt import doctor as checks
+
+    sys.exit(0 if checks.examine() else 1)
+
+
+@app.command()
 def e2e(
     keep: t.Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
     full: t.Annotated[bool, typer.Option("--full", help="All 1,469,307 lines.")] = False,

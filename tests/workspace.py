@@ -14,6 +14,12 @@ BIN = Path(sys.prefix) / "bin"
 PORTS = ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "POSTGRES_PORT", "VALKEY_PORT")
 
 
+def files() -> list[str]:
+    """Names of the files that git knows or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+
+
 def free_ports(number: int) -> list[int]:
     """Ports of 127.0.0.1 that nobody listens on now, all different."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]

@@ -132,7 +132,7 @@ class Stack:
             for name, count in leftovers.sweep(self.state).items():
                 print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
             ports.check(needed)
-            kind, command, why = self._choose(supervisor, env)
+            kind, command, why = self.choose(supervisor, env)
             print(f"supervisor: {kind} ({why})", flush=True)
             self.facts.touch(mode=0o600)
             self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digest(env)}))
@@ -152,8 +152,12 @@ class Stack:
         self.child = None
         return True
 
-    def _choose(self, wanted: str, env: dict[str, str]) -> tuple[str, list[str], str]:
-        """The supervisor, its command, and why this one."""
+    def choose(self, wanted: str, env: t.Mapping[str, str]) -> tuple[str, list[str], str]:
+        """The supervisor, its command, and why this one.
+
+        Raises:
+            SetupError: process-compose is wanted and cannot be had.
+        """
         program = shutil.which(
             "process-compose", path=os.pathsep.join((env.get("PATH", os.defpath), str(self.tools / "bin")))
         )

