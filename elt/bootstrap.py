@@ -43,17 +43,21 @@ def main() -> int:
     """Run every step, one line each; the first that fails ends the run with its reason."""
     parser = argparse.ArgumentParser(prog="scripts/bootstrap.sh", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quiet", action="store_true", help="print only steps that take longer than half a second")
-    quiet: bool = parser.parse_args().quiet
+    parser.add_argument(
+        "--packages", action="store_true", help="only what an image may hold: no secrets, nothing of this clone"
+    )
+    options = parser.parse_args()
+    quiet: bool = options.quiet
     if not os.access(layout.ROOT, os.W_OK):
         return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user"))
     begin = time.monotonic()
+    os.environ.update(layout.libraries())
     supervisor = ProcessCompose()
     steps: tuple[tuple[str, t.Callable[[], str]], ...] = (
         ("state", prepare_state),
         ("environment", sync_environment),
         ("duckdb extensions", fill_duckdb_extensions),
-        (".env", write_env),
-        ("git hooks", install_hooks),
+        *(() if options.packages else ((".env", write_env), ("git hooks", install_hooks))),
         ("process-compose", supervisor.result),
     )
     for name, step in steps:

@@ -25,6 +25,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run a verb; a known failure is one line on standard error and exit code 1."""
+    libraries = layout.libraries()
+    if not libraries.items() <= os.environ.items():  # the loader reads it when a program starts
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | libraries)  # noqa: S606
     try:
         app()
     except EltError as error:

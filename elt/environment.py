@@ -48,10 +48,11 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     env = airflow_names() | os.environ
     for name in [name for name in env if FOREIGN.match(name)]:
         del env[name]
+    # psql and pg_dump fit the server, whichever the user has besides
+    folders = (layout.PROGRAMS, str(Path(sys.prefix) / "bin"), str(postgres_bin()), env.get("PATH", os.defpath))
     env |= {name.upper(): str(value) for name, value in settings.model_dump().items()}
     env |= {
-        # psql and pg_dump fit the server, whichever the user has besides
-        "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), str(postgres_bin()), env.get("PATH", os.defpath))),
+        "PATH": os.pathsep.join(filter(None, folders)),
         "PYTHONPATH": str(layout.ROOT / "elt" / "startup"),  # and not what the user has for other purposes
         "POSTGRES_USER": OWNER,
         "ELT_ROOT": str(layout.ROOT),
@@ -68,6 +69,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         # what stands there (pyenv, conda) would go before the locked environment.
         "SHLVL": "1",
     }
+    env |= layout.libraries()
     return env | _airflow(settings) | _meltano_and_dbt(settings, work, inner=inner) | _streamlit(settings)
 
 

@@ -41,9 +41,24 @@ INNER = STATE / "inner"
 DUCKDB_EXTENSIONS = STATE / "duckdb_extensions"
 ALERTED = STATE / "alerted"
 """A mark for each failure that people were told of."""
-POSTGRES_DATA = STATE / "postgres"
-VALKEY_DATA = STATE / "valkey"
+POSTGRES_DATA = STATE / ("postgres.host" if os.environ.get("ELT_POSTGRES_BIN") else "postgres")
+VALKEY_DATA = STATE / ("valkey.host" if os.environ.get("ELT_VALKEY_SERVER") else "valkey")
+"""Servers that are not those of the lock have folders of their own, as their versions may differ."""
 AIRFLOW_HOME = STATE / "airflow"
+
+PROGRAMS = os.environ.get("ELT_PROGRAMS", "")
+"""Folders of programs that go before those of wheels, which do not start on NixOS: uv and ruff of a Nix shell."""
+LIBRARY_PATH = os.environ.get("ELT_LIBRARY_PATH", "")
+"""Folders of libraries that wheels take for granted (C++, zlib) and NixOS has elsewhere. They reach what the
+workspace starts, and never the Nix shell itself, whose other programs they could break."""
+
+
+def libraries() -> dict[str, str]:
+    """The variable by which programs find LIBRARY_PATH; nothing without one."""
+    if not LIBRARY_PATH:
+        return {}
+    others = [part for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part]
+    return {"LD_LIBRARY_PATH": ":".join(dict.fromkeys([*LIBRARY_PATH.split(":"), *others]))}
 
 
 def prepare() -> None:

@@ -2,7 +2,7 @@
 # Run a check of .pre-commit-config.yaml with a program of the locked environment: scripts/hook.sh PROGRAM [ARGUMENTS]
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bin="${UV_PROJECT_ENVIRONMENT:-.venv}/bin"
+bin="${UV_PROJECT_ENVIRONMENT:-$PWD/.venv}/bin"
 if [[ ! -x $bin/python ]]; then
   echo "hook: no environment in ${bin%/bin}: run scripts/bootstrap.sh" >&2
   exit 1
@@ -20,5 +20,11 @@ dbt-parse) # without servers, apart from the running stack, whatever the user se
   set -- dbt --quiet parse --no-write-json --project-dir transform --profiles-dir transform \
     --target-path "$work/dbt/target" --log-path "$work/dbt/logs"
   ;;
+if-there)
+  shift
+  [[ -n $(command -v "$1") ]] || { echo "skipped: $1 is not on PATH" && exit 0; }
+  ;;
 esac
-exec "$bin/$1" "${@:2}"
+# A Nix shell brings its own ruff and uv, and the libraries that wheels miss: elt/layout.py says more.
+[[ -z ${ELT_LIBRARY_PATH:-} ]] || export LD_LIBRARY_PATH="$ELT_LIBRARY_PATH"
+PATH="${ELT_PROGRAMS:+$ELT_PROGRAMS:}$bin:$PATH" exec "$@"

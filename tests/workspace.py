@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 import subprocess
@@ -12,6 +13,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.prefix) / "bin"
 PORTS = ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "POSTGRES_PORT", "VALKEY_PORT")
+
+PACKAGES = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({one.name: one.version for one in distributions()}, sort_keys=True))
+"""
+"""A program that prints the version of each package of its environment."""
+
+
+def packages() -> dict[str, str]:
+    """Version of each package of this environment."""
+    return {one.name: one.version for one in importlib.metadata.distributions()}
 
 
 def files() -> list[str]:

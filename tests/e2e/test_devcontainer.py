@@ -1,0 +1,94 @@
+"""The door of VS Code: .devcontainer by the CLI of devcontainers, in a Docker engine of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+from pathlib import Path
+
+import pytest
+from doors import container
+from workspace import PACKAGES, PORTS, ROOT, packages
+
+from elt.bootstrap import example_settings
+
+from .newcomer import arrive, given_to
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VSCODE = 1000
+"""User id of vscode in the Dockerfile."""
+CONFIG = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+KEYS: dict[str, type] = {
+    "name": str,
+    "build": dict,
+    "remoteUser": str,
+    "init": bool,
+    "mounts": list,
+    "hostRequirements": dict,
+    "updateContentCommand": str,
+    "postCreateCommand": str,
+    "forwardPorts": list,
+    "portsAttributes": dict,
+    "otherPortsAttributes": dict,
+    "customizations": dict,
+}
+"""Keys of containers.dev's reference that the file may use, and their types: the CLI itself checks neither."""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[dict[str, str]]:
+    """A Docker engine that knows the stand-in base; below /var/tmp, as sockets need a short path."""
+    try:
+        with container.engine(Path("/var/tmp") / f"elt-engine-{os.getpid()}") as env:
+            container.base(env)
+            yield env
+    except LookupError as error:
+        pytest.skip(f"no engine: {error}")
+
+
+def prepared(base: Path, engine: dict[str, str], user: int) -> container.Devcontainer:
+    """A clone of that user with the stand-in base."""
+    clone = arrive(base / "workspace", base / "home", "embedded", os.environ["PATH"])
+    container.stand_in(clone.root)
+    ports = {name: clone.env[name] for name in PORTS}  # free ones, as the container has this machine's network
+    (clone.root / ".env").write_text("".join(f"{name}={port}\n" for name, port in ports.items()))
+    given_to(user, base)
+    return container.Devcontainer(clone.root, engine, container.cli())
+
+
+def test_the_file_has_known_keys_of_the_right_type():
+    assert {key: type(value) for key, value in CONFIG.items()} == {key: KEYS.get(key) for key in CONFIG}
+    assert all(mount.keys() == {"type", "source", "target"} for mount in CONFIG["mounts"])
+    assert {int(port) for port in CONFIG["portsAttributes"]} == set(CONFIG["forwardPorts"])
+    defaults = {name: value for name, value, _ in example_settings()}
+    opened = {int(defaults[name]) for name in ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT")}
+    assert opened <= set(CONFIG["forwardPorts"])
+
+
+def test_volumes_lie_where_the_dockerfile_says():
+    dockerfile = (ROOT / ".devcontainer" / "Dockerfile").read_text()
+    for mount in CONFIG["mounts"]:
+        assert f"={mount['target']}" in dockerfile
+        assert mount["target"].startswith("/home/vscode/")  # there alone a changed user id is followed
+
+
+def test_tasks_name_scripts_that_are_there():
+    tasks = json.loads((ROOT / ".vscode" / "tasks.json").read_text())["tasks"]
+    commands = [task["command"].split()[0] for task in tasks if task["command"].startswith("scripts/")]
+    assert len(commands) >= 4
+    assert all(os.access(ROOT / command, os.X_OK) for command in commands)
+
+
+def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):
+    here = prepared(tmp_path, engine, VSCODE)
+    here.up()
+    assert "all 14 checks are well" in here.exec("elt", "doctor")
+    assert "known to Flower" in here.exec("scripts/e2e.sh")
+    assert "vscode" in here.exec("id", "-un")
+    assert not (here.root / ".venv").exists()
+    assert not (here.root / ".state").exists()
+    here.up()
+    assert json.loads(here.exec("python", "-c", PACKAGES).splitlines()[-1]) == packages()

@@ -1,0 +1,152 @@
+"""The door of Nix: flake.nix with a double of nixpkgs, whose packages are this machine's programs.
+
+It proves that the flake evaluates, that its lock fits and what its shell starts; not that nixpkgs has these packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import typing as t
+
+import documents
+import pytest
+from doors import nix as door
+from workspace import PACKAGES, ROOT, packages
+
+from .newcomer import Newcomer, arrive
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = (ROOT / "docs" / "cookbooks" / "nix.md").read_text()
+COMMANDS = {
+    " ".join(words): words[1:]
+    for block in documents.blocks(PAGE)
+    for line in block.text.splitlines()
+    if block.language == "sh" and (words := shlex.split(line.partition("  # ")[0]))
+}
+"""The words behind `nix` of each command of the page."""
+SAID = {"elt doctor": "PostgreSQL 18.6 (ELT_POSTGRES_BIN", "scripts/e2e.sh": "known to Flower", "--help": "--timeout"}
+OPTIONAL = {"process-compose", "jre_headless", *door.LINTERS}
+"""What a machine may lack, and the double then leaves out."""
+
+
+@pytest.fixture(scope="module")
+def nix(tmp_path_factory: pytest.TempPathFactory) -> door.Nix:
+    try:
+        return door.nix(tmp_path_factory.mktemp("nix"))
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+    """A clone of its own: this Nix refuses paths with a space."""
+    base = tmp_path_factory.mktemp("flake")
+    return arrive(base / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
+
+
+@pytest.fixture
+def flake(here: Newcomer) -> t.Iterator[Path]:
+    """flake.nix of the clone, to be spoiled."""
+    path = here.root / "flake.nix"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+
+
+def spoil(flake: Path, old: str, new: str) -> None:
+    """Put other words into flake.nix."""
+    text = flake.read_text()
+    assert old in text
+    flake.write_text(text.replace(old, new, 1))
+
+
+def with_double(nix: door.Nix, here: Newcomer, *words: str) -> tuple[int, str]:
+    """Exit code and output of a nix command; a shell gets of the environment what a newcomer has, PATH left out."""
+    verb = 2 if words[0] == "flake" else 1
+    kept = [word for name in here.env for word in ("--keep", name) if name != "PATH"]
+    alone = ("--ignore-environment", *kept) if words[0] == "develop" else ()
+    command = (*words[:verb], *nix.double, *alone, *words[verb:])
+    done = nix(*command, cwd=here.root, env=here.env, seconds=400)
+    return done.returncode, done.stdout
+
+
+def test_the_lock_fits_the_flake(nix, here, flake):
+    command = ("flake", "metadata", "--offline", "--no-update-lock-file", "--json", ".")
+    done = nix(*command, cwd=here.root)
+    assert done.returncode == 0, done.stdout
+    locks = json.loads(done.stdout[done.stdout.index("{") :])["locks"]
+    assert sorted(locks["nodes"]) == ["nixpkgs", "root"]
+    spoil(flake, "nixos-26.05", "nixos-25.11")
+    assert nix(*command, cwd=here.root).returncode != 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_page_run(nix, here, command):
+    code, output = with_double(nix, here, *COMMANDS[command])
+    assert code == 0, output
+    for end, said in SAID.items():
+        assert said in output or not command.endswith(end), output
+
+
+def test_the_double_says_what_it_leaves_out(nix, record_property):
+    record_property("programs that the double of nixpkgs leaves out", ", ".join(nix.absent))
+    assert set(nix.absent) <= OPTIONAL
+
+
+def test_a_misspelt_attribute_fails(nix, here, flake):
+    spoil(flake, "inherit (pkgs) ruff uv;", "inherit (pkgs) ruff uvv;")
+    code, output = with_double(nix, here, "flake", "check")
+    assert code != 0
+    assert "uvv" in output
+
+
+def test_an_unused_binding_fails(nix, here, flake):
+    if not shutil.which("deadnix"):
+        pytest.skip("no deadnix on PATH")
+    spoil(flake, "      systems = [", "      nobody = 1;\n      systems = [")
+    code, output = with_double(nix, here, "flake", "check")
+    assert code != 0
+    assert "nobody" in output
+
+
+@pytest.mark.parametrize("system", ["x86_64-linux", "aarch64-linux", "aarch64-darwin"])
+def test_every_system_has_shells_and_programs(nix, here, system):
+    code, output = with_double(nix, here, "flake", "show", "--json")
+    assert code == 0, output
+    shown = json.loads(output[output.index("{") :])
+    assert sorted(shown["devShells"][system]) == ["bi", "default"]
+    assert sorted(shown["apps"][system]) == ["e2e", "up"]
+    assert system in shown["formatter"]
+
+
+def test_the_shell_uses_its_own_programs_and_keeps_libraries_from_itself(nix, here):
+    script = (
+        'echo "shell ${LD_LIBRARY_PATH-none}"; echo "uv $(command -v uv)"; echo "duckdb $(command -v duckdb)"; '
+        'elt exec bash -c \'echo "elt $LD_LIBRARY_PATH"; echo "elt-uv $(command -v uv)"\''
+    )
+    code, output = with_double(nix, here, "develop", "-c", "bash", "-c", script)
+    assert code == 0, output
+    lines = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
+    store = str(nix.home / "store")
+    assert lines["shell"] == "none"
+    assert lines["uv"].startswith(store)
+    assert lines["duckdb"] == str(here.root / ".venv" / "bin" / "duckdb")
+    assert lines["elt"].startswith(store)
+    assert lines["elt-uv"].startswith(store)
+
+
+def test_the_packages_are_those_of_every_door(nix, here):
+    code, output = with_double(nix, here, "develop", "-c", str(here.root / ".venv/bin/python"), "-c", PACKAGES)
+    assert code == 0, output
+    assert json.loads(output.splitlines()[-1]) == packages()
+
+
+def test_a_folder_of_the_servers_of_another_door_is_left_alone(here):
+    """After e2e above: the servers that the shell brought have folders of their own."""
+    assert (here.root / ".state" / "postgres.host" / "PG_VERSION").exists()
+    assert not (here.root / ".state" / "postgres").exists()
