@@ -17,6 +17,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 HOOKS = [hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]]
+OPTIONAL = {"actionlint", "nixfmt", "statix", "deadnix"}
+"""Programs that PyPI lacks; their hooks are tried where they are on PATH."""
 ALL_FILES_SECONDS = 20
 ONE_FILE_SECONDS = 3
 """CPU seconds: a test must not depend on what else runs on the machine."""
@@ -49,6 +51,18 @@ PLANTED = {
     "check-json": Bad("planted.json", '{"a": 1,}\n', "json decode"),
     "meltano-schema": Bad("meltano/meltano.yml", "extractor:", "'extractor' was unexpected", replaces="extractors:"),
     "github-workflows": Bad(".github/workflows/planted.yml", "on: push\njobs: {a: {steps: []}}\n", "runs-on"),
+    "dependabot": Bad(".github/dependabot.yml", "version: 3", "2 was expected", replaces="version: 2"),
+    "hadolint": Bad("planted/Dockerfile", "FROM debian:latest\n", "DL3007"),
+    "actionlint": Bad(
+        ".github/workflows/planted.yml",
+        "on: push\njobs: {a: {runs-on: ubuntu-24.04, steps: [{run: 'echo ${{ nothing.here }}'}]}}\n",
+        'undefined variable "nothing"',
+    ),
+    "nixfmt": Bad("planted.nix", "{a=1;}\n", "planted.nix"),
+    "statix": Bad(
+        "flake.nix", "unused = if lib == null then true else false;", "flake.nix", replaces="inherit (nixpkgs) lib;"
+    ),
+    "deadnix": Bad("planted.nix", "{ unused }: 1\n", "unused"),
     "detect-secrets": Bad("elt/planted.py", f'password = "{"k9Qz" * 6}"\n', "Secret Keyword"),
     "trailing-whitespace": Bad("planted.md", "a \n", MODIFIED),
     "end-of-file": Bad("planted.md", "a", MODIFIED),
@@ -148,6 +162,8 @@ def test_all_files_pass_in_time(clone):
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_each_refuses_what_it_is_for(clone, hook):
+    if hook in OPTIONAL and not shutil.which(hook):
+        pytest.skip(f"no {hook} on PATH")
     bad = PLANTED[hook]
     clone.plant(bad)
     done = clone.run(BIN / "pre-commit", "run", hook, "--files", bad.path, "--color=never")
@@ -195,4 +211,12 @@ def test_bootstrap_leaves_the_hook_of_another_alone(clone):
 def test_without_the_environment_it_says_what_to_do(clone):
     done = clone.run("scripts/hook.sh", "ruff", "--version", without=("UV_PROJECT_ENVIRONMENT",))
     assert done.returncode == 1
-    assert done.stdout == "hook: no environment in .venv: run scripts/bootstrap.sh\n"
+    assert done.stdout == f"hook: no environment in {clone.root}/.venv: run scripts/bootstrap.sh\n"
+
+
+@pytest.mark.parametrize("program", sorted(OPTIONAL))
+def test_a_program_that_is_not_there_is_said(clone, program):
+    clone.env["PATH"] = os.defpath
+    done = clone.run("scripts/hook.sh", "if-there", program)
+    assert done.returncode == 0
+    assert done.stdout == f"skipped: {program} is not on PATH\n"
