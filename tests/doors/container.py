@@ -35,13 +35,13 @@ class Devcontainer:
 
     Args:
         root: the clone, its .devcontainer changed to the stand-in base.
-        env: finds the engine and the CLI.
-        cli: the program `devcontainer`.
+        env: finds the engine.
+        cli: the program `devcontainer`, and what to put before it.
     """
 
     root: Path
     env: dict[str, str]
-    cli: Path
+    cli: tuple[str, ...]
 
     def up(self) -> float:
         """Create or start the container; returns the seconds."""
@@ -54,9 +54,10 @@ class Devcontainer:
         return self._run("exec", *command, seconds=seconds)
 
     def _run(self, verb: str, *words: str, seconds: float) -> str:
-        command = [self.cli, verb, "--workspace-folder", self.root, *words]
+        command = [*self.cli, verb, "--workspace-folder", str(self.root), *words]
         done = subprocess.run(
-            [*map(str, command)],
+            command,
+            cwd=self.root,
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -135,7 +136,7 @@ def base(env: dict[str, str]) -> None:
     archive = layout.TOOLS / "bookworm.tar"
     if not archive.exists():
         package = debian.unpacked("debootstrap")
-        root = layout.TOOLS / "bookworm.new"
+        root = layout.TOOLS / "bookworm.root"
         shutil.rmtree(root, ignore_errors=True)
         command = [package / "usr" / "sbin" / "debootstrap", "--variant=minbase", "bookworm", root]
         done = subprocess.run(
@@ -167,6 +168,38 @@ def stand_in(root: Path) -> None:
     config["build"]["options"] = ["--network=host"]
     config["runArgs"] = [*config.get("runArgs", []), "--network=host"]
     file.write_text(json.dumps(config, indent=2))
+
+
+def of_user(user: int, base: Path, env: dict[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The CLI for a user that this machine need not know: programs that he may read, and a name for him.
+
+    Args:
+        user: his id.
+        base: a folder of his.
+        env: finds the engine, whose socket he may use from now on.
+
+    Returns:
+        The CLI with what to put before it, and its environment.
+    """
+    for name in ("docker", "npm"):
+        (base / name).mkdir()
+    shutil.copy2(t.cast("str", shutil.which("docker", path=env["PATH"])), base / "docker" / "docker")
+    program = cli()
+    shutil.copytree(program.parent.parent, base / "npm" / "node_modules", symlinks=True)
+    Path(env["DOCKER_HOST"].removeprefix("unix://")).chmod(0o666)
+    passwd = base / "passwd"
+    passwd.write_text(f"{Path('/etc/passwd').read_text()}stranger:x:{user}:{user}::{base}:/bin/sh\n")
+    mount = (
+        f"mount --bind '{passwd}' /etc/passwd; exec setpriv --reuid={user} --regid={user} --clear-groups -- \"$@\""
+    )
+    prefix = ("unshare", "--mount", "sh", "-euc", mount, "-")
+    node = Path(t.cast("str", shutil.which("node")))
+    changed = {
+        "PATH": os.pathsep.join((str(base / "docker"), str(node.parent), "/usr/bin:/bin")),
+        "HOME": str(base),
+        "DOCKER_CONFIG": str(base / "docker" / "config"),
+    }
+    return (*prefix, str(base / "npm" / "node_modules" / ".bin" / "devcontainer")), env | changed
 
 
 def cli() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import typing as t
 from pathlib import Path
 
@@ -20,6 +21,9 @@ if t.TYPE_CHECKING:
 
 VSCODE = 1000
 """User id of vscode in the Dockerfile."""
+STRANGER = 1234
+ONLY_OLD_PYTHON = {"async-timeout"}
+"""Packages that the lock asks for below Python 3.11.3, and Debian 12 has 3.11.2."""
 CONFIG = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
 KEYS: dict[str, type] = {
     "name": str,
@@ -49,14 +53,27 @@ def engine() -> Iterator[dict[str, str]]:
         pytest.skip(f"no engine: {error}")
 
 
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that other users may enter, as pytest's are closed to them."""
+    base = Path("/var/tmp") / f"elt-stranger-{os.getpid()}"
+    base.mkdir(mode=0o755)
+    yield base
+    shutil.rmtree(base, ignore_errors=True)
+
+
 def prepared(base: Path, engine: dict[str, str], user: int) -> container.Devcontainer:
     """A clone of that user with the stand-in base."""
     clone = arrive(base / "workspace", base / "home", "embedded", os.environ["PATH"])
     container.stand_in(clone.root)
     ports = {name: clone.env[name] for name in PORTS}  # free ones, as the container has this machine's network
     (clone.root / ".env").write_text("".join(f"{name}={port}\n" for name, port in ports.items()))
+    if user == VSCODE:  # the CLI then runs as root, and the container's user keeps his id
+        cli, env = (str(container.cli()),), engine
+    else:
+        cli, env = container.of_user(user, base, engine)
     given_to(user, base)
-    return container.Devcontainer(clone.root, engine, container.cli())
+    return container.Devcontainer(clone.root, env, cli)
 
 
 def test_the_file_has_known_keys_of_the_right_type():
@@ -82,7 +99,7 @@ def test_tasks_name_scripts_that_are_there():
     assert all(os.access(ROOT / command, os.X_OK) for command in commands)
 
 
-def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):
+def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path, record_property):
     here = prepared(tmp_path, engine, VSCODE)
     here.up()
     assert "all 14 checks are well" in here.exec("elt", "doctor")
@@ -90,5 +107,18 @@ def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):
     assert "vscode" in here.exec("id", "-un")
     assert not (here.root / ".venv").exists()
     assert not (here.root / ".state").exists()
+    record_property("seconds of a second `devcontainer up`", here.up())
+    found = json.loads(here.exec("python", "-c", PACKAGES).splitlines()[-1])
+    assert {name: version for name, version in found.items() if name not in ONLY_OLD_PYTHON} == packages()
+
+
+def test_the_container_follows_another_user_id(engine, outside):
+    here = prepared(outside, engine, STRANGER)
     here.up()
-    assert json.loads(here.exec("python", "-c", PACKAGES).splitlines()[-1]) == packages()
+    assert here.exec("id", "-u").split()[-1] == str(STRANGER)
+    assert "all 14 checks are well" in here.exec("elt", "doctor")
+    assert (here.root / ".env").stat().st_uid == STRANGER
+    assert (
+        here.exec("stat", "-c", "%u", "/home/vscode/state", "/home/vscode/packages").split()[-2:]
+        == [str(STRANGER)] * 2
+    )
