@@ -7,7 +7,7 @@ import typing as t
 
 import chromium
 import pytest
-from workspace import ROOT
+from workspace import REMARKS, ROOT
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,9 @@ def browser() -> t.Iterator[Browser]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the skips that are not allowed."""
+    """Print the remarks, and name the skips that are not allowed."""
+    for remark in REMARKS:
+        terminalreporter.write_line(f"REMARK {remark}")
     for reason in _surprises(terminalreporter):
         terminalreporter.write_line(f"SKIP NOT LISTED in tests/allowed_skips.txt: {reason}", red=True)
 

@@ -27,6 +27,10 @@ def packages() -> dict[str, str]:
     return {one.name: one.version for one in importlib.metadata.distributions()}
 
 
+REMARKS: list[str] = []
+"""Lines that the summary of the tests prints: what was measured, or what a double left out."""
+
+
 def files() -> list[str]:
     """Names of the files that git knows or would add."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from doors import container
-from workspace import PACKAGES, PORTS, ROOT, packages
+from workspace import PACKAGES, PORTS, REMARKS, ROOT, packages
 
 from elt.bootstrap import example_settings
 
@@ -99,7 +99,7 @@ def test_tasks_name_scripts_that_are_there():
     assert all(os.access(ROOT / command, os.X_OK) for command in commands)
 
 
-def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path, record_property):
+def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):
     here = prepared(tmp_path, engine, VSCODE)
     here.up()
     assert "all 14 checks are well" in here.exec("elt", "doctor")
@@ -107,7 +107,7 @@ def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path, re
     assert "vscode" in here.exec("id", "-un")
     assert not (here.root / ".venv").exists()
     assert not (here.root / ".state").exists()
-    record_property("seconds of a second `devcontainer up`", here.up())
+    REMARKS.append(f"a second `devcontainer up` took {here.up():.1f} s")
     found = json.loads(here.exec("python", "-c", PACKAGES).splitlines()[-1])
     assert {name: version for name, version in found.items() if name not in ONLY_OLD_PYTHON} == packages()
 
