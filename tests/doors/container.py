@@ -19,11 +19,21 @@ import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
+import documents
+from workspace import ROOT
+
 from elt import layout
 
 from . import debian
 
-CLI = "@devcontainers/cli@0.89.0"
+COMMANDS = [
+    line.split()[1:]
+    for block in documents.blocks((ROOT / "docs" / "cookbooks" / "devcontainer.md").read_text())
+    for line in block.text.splitlines()
+    if line.startswith("npx ")
+]
+"""Commands of the page: the CLI with its version, and the words behind it."""
+CLI = COMMANDS[0][0]
 BASE = "stand-in:bookworm"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 """What this machine trusts beyond Debian: the container reaches the package index through the same proxy."""
@@ -46,24 +56,24 @@ class Devcontainer:
     def up(self) -> float:
         """Create or start the container; returns the seconds."""
         begin = time.monotonic()
-        self._run("up", seconds=400)
+        self.run("up", "--workspace-folder", ".")
         return time.monotonic() - begin
 
-    def exec(self, *command: str, seconds: float = 300) -> str:
+    def exec(self, *command: str) -> str:
         """Output of a command in the container, which must succeed."""
-        return self._run("exec", *command, seconds=seconds)
+        return self.run("exec", "--workspace-folder", ".", *command)
 
-    def _run(self, verb: str, *words: str, seconds: float) -> str:
-        command = [*self.cli, verb, "--workspace-folder", str(self.root), *words]
+    def run(self, *words: str) -> str:
+        """Output of the CLI in the clone, which must succeed."""
         done = subprocess.run(
-            command,
+            [*self.cli, *words],
             cwd=self.root,
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=seconds,
+            timeout=400,
         )
         assert done.returncode == 0, done.stdout[-6000:]
         return done.stdout

@@ -92,6 +92,12 @@ def test_volumes_lie_where_the_dockerfile_says():
         assert mount["target"].startswith("/home/vscode/")  # there alone a changed user id is followed
 
 
+def test_ci_uses_the_version_of_the_page():
+    assert (ROOT / ".github" / "workflows" / "ci.yml").read_text().count(f" {container.CLI} ") == len(
+        container.COMMANDS
+    )
+
+
 def test_tasks_name_scripts_that_are_there():
     tasks = json.loads((ROOT / ".vscode" / "tasks.json").read_text())["tasks"]
     commands = [task["command"].split()[0] for task in tasks if task["command"].startswith("scripts/")]
@@ -101,9 +107,10 @@ def test_tasks_name_scripts_that_are_there():
 
 def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):
     here = prepared(tmp_path, engine, VSCODE)
-    here.up()
+    said = [here.run(*words) for _, *words in container.COMMANDS]
+    assert '"outcome":"success"' in said[0]
+    assert "known to Flower" in said[1]
     assert "all 14 checks are well" in here.exec("elt", "doctor")
-    assert "known to Flower" in here.exec("scripts/e2e.sh")
     assert "vscode" in here.exec("id", "-un")
     assert not (here.root / ".venv").exists()
     assert not (here.root / ".state").exists()
