@@ -137,36 +137,52 @@ def _docker(env: dict[str, str], *words: str, seconds: float = 60) -> str:
     ).stdout
 
 
+TRUST = dict.fromkeys(("SSL_CERT_FILE", "PIP_CERT"), "/etc/ssl/certs/ca-certificates.crt")
+"""What the base sets, so that programs with certificates of their own trust what this machine does."""
+
+
 def base(env: dict[str, str]) -> None:
-    """Import Debian 12 as an image, made by debootstrap at the first call.
+    """Import Debian 12 as an image.
 
     Raises:
-        LookupError: debootstrap or Debian's packages cannot be had.
+        LookupError: it cannot be had.
+    """
+    trust = "ENV " + " ".join(f"{name}={value}" for name, value in TRUST.items())
+    _docker(env, "import", "--change", trust, str(root_archive()), BASE, seconds=120)
+
+
+def root_archive() -> Path:
+    """A tar file of Debian 12, made by debootstrap at the first call.
+
+    Raises:
+        LookupError: debootstrap or Debian's packages cannot be had, or root is needed.
     """
     archive = layout.TOOLS / "bookworm.tar"
-    if not archive.exists():
-        package = debian.unpacked("debootstrap")
-        root = layout.TOOLS / "bookworm.root"
-        shutil.rmtree(root, ignore_errors=True)
-        command = [package / "usr" / "sbin" / "debootstrap", "--variant=minbase", "bookworm", root]
-        done = subprocess.run(
-            [*map(str, command)],
-            env=os.environ | {"DEBOOTSTRAP_DIR": str(package / "usr" / "share" / "debootstrap")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        if done.returncode:
-            raise LookupError(f"no debootstrap: {done.stdout[-300:]}")
-        if CERTIFICATES.is_dir():
-            shutil.copytree(CERTIFICATES, root / CERTIFICATES.relative_to("/"), dirs_exist_ok=True)
-        draft = archive.with_suffix(".new")
-        subprocess.run(["tar", "-C", root, "-cf", draft, "."], check=True)
-        shutil.rmtree(root)
-        draft.rename(archive)
-    trust = "ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
-    _docker(env, "import", "--change", trust, str(archive), BASE, seconds=120)
+    if archive.exists():
+        return archive
+    if os.geteuid() != 0:
+        raise LookupError("not run as root")
+    package = debian.unpacked("debootstrap")
+    root = layout.TOOLS / "bookworm.root"
+    shutil.rmtree(root, ignore_errors=True)
+    command = [package / "usr" / "sbin" / "debootstrap", "--variant=minbase", "bookworm", root]
+    done = subprocess.run(
+        [*map(str, command)],
+        env=os.environ | {"DEBOOTSTRAP_DIR": str(package / "usr" / "share" / "debootstrap")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode:
+        raise LookupError(f"no debootstrap: {done.stdout[-300:]}")
+    if CERTIFICATES.is_dir():
+        shutil.copytree(CERTIFICATES, root / CERTIFICATES.relative_to("/"), dirs_exist_ok=True)
+    draft = archive.with_suffix(".new")
+    subprocess.run(["tar", "-C", root, "-cf", draft, "."], check=True)
+    shutil.rmtree(root)
+    draft.rename(archive)
+    return archive
 
 
 def stand_in(root: Path) -> None:

@@ -1,6 +1,7 @@
-"""Nix for tests: the machine's, or Debian's nix-bin unpacked beside the state; and a double of nixpkgs for both.
+"""Nix for tests: the machine's with nixpkgs where that can be reached, else with a double of nixpkgs.
 
-Nothing outside two folders is written: the store is relocated, no daemon and no root are needed.
+Without a Nix it is Debian's nix-bin, unpacked beside the state. With the double, nothing outside two folders is
+written: the store is relocated, no daemon and no root are needed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from elt import layout
 
 from . import debian
 
+LOCKED = json.loads((ROOT / "flake.lock").read_text())["nodes"]["nixpkgs"]["locked"]
+NIXPKGS = "github:{owner}/{repo}/{rev}".format(**LOCKED)
 LINTERS = ("deadnix", "nixfmt", "statix")
 CONFIGURATION = """\
 sandbox = false
@@ -40,12 +43,16 @@ class Nix:
         home: folder of the store, its configuration and the double; must not be a symbolic link.
         absent: attributes of nixpkgs for which this machine has no program.
         env: the environment in which nix runs.
+        store: the folder that holds packages.
+        is_real: whether nixpkgs itself is used.
     """
 
     programs: Path
     home: Path
     absent: list[str]
     env: dict[str, str]
+    store: Path
+    is_real: bool = False
 
     def __call__(
         self, *words: str | Path, cwd: Path, env: t.Mapping[str, str] | None = None, seconds: float = 120
@@ -64,7 +71,9 @@ class Nix:
 
     @property
     def double(self) -> tuple[str, ...]:
-        """Options that put the double in the place of nixpkgs."""
+        """Options that put the double in the place of nixpkgs; none where nixpkgs itself is used."""
+        if self.is_real:
+            return ()
         return ("--offline", "--no-write-lock-file", "--override-input", "nixpkgs", f"path:{self.home / 'nixpkgs'}")
 
 
@@ -75,6 +84,8 @@ def nix(home: Path) -> Nix:
         LookupError: there is no Nix, and none can be had here.
     """
     found = shutil.which("nix")
+    if found and _reaches_nixpkgs(found):
+        return Nix(Path(found).parent, home, [], dict(os.environ), Path("/nix/store"), is_real=True)
     env = {"PATH": os.environ["PATH"], "HOME": str(home / "home")}
     if found:
         programs = Path(found).parent
@@ -95,7 +106,15 @@ def nix(home: Path) -> Nix:
     absent = sorted(
         name for name, files in programs_of_host.items() if not files and name not in {"zlib", "metabase"}
     )
-    return Nix(programs, home, absent, env)
+    return Nix(programs, home, absent, env, home / "store")
+
+
+def _reaches_nixpkgs(program: str) -> bool:
+    command = [program, "flake", "prefetch", "--json", NIXPKGS]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=300).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _programs() -> dict[str, list[str] | None]:

@@ -9,7 +9,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from doors import container
+from doors import chroot, container
 from workspace import PACKAGES, PORTS, REMARKS, ROOT, packages
 
 from elt.bootstrap import example_settings
@@ -129,3 +129,18 @@ def test_the_container_follows_another_user_id(engine, outside):
         here.exec("stat", "-c", "%u", "/home/vscode/state", "/home/vscode/packages").split()[-2:]
         == [str(STRANGER)] * 2
     )
+
+
+def test_its_steps_run_without_an_engine(outside, tmp_path):
+    """What a machine can try on which no engine starts."""
+    try:
+        archive = container.root_archive()
+    except LookupError as error:
+        pytest.skip(f"no engine: {error}")
+    clone = arrive(outside / "workspace", outside / "home", "embedded", os.environ["PATH"])
+    given_to(VSCODE, clone.root)
+    ports = {name: clone.env[name] for name in PORTS}
+    here = chroot.build(archive, tmp_path / "root", clone.root, container.TRUST | ports)
+    here.run("bash", "-euc", f"{CONFIG['updateContentCommand']}; {CONFIG['postCreateCommand']}")
+    assert "all 14 checks are well" in here.run("elt", "doctor")
+    assert here.run("id", "-un").strip() == CONFIG["remoteUser"]
