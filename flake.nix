@@ -33,6 +33,7 @@
           ELT_VALKEY_SERVER = "${pkgs.valkey}/bin/valkey-server";
         }
         // lib.optionalAttrs pkgs.stdenv.isLinux {
+          ELT_LOADER = pkgs.stdenv.cc.bintools.dynamicLinker;
           ELT_LIBRARY_PATH = lib.makeLibraryPath [
             pkgs.stdenv.cc.cc.lib
             pkgs.zlib

@@ -48,6 +48,8 @@ AIRFLOW_HOME = STATE / "airflow"
 
 PROGRAMS = os.environ.get("ELT_PROGRAMS", "")
 """Folders of programs that go before those of wheels, which do not start on NixOS: uv and ruff of a Nix shell."""
+LOADER = os.environ.get("ELT_LOADER", "")
+"""What starts a program of a wheel where the usual place has no loader, as on NixOS."""
 LIBRARY_PATH = os.environ.get("ELT_LIBRARY_PATH", "")
 """Folders of libraries that wheels take for granted (C++, zlib) and NixOS has elsewhere. They reach what the
 workspace starts, and never the Nix shell itself, whose other programs they could break."""

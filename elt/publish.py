@@ -17,12 +17,14 @@ import os
 import subprocess
 import sys
 import typing as t
-from pathlib import Path
 
 import duckdb
 
 from elt import layout, publish_postgres, settings
 from elt.errors import DataError
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 LINK = "latest.duckdb"
 """Not `marts`: DuckDB names the catalog after the file, and a schema of the same name would be ambiguous."""
@@ -174,10 +176,12 @@ def prompt(query: str | None, *, inner: bool = False) -> None:
     """
     environment = settings.load().elt_environment
     path = _inner_warehouse(environment) if inner else _published(layout.published(environment))
-    program = str(Path(sys.prefix) / "bin" / "duckdb")
-    command = [program, "-readonly", str(path), "-cmd", f"set search_path = '{SEARCH_PATH}'"]
+    program = str(layout.package("duckdb_cli") / "duckdb")
+    command = [*filter(None, (layout.LOADER, program)), "-readonly", str(path)]
+    for name, value in (("extension_directory", _quoted(layout.DUCKDB_EXTENSIONS)), ("search_path", SEARCH_PATH)):
+        command += ["-cmd", f"set {name} = '{value}'"]
     if query is None:
-        os.execv(program, command)  # noqa: S606 - that is what a prompt is for
+        os.execv(command[0], command)  # noqa: S606 - that is what a prompt is for
     sys.stdout.flush()
     sys.exit(1 if subprocess.run([*command, "-c", query], check=False).returncode else 0)
 

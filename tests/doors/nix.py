@@ -100,12 +100,11 @@ def nix(home: Path) -> Nix:
     env |= {f"NIX_{name.upper()}_DIR": str(home / name) for name in ("store", "state", "log", "conf")}
     env |= {"NIX_USER_CONF_FILES": os.devnull, "NIX_REMOTE": "", "XDG_CACHE_HOME": str(home / "cache")}
     shutil.copytree(ROOT / "tests" / "doors" / "nixpkgs", home / "nixpkgs")
-    programs_of_host = _programs()
-    host = {"bash": shutil.which("bash"), "programs": programs_of_host}
-    (home / "nixpkgs" / "host.json").write_text(json.dumps(host))
-    absent = sorted(
-        name for name, files in programs_of_host.items() if not files and name not in {"zlib", "metabase"}
-    )
+    host = _programs()
+    loaders = [path for folder in ("/lib64", "/lib") for path in Path(folder).glob("ld-linux-*.so.*")]
+    facts = {"bash": shutil.which("bash"), "loader": str(loaders[0]), "programs": host}
+    (home / "nixpkgs" / "host.json").write_text(json.dumps(facts))
+    absent = sorted(name for name, files in host.items() if not files and name not in {"zlib", "metabase"})
     return Nix(programs, home, absent, env, home / "store")
 
 

@@ -148,6 +148,15 @@ def test_the_packages_are_those_of_every_door(nix, here):
     assert json.loads(output.splitlines()[-1]) == packages()
 
 
+def test_a_program_of_a_wheel_starts_by_the_loader_of_the_shell(nix, here):
+    """After e2e above, so that something is published."""
+    code, output = with_double(nix, here, "develop", "-c", "elt", "sql", "select 6 * 7 as answer")
+    assert code == 0, output
+    assert "answer" in output
+    said = with_double(nix, here, "develop", "-c", "bash", "-c", 'ELT_LOADER=/nowhere elt sql "select 1"')
+    assert said[0] != 0
+
+
 def test_a_folder_of_the_servers_of_another_door_is_left_alone(here):
     """After e2e above: the servers that the shell brought have folders of their own."""
     assert (here.root / ".state" / "postgres.host" / "PG_VERSION").exists()

@@ -35,7 +35,7 @@
         programs // {
           stdenv = {
             isLinux = true;
-            cc.cc.lib = linked "gcc-lib" [ ];
+            cc = { cc.lib = linked "gcc-lib" [ ]; bintools.dynamicLinker = host.loader; };
           };
           metabase = programs.metabase // { overrideAttrs = attrs: builtins.deepSeq attrs programs.metabase; };
           fetchurl = { url, hash }: "fetched:${url}:${hash}";
