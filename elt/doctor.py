@@ -41,6 +41,10 @@ LATE = 24 * 3600
 PACKAGES = ("apache-airflow", "celery", "meltano", "dbt-core", "dbt-duckdb", "duckdb", "streamlit")
 
 
+class SkipError(Exception):
+    """A check cannot be made; its words say why."""
+
+
 class IllError(Exception):
     """A check found something wrong.
 
@@ -68,6 +72,8 @@ def examine() -> bool:
     for name, check in CHECKS.items():
         try:
             table.add_row(name, "ok", check())
+        except SkipError as reason:
+            table.add_row(name, "-", str(reason))
         except (IllError, EltError, OSError) as error:
             ill += 1
             table.add_row(name, "FAIL", getattr(error, "found", str(error)), style="bold")
@@ -141,7 +147,7 @@ def database_servers() -> str:
 
 def supervisor() -> str:
     """What would supervise the stack."""
-    wanted = settings.load().elt_supervisor if layout.ENV_FILE.exists() else "auto"
+    wanted = _settings().elt_supervisor
     name, _, why = stack.ours().choose(wanted, os.environ)
     if name == "embedded":
         return f"embedded ({why})"
@@ -157,9 +163,15 @@ def env_file() -> str:
         mode = layout.ENV_FILE.stat().st_mode & 0o777
     except FileNotFoundError:
         raise IllError(f"{layout.ENV_FILE} is missing", "scripts/bootstrap.sh") from None
+    wrong = []
     if mode & 0o077:
-        raise IllError(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets", "scripts/bootstrap.sh")
-    now = settings.load()
+        wrong.append(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets -> scripts/bootstrap.sh")
+    try:
+        now = settings.load()
+    except EltError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise IllError("\n".join(wrong), "")
     return f"mode {mode:04o}, environment {now.elt_environment}, address {now.bind_address}"
 
 
@@ -167,7 +179,7 @@ def ports() -> str:
     """Whether the stack would get its ports."""
     if stack.is_running():
         return "held by the stack of this clone"
-    now = settings.load()
+    now = _settings()
     needed = {name.upper(): port for name, port in now.model_dump().items() if name.endswith("_port")}
     processes = spec.load(layout.PROCESS_FILE, environment.build(now))
     network.check(network.wanted(now.bind_address, needed, processes))
@@ -179,9 +191,13 @@ def ports() -> str:
 
 def folders() -> str:
     """Whether everything that running writes to can be written to."""
+    if not layout.STATE.exists():
+        if not os.access(_existing(layout.STATE), os.W_OK):
+            raise IllError(f"{layout.STATE} cannot be made", "set ELT_STATE to a folder of this user's")
+        return f"{layout.STATE} is not there yet"
     parts = (layout.STATE, layout.LOGS, layout.RUN, layout.EXTRACT, layout.WAREHOUSES, layout.PUBLISHED)
     for folder in parts:
-        if folder.exists() or folder == layout.STATE:
+        if folder.exists():
             try:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
@@ -195,7 +211,7 @@ def folders() -> str:
 
 def disk() -> str:
     """Free space where state is kept."""
-    free = shutil.disk_usage(layout.STATE).free
+    free = shutil.disk_usage(_existing(layout.STATE)).free
     if free < DISK:
         raise IllError(
             f"{free / GIGABYTE:.1f} GB are free below {layout.STATE}, {DISK / GIGABYTE:.0f} GB should be",
@@ -267,6 +283,18 @@ CHECKS: dict[str, t.Callable[[], str]] = {
     "locale": locale,
     "clock": clock,
 }
+
+
+def _settings() -> settings.Settings:
+    try:
+        return settings.load()
+    except EltError:
+        raise SkipError("not looked at: see .env") from None
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(one for one in (path, *path.parents) if one.exists())
 
 
 def _uv() -> str:

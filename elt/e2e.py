@@ -24,6 +24,7 @@ DAG = "meltano_elt_pipeline"
 RUN_SECONDS = 1800
 """How long a run may take."""
 START_SECONDS = 180
+QUEUED_SECONDS = 5
 NEWS_SECONDS = 20
 LOG_LINES = 30
 NAMED = 3
@@ -116,6 +117,7 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
     """
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
+    extracts.ensure()
     conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
     with contextlib.closing(AirflowApi(settings)) as api:
         run_pipeline(api, RUN_SECONDS, conf)
@@ -180,6 +182,7 @@ def follow(api: AirflowApi, run: str, seconds: float, tries: dict[tuple[str, int
     """
     print(f"  {DAG} {run}", flush=True)
     seen: dict[str, str] = {}
+    told = False
     begin = time.monotonic()
     while time.monotonic() < begin + seconds:
         state = api.run_state(DAG, run)
@@ -191,6 +194,9 @@ def follow(api: AirflowApi, run: str, seconds: float, tries: dict[tuple[str, int
                 print(f"  {time.monotonic() - begin:6.1f} s  {task.name:<18} {task.state}", flush=True)
         if state in FINAL:
             break
+        if not seen and not told and time.monotonic() > begin + QUEUED_SECONDS:
+            told = True
+            print(f"  {time.monotonic() - begin:6.1f} s  waits for another run of {DAG} to end", flush=True)
         time.sleep(0.3)
     else:
         raise StackError(f"run {run} of {DAG} did not end within {seconds:.0f} s: {seen}")
@@ -324,7 +330,7 @@ def meltano_state(settings: Settings, begun: float) -> str:
     )
     if not rows[0][0] or not runs[0][0]:
         raise DataError(f"PostgreSQL has no state {state} or no successful run of Meltano since the start")
-    return f"{state} in PostgreSQL, {runs[0][0]} successful runs"
+    return f"{state} in PostgreSQL, completed runs: {runs[0][0]}"
 
 
 def streamlit_answers(settings: Settings) -> str:

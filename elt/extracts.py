@@ -90,11 +90,10 @@ def ensure() -> list[Extract]:
     from elt import seed  # noqa: PLC0415 - brings duckdb, and a DAG imports this module
 
     extracts = listed()
-    missing = [one for one in extracts if not one.files()]
     ours = {layout.EXTRACT / f"{name}.csv" for name in seed.FILES}
-    if missing and {one.path for one in missing} <= ours and not any(path.exists() for path in ours):
+    if any(one.path in ours for one in extracts) and not any(path.exists() for path in ours):
         seed.seed("sample")
-    elif missing:
+    if missing := [one for one in extracts if not one.files()]:
         raise DataError(missing[0].missing())
     return extracts
 

@@ -180,6 +180,8 @@ def prompt(query: str | None, *, inner: bool = False) -> None:
     command = [*filter(None, (layout.LOADER, program)), "-readonly", str(path)]
     for name, value in (("extension_directory", _quoted(layout.DUCKDB_EXTENSIONS)), ("search_path", SEARCH_PATH)):
         command += ["-cmd", f"set {name} = '{value}'"]
+    if not sys.stdout.isatty():
+        command += ["-cmd", ".highlight off"]
     if query is None:
         os.execv(command[0], command)  # noqa: S606 - that is what a prompt is for
     sys.stdout.flush()

@@ -69,5 +69,5 @@ def _holder(port: int) -> str:
         for one in psutil.net_connections("tcp"):
             if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid:
                 process = psutil.Process(one.pid)
-                return f"{process.name()} (pid {one.pid}, user {process.username()})"
+                return f"{process.name()} (pid {one.pid}, user {process.username()}, in {process.cwd()})"
     return "a program of another user"

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from workspace import BIN, PORTS, ROOT, files, free_ports
 
-GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "safe.directory=*")
+GIT = ("git", "-c", "safe.directory=*")
 
 
 @dataclass
@@ -20,6 +20,8 @@ class Newcomer:
 
     root: Path
     env: dict[str, str]
+    commit: str = ""
+    """What stands in the working tree."""
 
     def run(self, *command: str | Path, seconds: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a program in the clone to its end; standard error is part of its output."""
@@ -39,6 +41,11 @@ class Newcomer:
         done = self.run(*GIT, *words)
         assert done.returncode == 0, done.stdout
         return done.stdout
+
+    def begin_anew(self) -> None:
+        """Undo what was done to the files, commits included; what git ignores stays."""
+        self.git("reset", "-q", "--hard", self.commit)
+        self.git("clean", "-fdq")
 
     def prove(self, prefix: tuple[str, ...] = ()) -> str:
         """Run scripts/e2e.sh; it must pass, leave no process and no change."""
@@ -62,6 +69,7 @@ def arrive(root: Path, home: Path, supervisor: str, path: str) -> Newcomer:
     cache = subprocess.run([BIN / "uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     env = {"HOME": str(home), "PATH": path, "UV_CACHE_DIR": cache, "ELT_SUPERVISOR": supervisor, **ports}
+    (home / ".gitconfig").write_text("[user]\nname = newcomer\nemail = newcomer@localhost\n")
     subprocess.run([*GIT, "clone", "-q", "--no-hardlinks", ROOT, root], check=True)
     clone = Newcomer(root, env)
     for name in files():
@@ -73,6 +81,7 @@ def arrive(root: Path, home: Path, supervisor: str, path: str) -> Newcomer:
             shutil.copy(source, target)
     clone.git("add", "--all")
     clone.git("commit", "-q", "--allow-empty", "-m", "The working tree")
+    clone.commit = clone.git("rev-parse", "HEAD").strip()
     return clone
 
 

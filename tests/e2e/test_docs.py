@@ -37,8 +37,7 @@ def clone(newcomer) -> Iterator[Newcomer]:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run(clone, page):
     here = clone.root
-    clone.git("reset", "-q", "--hard")
-    clone.git("clean", "-fdq")
+    clone.begin_anew()
     for block in documents.blocks((here / page).read_text()):
         where = f"{page}, line {block.line}"
         if block.path or block.words.startswith("insert"):

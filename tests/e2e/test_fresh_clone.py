@@ -19,8 +19,7 @@ NOBODY = 65534
 
 def test_as_this_user_and_interrupted(newcomer):
     """Fresh, or after the commands of README and docs, which begin with the same."""
-    newcomer.git("reset", "-q", "--hard")
-    newcomer.git("clean", "-fdq")
+    newcomer.begin_anew()
     said = newcomer.prove()
     assert "supervisor: embedded" in said
     assert "known to Flower" in said

@@ -165,3 +165,18 @@ def test_another_servers_programs(env, tmp_path):
     code, output = doctor(ROOT, env | {"ELT_POSTGRES_BIN": str(tmp_path / "bin")})
     assert code == 0, output
     assert "PostgreSQL 17.4 (ELT_POSTGRES_BIN; that of the lock is 18.6)" in output
+
+
+def test_a_setting_that_does_not_fit_is_told_once(env):
+    code, output = doctor(ROOT, env | {"AIRFLOW_PORT": "eighty"})
+    assert code == 1
+    assert list(failed(output)) == [".env"]
+    assert output.count("AIRFLOW_PORT") == 1
+    assert output.count("not looked at: see .env") == 2
+
+
+def test_no_state_yet_is_no_fault(env, state):
+    state.rmdir()
+    code, output = doctor(ROOT, env)
+    assert code == 0, output
+    assert "is not there yet" in output

@@ -421,7 +421,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder(toy: Toy) -> None:
             toy.up(needed_ports={"TOY_PORT": first})
     me = psutil.Process()
     first_line, second_line = str(caught.value).splitlines()
-    assert f"port {first} is taken by {me.name()} (pid {me.pid}, user {me.username()})" in first_line
+    assert f"port {first} is taken by {me.name()} (pid {me.pid}, user {me.username()}, in {me.cwd()})" in first_line
     assert "set TOY_PORT in .env" in first_line
     assert f"port {second} is taken" in second_line
     assert "processes.one.readiness_probe" in second_line
