@@ -45,7 +45,7 @@
         pkgs.mkShellNoCC (
           variables pkgs
           // {
-            packages = tools pkgs ++ more;
+            packages = tools pkgs ++ linters pkgs ++ more;
             shellHook = ''
               unset PYTHONPATH SOURCE_DATE_EPOCH
               root=$(git rev-parse --show-toplevel)

@@ -16,12 +16,13 @@ import itertools
 import json
 import logging
 import os
+import re
 import threading
 import time
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from elt import layout
 
@@ -179,13 +180,25 @@ def _without_secrets(text: str) -> str:
     """Hide what Airflow knows as secret (passwords of connections) and the secrets of `.env`."""
     from airflow.sdk._shared.secrets_masker import redact  # noqa: PLC0415 - what masks logs; it has no public name
 
-    from elt.settings import DEFAULT_PASSWORD, Settings  # noqa: PLC0415
+    from elt.settings import CONNECTION, DEFAULT_PASSWORD, VARIABLE, Settings  # noqa: PLC0415
 
     secrets = [os.environ.get(name.upper(), "") for name, field in Settings.model_fields.items() if not field.repr]
-    for secret in secrets:
+    secrets += [value for name, value in os.environ.items() if name.startswith(VARIABLE)]
+    secrets += [secret for name, value in os.environ.items() if name.startswith(CONNECTION) for secret in _of(value)]
+    for secret in sorted(secrets, key=len, reverse=True):
         if secret not in {"", DEFAULT_PASSWORD}:
             text = text.replace(secret, "***")
     return str(redact(text))
+
+
+def _of(connection: str) -> list[str]:
+    """The password of a connection that stands in the environment, as it is and as a URI writes it."""
+    if connection.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return [str(json.loads(connection).get("password") or "")]
+        return [connection]
+    password = urlsplit(connection).password or ""
+    return [unquote(password), password]
 
 
 # How it is told ----------------------------------------------------------------------------------
@@ -260,8 +273,14 @@ def _channels() -> dict[str, Connection]:
     return found
 
 
-def _slack(message: Message, _connection: Connection) -> Deliver:
+def _slack(message: Message, connection: Connection) -> Deliver:
     from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier  # noqa: PLC0415
+
+    from elt.errors import ConfigError  # noqa: PLC0415
+
+    if re.search(r"\s", f"{connection.host or ''}{connection.password or ''}"):
+        # what masks logs knows the text with the blank, and the client would log the address without it
+        raise ConfigError(f"the address of connection {SLACK} holds a blank: set it again, without")
 
     notifier = SlackWebhookNotifier(slack_webhook_conn_id=SLACK, text=message.for_slack())
     return functools.partial(notifier.notify, {})  # not the call, which would read the text as a Jinja template

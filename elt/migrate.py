@@ -100,10 +100,11 @@ def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
     cursor.execute("select 1 from pg_roles where rolname = %s", (BI,))
     if cursor.fetchone() is None:
         cursor.execute(sql.SQL("create role {} login connection limit 20").format(reader))
-        for name in ("postgres", *DATABASES):
-            cursor.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(name)))
         cursor.execute(sql.SQL("grant connect on database {} to {}").format(marts, reader))
         cursor.execute(sql.SQL("alter role {} set default_transaction_read_only = on").format(reader))
+    cursor.execute("select datname from pg_database")  # at each start: a database may have been added
+    for (name,) in cursor.fetchall():
+        cursor.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(name)))
     verifier = psycopg2.extensions.encrypt_password(now.bi_password, BI, cursor.connection, "scram-sha-256")
     cursor.execute(sql.SQL("alter role {} password %s").format(reader), (verifier,))
     search_path = sql.SQL("alter role {} in database {} set search_path = {}")

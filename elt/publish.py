@@ -20,7 +20,7 @@ import typing as t
 
 import duckdb
 
-from elt import layout, publish_postgres, settings
+from elt import layout, publish_postgres, quoting, settings
 from elt.errors import DataError
 
 if t.TYPE_CHECKING:
@@ -31,6 +31,8 @@ LINK = "latest.duckdb"
 SCHEMA = "marts"
 SEARCH_PATH = f"{SCHEMA},main"
 """With this a reader may leave out the schema."""
+TABLE = "published"
+"""Says in every copy when it was published, from which environment, and how many rows each mart has."""
 KEPT = 3
 """Copies that stay: whoever resolved the link a moment ago still finds the file."""
 STORAGE_VERSION = "v1.5.0"
@@ -41,9 +43,10 @@ def to_all_readers(environment: str, now: settings.Settings) -> None:
     """Publish the marts of an environment as a file and in PostgreSQL.
 
     Raises:
-        DataError: one of the two failed; its readers see what they saw before.
+        DataError: one of the two failed; all readers see what they saw before.
     """
-    publish_postgres.publish(publish(layout.warehouse(environment), layout.published(environment)), environment, now)
+    with _new_copy(layout.warehouse(environment), layout.published(environment)) as copy:
+        publish_postgres.publish(copy, environment, now)
 
 
 def publish(warehouse: Path, published: Path) -> Path:
@@ -59,6 +62,17 @@ def publish(warehouse: Path, published: Path) -> Path:
     Raises:
         DataError: there is no warehouse, it holds no marts, or a writer has it open.
     """
+    with _new_copy(warehouse, published) as copy:
+        pass
+    return copy
+
+
+@contextlib.contextmanager
+def _new_copy(warehouse: Path, published: Path) -> t.Iterator[Path]:
+    """Copy the marts aside; the copy becomes what readers find once the body has ended well, else it goes.
+
+    One publication of a folder at a time, so that file and PostgreSQL never hold different ones.
+    """
     if not warehouse.exists():
         raise DataError(f"publish: {warehouse} is missing: run the pipeline first")
     published.mkdir(parents=True, exist_ok=True)
@@ -67,13 +81,19 @@ def publish(warehouse: Path, published: Path) -> Path:
             left.unlink(missing_ok=True)
         now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
         version = f"marts-{now:%Y%m%dT%H%M%S%f}.duckdb"
-        building = published / f".{version}.building"
+        building, copy = published / f".{version}.building", published / version
         try:
             counts = _build(warehouse, building, now)
         except duckdb.Error as error:
             building.unlink(missing_ok=True)
-            raise DataError(f"publish: the marts of {warehouse} cannot be copied: {error}") from error
-        _settle(building, published / version)
+            reason = " ".join(str(error).split())
+            raise DataError(f"publish: the marts of {warehouse} cannot be copied: {reason}") from error
+        _settle(building, copy)
+        try:
+            yield copy
+        except BaseException:
+            copy.unlink()
+            raise
         link = published / f".{LINK}"
         link.symlink_to(version)
         link.replace(published / LINK)
@@ -81,8 +101,7 @@ def publish(warehouse: Path, published: Path) -> Path:
         for old in sorted(published.glob("marts-*.duckdb"))[:-KEPT]:
             old.unlink()
     rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    print(f"publish: {published / version} ({rows})")
-    return published / version
+    print(f"publish: {copy} ({rows})")
 
 
 @contextlib.contextmanager
@@ -96,8 +115,8 @@ def _alone(folder: Path) -> t.Iterator[None]:
 def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
     """Write every mart and the table `published` to a new file; returns rows by mart."""
     with duckdb.connect() as connection:
-        connection.execute(f"attach '{_quoted(warehouse)}' as warehouse (read_only)")
-        connection.execute(f"attach '{_quoted(building)}' as copy (storage_version '{STORAGE_VERSION}')")
+        connection.execute(f"attach {quoting.text(warehouse)} as warehouse (read_only)")
+        connection.execute(f"attach {quoting.text(building)} as copy (storage_version '{STORAGE_VERSION}')")
         names = connection.execute(
             "select table_name from duckdb_tables()"
             " where database_name = 'warehouse' and schema_name = ? order by table_name",
@@ -105,12 +124,15 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
         ).fetchall()
         if not names:
             raise DataError(f"publish: {warehouse} holds no marts: run the pipeline first")
+        if (TABLE,) in names:
+            raise DataError(
+                f"publish: a mart cannot be called {TABLE}, the table that says when: give it another name"
+            )
         connection.execute(f"create schema copy.{SCHEMA}; use copy")
         counts = {}
         for (name,) in names:
-            copied = connection.execute(
-                f'create table {SCHEMA}."{name}" as from warehouse.{SCHEMA}."{name}"'
-            ).fetchone()
+            mart = f"{SCHEMA}.{quoting.name(name)}"
+            copied = connection.execute(f"create table {mart} as from warehouse.{mart}").fetchone()
             assert copied is not None
             counts[name] = copied[0]
             _copy_comments(connection, name)
@@ -135,10 +157,9 @@ def _copy_comments(connection: duckdb.DuckDBPyConnection, mart: str) -> None:
         [SCHEMA, mart, SCHEMA, mart],
     ).fetchall()
     for column, comment in columns:
-        quoted = (column or "").replace('"', '""')
-        what = f'column {SCHEMA}."{mart}"."{quoted}"' if column else f'table {SCHEMA}."{mart}"'
-        text = comment.strip().replace("'", "''")
-        connection.execute(f"comment on {what} is '{text}'")
+        table = f"{SCHEMA}.{quoting.name(mart)}"
+        what = f"column {table}.{quoting.name(column)}" if column else f"table {table}"
+        connection.execute(f"comment on {what} is {quoting.text(comment.strip())}")
 
 
 def _settle(building: Path, target: Path) -> None:
@@ -159,10 +180,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
 def prompt(query: str | None, *, inner: bool = False) -> None:
     """Open a read-only SQL prompt, or run one query and print its result.
 
@@ -178,8 +195,8 @@ def prompt(query: str | None, *, inner: bool = False) -> None:
     path = _inner_warehouse(environment) if inner else _published(layout.published(environment))
     program = str(layout.package("duckdb_cli") / "duckdb")
     command = [*filter(None, (layout.LOADER, program)), "-readonly", str(path)]
-    for name, value in (("extension_directory", _quoted(layout.DUCKDB_EXTENSIONS)), ("search_path", SEARCH_PATH)):
-        command += ["-cmd", f"set {name} = '{value}'"]
+    for name, value in (("extension_directory", layout.DUCKDB_EXTENSIONS), ("search_path", SEARCH_PATH)):
+        command += ["-cmd", f"set {name} = {quoting.text(value)}"]
     if not sys.stdout.isatty():
         command += ["-cmd", ".highlight off"]
     if query is None:

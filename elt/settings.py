@@ -127,10 +127,12 @@ def load() -> Settings:
     """
     if not layout.ENV_FILE.exists():
         raise SetupError(f"{layout.ENV_FILE} is missing: run scripts/bootstrap.sh")
-    _refuse_typos()
-    airflow_names()
     try:
+        _refuse_typos()
+        airflow_names()
         return Settings()  # type: ignore[call-arg]  # the values come from the environment
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{layout.ENV_FILE} is not UTF-8: {error}") from None
     except ValidationError as error:
         problems = []
         for one in error.errors(include_url=False, include_input=False):

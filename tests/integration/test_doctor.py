@@ -180,3 +180,39 @@ def test_no_state_yet_is_no_fault(env, state):
     code, output = doctor(ROOT, env)
     assert code == 0, output
     assert "is not there yet" in output
+
+
+def test_a_file_of_settings_in_another_encoding(clone, env):
+    with (clone / ".env").open("ab") as file:
+        file.write("# Müller\n".encode("latin-1"))
+    code, output = doctor(clone, env)
+    assert code == 1
+    assert "is not UTF-8" in failed(output)[".env"]
+    assert "Traceback" not in output
+
+
+def test_what_is_broken_beyond_expectation_does_not_end_the_table(clone, env):
+    (clone / "pyproject.toml").write_text("[")
+    code, output = doctor(clone, env)
+    assert code == 1
+    assert "TOMLDecodeError" in output
+    assert "clock" in output
+
+
+def test_programs_that_do_not_run(env, tmp_path):
+    for name in ("process-compose", "valkey-server"):
+        program(tmp_path / "bin", name, "exit 3")
+    broken = {
+        "PATH": f"{tmp_path / 'bin'}:{env['PATH']}",
+        "ELT_VALKEY_SERVER": str(tmp_path / "bin" / "valkey-server"),
+        "ELT_SUPERVISOR": "auto",
+    }
+    code, output = doctor(ROOT, env | broken)
+    assert code == 1
+    assert {"servers", "supervisor"} <= set(failed(output))
+
+
+def test_too_few_open_files(env):
+    code, output = doctor(ROOT, env, ("bash", "-c", 'ulimit -n 256; exec "$@"', "-"))
+    assert code == 1
+    assert "ulimit -n 1024" in failed(output)["file limit"]

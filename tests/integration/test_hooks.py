@@ -13,6 +13,8 @@ import pytest
 import yaml
 from workspace import BIN, ROOT
 
+from elt.bootstrap import random_secret
+
 if t.TYPE_CHECKING:
     from pathlib import Path
 
@@ -181,6 +183,13 @@ def test_secrets_that_only_look_like_one_are_let_through(clone):
     clone.plant(Bad("planted.toml", f'linux_amd64 = "{"0123456789abcdef" * 4}"\n', ""))
     done = clone.run(BIN / "pre-commit", "run", "detect-secrets", "--files", "elt/planted.py", "planted.toml")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("secret", [random_secret("ANY"), "admin@7fK2xQ9zL0pWvB3n"])
+def test_secrets_of_a_clone_are_refused(clone, secret):
+    clone.plant(Bad("elt/planted.py", f'POSTGRES_PASSWORD = "{secret}"\n', ""))
+    done = clone.run(BIN / "pre-commit", "run", "detect-secrets", "--files", "elt/planted.py")
+    assert done.returncode == 1, done.stdout
 
 
 def test_bootstrap_installs_them_for_any_shell_and_editor(clone):

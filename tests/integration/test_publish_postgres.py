@@ -173,3 +173,35 @@ def test_what_postgres_cannot_hold_leaves_the_readers_theirs(now, tmp_path, monk
     with pytest.raises(DataError, match="refused") as error:
         publish_postgres.publish(copy, ENV, away)
     assert now.postgres_password not in str(error.value)
+
+
+def test_a_publication_that_fails_halfway_leaves_the_file_and_its_copies(now, tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "WAREHOUSES", tmp_path)
+    monkeypatch.setattr(layout, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(layout, "warehouse", lambda environment: tmp_path / f"warehouse_{environment}.duckdb")
+    monkeypatch.setattr(layout, "published", lambda _: tmp_path / "published")
+    published(tmp_path, 1)
+    publish.to_all_readers(ENV, now)
+    copies = sorted((tmp_path / "published").glob("marts-*.duckdb"))
+    link = (tmp_path / "published" / publish.LINK).resolve()
+    with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
+        connection.execute(f"create table marts.huge as select {2**127 - 1}::hugeint as i")
+    for _ in range(3):  # as often as the task tries
+        with pytest.raises(DataError, match="did not get into PostgreSQL"):
+            publish.to_all_readers(ENV, now)
+    assert (tmp_path / "published" / publish.LINK).resolve() == link
+    assert sorted((tmp_path / "published").glob("marts-*.duckdb")) == copies
+
+
+def test_odd_names_get_through_and_one_name_is_taken(now, tmp_path):
+    published(tmp_path, 1)
+    with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
+        connection.execute('create table marts."we""ird" as select 1::hugeint as "a""b", 2 as "select"')
+    publish_postgres.publish(publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published"), ENV, now)
+    with as_bi(now) as cursor:
+        cursor.execute('select "a""b", "select" from "we""ird"')
+        assert cursor.fetchone() == (1, 2)
+    with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
+        connection.execute("create table marts.published as select 1 as i")
+    with pytest.raises(DataError, match="called published"):
+        publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")

@@ -200,6 +200,23 @@ def test_secrets_are_not_told(slack, mail, monkeypatch):
     assert "hidden" not in slack.texts[0] + mail.texts[0]
 
 
+def test_secrets_of_connections_that_nobody_fetched_are_not_told(slack, mail, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", f"postgres://shop:{FOR_DATABASE}%2F@db/x")  # pragma: allowlist secret
+    monkeypatch.setenv("AIRFLOW_CONN_CRM", json.dumps({"conn_type": "http", "password": f"{FOR_MAIL}-crm"}))
+    monkeypatch.setenv("AIRFLOW_VAR_API_TOKEN", f"{FOR_SLACK}-token")
+    text = f"{FOR_DATABASE}/ {FOR_DATABASE}%2F {FOR_MAIL}-crm {FOR_SLACK}-token"
+    alerts.task_failed(context(ValueError(text)))
+    assert "error: ValueError: *** *** *** ***" in slack.texts[0]
+
+
+def test_a_webhook_with_a_blank_is_refused(slack, mail, monkeypatch, caplog):
+    given = json.loads(os.environ["AIRFLOW_CONN_SLACK_ALERTS"])
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_ALERTS", json.dumps(given | {"password": f"{given['password']} "}))
+    alerts.task_failed(context(ValueError("x")))
+    assert slack.texts == []
+    assert any("holds a blank" in line for line in warnings(caplog))
+
+
 # A channel that does not work ---------------------------------------------------------------------
 
 

@@ -1,0 +1,13 @@
+"""Names and texts inside SQL statements that take no parameters for them."""
+
+from __future__ import annotations
+
+
+def text(value: object) -> str:
+    """A text (such as a path) as a literal, quotes included."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def name(value: str) -> str:
+    """A name of a table or column as an identifier, quotes included."""
+    return '"' + value.replace('"', '""') + '"'
