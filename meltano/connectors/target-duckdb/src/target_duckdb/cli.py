@@ -47,7 +47,9 @@ def about_text(form: str) -> str:
     settings = found["settings"]["properties"].items()
     if form == "markdown":
         rows = [f"| `{name}` | {one.get('default', '')} | {one['description']} |" for name, one in settings]
-        return "\n".join([f"# {NAME} {found['version']}", "", "| setting | default | meaning |", "|---|---|---|", *rows])
+        return "\n".join(
+            [f"# {NAME} {found['version']}", "", "| setting | default | meaning |", "|---|---|---|", *rows]
+        )
     rows = [f"  {name}: {one['description']}" for name, one in settings]
     return "\n".join([f"{NAME} {found['version']}: {found['description']}", *rows])
 

@@ -19,26 +19,38 @@ LOGGER = logging.getLogger("target-duckdb")
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _POLL_SECONDS = 0.2
+MEMORY_LIMIT = "512MB"
+"""DuckDB would keep pages of the database in most of the machine's memory; a load is no faster for it."""
 
 
-def connect(config: Config) -> duckdb.DuckDBPyConnection:
+def connect(config: Config) -> tuple[duckdb.DuckDBPyConnection, str]:
     """Open the database, once nobody else holds it.
+
+    Returns:
+        The connection, and the name of the database to write to.
 
     Raises:
         DatabaseError: it stays locked for longer than `lock_wait_seconds`, or cannot be opened.
-        SettingsError: DuckDB refuses one of the `settings`.
+        SettingsError: DuckDB refuses one of the `settings`, or there is no database of the name `dbname`.
     """
     connection = _opened(config)
-    for name, value in config.settings.items():
+    try:
+        _set_up(connection, config)
+        return connection, _catalog(connection, config)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _set_up(connection: duckdb.DuckDBPyConnection, config: Config) -> None:
+    settings = {"memory_limit": MEMORY_LIMIT}
+    if config.temp_dir:
+        settings["temp_directory"] = str(config.temp_dir)
+    for name, value in (settings | config.settings | {"TimeZone": "UTC"}).items():
         try:
             connection.execute(f"set {sql.name(name)} = {sql.literal(str(value))}")
         except duckdb.Error as error:
-            connection.close()
             raise SettingsError(f"settings: {name}: {one_line(error)}") from None
-    if config.temp_dir and "temp_directory" not in config.settings:
-        connection.execute(f"set temp_directory = {sql.literal(str(config.temp_dir))}")
-    connection.execute("set TimeZone = 'UTC'")
-    return connection
 
 
 def _opened(config: Config) -> duckdb.DuckDBPyConnection:
@@ -60,7 +72,9 @@ def _opened(config: Config) -> duckdb.DuckDBPyConnection:
                 seconds = config.lock_wait_seconds
                 raise DatabaseError(f"{config.path} is locked by {holder}, gave up after {seconds} s") from None
             if not waiting:
-                LOGGER.warning("%s is locked by %s, waiting up to %s s", config.path, holder, config.lock_wait_seconds)
+                LOGGER.warning(
+                    "%s is locked by %s, waiting up to %s s", config.path, holder, config.lock_wait_seconds
+                )
                 waiting = True
             time.sleep(_POLL_SECONDS)
         except duckdb.Error as error:
@@ -72,12 +86,7 @@ def _holder(message: str) -> str:
     return f"{found['program']} (process {found['pid']})" if found else "another process"
 
 
-def catalog(connection: duckdb.DuckDBPyConnection, config: Config) -> str:
-    """The name of the database to write to.
-
-    Raises:
-        SettingsError: the one that `dbname` names is not there.
-    """
+def _catalog(connection: duckdb.DuckDBPyConnection, config: Config) -> str:
     row = connection.execute("select current_database()").fetchone()
     assert row
     query = "select database_name from duckdb_databases() where not internal order by all"

@@ -68,7 +68,7 @@ class Loader:
             DatabaseError: DuckDB cannot write.
         """
         staged = [(stream, self._stage_spool(stream)) for stream in streams]
-        from_files = self._stage_files(*batch) if batch else iter(())
+        from_files = list(self._stage_files(*batch)) if batch else []
         with self._transaction():
             for stream, stage in staged:
                 self._fit(stream, stage)
@@ -186,8 +186,9 @@ class Loader:
         except MISFITS as error:
             row, column, what = locate.misfit(self._connection, reader, spool.path, error)
             raise InputError(what, stream=stream.name, line=spool.line(row), column=column) from error
-        if (row := self._first_without_key(stream, stage)) is not None:
-            raise MissingKeyError("the record lacks a key", stream=stream.name, line=spool.line(row))
+        if lacking := self._first_without_key(stream, stage):
+            row, key = lacking
+            raise MissingKeyError("the record lacks a key", stream=stream.name, line=spool.line(row), column=key)
         if stage.rows != spool.rows:  # not known to happen; better to stop than to lose a row
             raise InputError(f"{stage.rows} of {spool.rows} records were read", stream=stream.name)
         return stage
@@ -197,9 +198,10 @@ class Loader:
         for path in batch.files:
             stage = self._stage_jsonl(stream, path, gzip=batch.gzip) if batch.format == "jsonl" else None
             stage = stage or self._stage_parquet(stream, path)
-            row = self._first_without_key(stream, stage)
-            if row is not None:
-                raise MissingKeyError("the record lacks a key", stream=stream.name, file=str(path), line=row + 1)
+            if lacking := self._first_without_key(stream, stage):
+                row, key = lacking
+                what = "the record lacks a key"
+                raise MissingKeyError(what, stream=stream.name, file=str(path), line=row + 1, column=key)
             yield stage
 
     def _stage_jsonl(self, stream: Stream, path: Path, *, gzip: bool) -> Stage:
@@ -259,14 +261,15 @@ class Loader:
             what = "a value does not fit its type"
             raise InputError(what, stream=stream.name, file=str(path), column=name) from error
 
-    def _first_without_key(self, stream: Stream, stage: Stage) -> int | None:
-        """The first row that lacks a key, counted from 0."""
-        if not stream.keys:
-            return None
-        lacking = " or ".join(f"{stage.values[key]} is null" for key in stream.keys)
-        found = self._connection.execute(f"select min({stage.row}) from {stage.source} where {lacking}").fetchone()
-        assert found
-        return t.cast("int | None", found[0])
+    def _first_without_key(self, stream: Stream, stage: Stage) -> tuple[int, str] | None:
+        """The first row that lacks a key, counted from 0, and the key."""
+        found = []
+        for key in stream.keys:
+            query = f"select min({stage.row}) from {stage.source} where {stage.values[key]} is null"
+            row = self._connection.execute(query).fetchone()
+            if row and row[0] is not None:
+                found.append((int(row[0]), key))
+        return min(found, default=None)
 
 
 @dataclass

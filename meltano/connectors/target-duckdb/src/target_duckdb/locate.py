@@ -45,7 +45,7 @@ def misfit(
                 high = middle
             else:
                 low = middle
-        line = lines[low]
+        line = lines[low].rstrip()
         said = attempt.fails(reader, [line]) or error
         try:
             json.loads(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import typing as t
 
@@ -13,6 +14,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK = 1 << 20
+_STREAM = re.compile(rb'"stream"\s*:\s*"([^"\\]+)"')
 _SET_PIPE_SIZE = 1031
 """F_SETPIPE_SZ of Linux, which Python's fcntl does not name in every version."""
 
@@ -78,3 +80,9 @@ def tells_stream(beginning: bytes, stream: str) -> bool:
         and message.get("stream") == stream
         and message.get("record") == {}
     )
+
+
+def guess_stream(line: bytes) -> str | None:
+    """The stream that a line seems to be of, which is no JSON."""
+    found = _STREAM.search(line)
+    return found[1].decode(errors="replace") if found else None

@@ -61,8 +61,8 @@ def _columns(properties: Schema, above: tuple[str, ...], levels: int) -> Iterato
     lower = Counter(key.lower() for key in properties)
     for key, schema in properties.items():
         path = (*above, key)
-        if not key:
-            raise SchemaError("a property has an empty name")
+        if not key or "\0" in key:
+            raise SchemaError("a property's name is empty or holds a NUL")
         if lower[key.lower()] > 1:
             same = " and ".join(repr(one) for one in properties if one.lower() == key.lower())
             raise SchemaError(f"{same} differ only in case, and DuckDB cannot tell them apart")

@@ -54,13 +54,14 @@ def from_json(value: str, target: str, *, exact: bool) -> str:
     if target == "BIGINT" and not exact:
         safe = f"{value} = floor({value}) and abs({value}) < {_EXACT_IN_DOUBLE}"
         return f"case when {value} is null then null when {safe} then {value}::BIGINT else error('inexact') end"
-    return convert(value, json_type(target, exact=exact), target)
+    read = json_type(target, exact=exact)
+    return value if read == target else convert(value, read, target)
 
 
 def convert(value: str, source: str, target: str) -> str:
     """An expression that makes `target` of a `source`, and fails where a value does not fit."""
     if source == target:
-        return value
+        return f"json({value})" if target == "JSON" and value != "null" else value  # without blanks, as from a RECORD
     if target in {"BIGINT", "HUGEINT"} and source not in INTEGERS + _UNSIGNED:
         fraction = f"contains({value}, '.') and {value}::DOUBLE <> floor({value}::DOUBLE)"
         if source != "VARCHAR":
@@ -77,6 +78,6 @@ def convert(value: str, source: str, target: str) -> str:
     if target == "TIMESTAMP" and source in {"TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"}:
         # The cast asks the time zone database for every value; infinities are left to it.
         return f"coalesce(make_timestamp(epoch_us({value})), {value}::TIMESTAMP)"
-    if target == "VARCHAR" and source.startswith(("STRUCT", "MAP")) or (target == "VARCHAR" and source.endswith("]")):
+    if (target == "VARCHAR" and source.startswith(("STRUCT", "MAP"))) or (target == "VARCHAR" and source.endswith("]")):
         return f"case when {value} is not null then to_json({value})::VARCHAR end"
     return f"{value}::{target}"

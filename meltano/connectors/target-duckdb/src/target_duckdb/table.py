@@ -54,7 +54,11 @@ class Table:
         return connection.execute(f"select 1 from {self} limit 1").fetchone() is None
 
     def fit(
-        self, connection: duckdb.DuckDBPyConnection, wanted: Mapping[str, str], *, lenient: frozenset[str] = frozenset()
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        wanted: Mapping[str, str],
+        *,
+        lenient: frozenset[str] = frozenset(),
     ) -> None:
         """Make the table, or change it so that it holds what is wanted. What it holds beyond that stays.
 
@@ -115,7 +119,9 @@ def _holds(there: str, wanted: str) -> bool:
     if ours and theirs:
         whole, fraction = (int(ours[1]) - int(ours[2]), int(ours[2]))
         return whole >= int(theirs[1]) - int(theirs[2]) and fraction >= int(theirs[2])
-    return wanted == "TIMESTAMP" and there == "TIMESTAMP WITH TIME ZONE" or (there == "TIMESTAMP" and wanted == "DATE")
+    return (
+        (wanted == "TIMESTAMP" and there == "TIMESTAMP WITH TIME ZONE") or (there == "TIMESTAMP" and wanted == "DATE")
+    )
 
 
 def _may_become(old: str, new: str) -> bool:

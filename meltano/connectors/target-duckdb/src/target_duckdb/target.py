@@ -41,9 +41,8 @@ class Target:
         """
         self._config = config
         self._output = output
+        self._connection, self._catalog = database.connect(config)
         self._folder = tempfile.TemporaryDirectory(prefix="target-duckdb-", dir=config.temp_dir)
-        self._connection = database.connect(config)
-        self._catalog = database.catalog(self._connection, config)
         self._loader = Loader(self._connection, config)
         self._streams: dict[str, Stream] = {}
         self._schemas: dict[str, t.Any] = {}
@@ -125,7 +124,9 @@ class Target:
             name = message.get("stream")
             self._take_message(message, line)
         except InputError as error:
-            raise error.at(name if isinstance(name, str) else None, number) from error.__cause__
+            raise error.at(
+                name if isinstance(name, str) else messages.guess_stream(line), number
+            ) from error.__cause__
 
     def _take_message(self, message: dict[str, t.Any], line: bytes) -> None:
         kind = message["type"]
@@ -136,6 +137,7 @@ class Target:
             self._line += 1
             if self._committed and not self._waiting:
                 self._say_state()
+                self._committed = False  # a tap may send many, and Meltano saves each
             return
         if kind not in {"SCHEMA", "RECORD", "BATCH", "ACTIVATE_VERSION"}:
             raise InputError(f"unknown message type {kind!r}")
@@ -233,13 +235,15 @@ class Target:
 
     def _flush(self, stream: Stream | None = None, batch: Batch | None = None) -> None:
         """Commit all that waits, and then a BATCH, and say the STATE that came before."""
-        pending = [one for one in self._streams.values() if one.spool.rows or not one.fitted or one.activate is not None]
+        pending = [
+            one for one in self._streams.values() if one.spool.rows or not one.fitted or one.activate is not None
+        ]
         if not pending and batch is None:
             return
         self._loader.flush(pending, (stream, batch) if stream and batch else None)
         self._waiting = self._waiting_bytes = 0
-        self._committed = True
         self._say_state()
+        self._committed = True
         if batch and self._config.clean_up_batch_files:
             for path in batch.files:
                 path.unlink(missing_ok=True)
@@ -250,7 +254,7 @@ class Target:
             return
         self._output.write(json.dumps(self._state) + "\n")
         self._output.flush()
-        self._state_is_new = self._committed = False
+        self._state_is_new = False
 
 
 def _validator(schema: dict[str, t.Any]) -> t.Any:  # noqa: ANN401 - of a package that may be absent
