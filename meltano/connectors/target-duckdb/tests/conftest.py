@@ -1,7 +1,5 @@
 """What all tests of the target share."""
 
-
-
 from __future__ import annotations
 
 import io

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
 
 
 class FittedTarget:
-    """Our target in the form that the SDK's runner expects: it wants to end the input itself, and errors of its own."""
+    """Our target as the SDK's runner wants it: the runner ends the input, and looks for errors of its own."""
 
     name = "target-duckdb"
 

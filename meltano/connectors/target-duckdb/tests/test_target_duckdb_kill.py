@@ -119,4 +119,26 @@ def test_kills(warehouse: Warehouse, tmp_path: Path, source: t.Callable[[int, Pa
         assert said[-1:] == ([2 * ROWS] if start < 2 * ROWS else [])
         query = "select count(*), count(distinct id), count(*) filter (a = 'value ' || (2 * id + 1)) from things"
         assert warehouse.rows(query) == [(ROWS, ROWS, ROWS)]
+    # A kill that comes before the first commit or after the last would prove little.
     assert between >= 0.8 * ((KILLS + 1) // 2)
+
+
+def test_kill_while_a_table_is_overwritten(warehouse: Warehouse, tmp_path: Path) -> None:
+    """The old table or the new one is there, never half of one, and no STATE was said of the half."""
+    chance = random.Random(6)
+    config = tmp_path / "config.json"
+    settings = {"path": str(warehouse.path), "batch_size_rows": BATCH_ROWS, "load_method": "overwrite"}
+    config.write_text(json.dumps(settings | {"temp_dir": str(tmp_path)}))
+    query = "select count(*), any_value(a) = 'old' from things"
+    for _ in range(3):
+        warehouse.load(schema(PROPERTIES), record({"id": -1, "a": "old"}), load_method="overwrite")
+        run = Run(config, by_record(0, tmp_path))
+        timer = threading.Timer(0.25 + chance.random() * 0.5, run.process.kill)
+        timer.start()
+        said, killed = run.states()
+        timer.cancel()
+        assert said == ([] if killed else [2 * ROWS])
+        assert warehouse.rows(query) in ([(1, True)], [(ROWS, False)])
+        assert Run(config, by_record(0, tmp_path)).states() == ([2 * ROWS], False)
+        assert warehouse.rows(query) == [(ROWS, False)]
+        assert warehouse.rows("select table_name from duckdb_tables()") == [("things",)]

@@ -302,3 +302,15 @@ def test_each_flush_is_one_transaction(warehouse: Warehouse) -> None:
     assert warehouse.load(*messages).error
     with pytest.raises(duckdb.CatalogException):
         warehouse.rows("from a")
+
+
+def test_order_holds_when_several_threads_read(warehouse: Warehouse) -> None:
+    text = "x" * 150
+    records = [record({"id": number % 40_000, "a": f"{number} {text}"}) for number in range(200_000)]
+    got = warehouse.load(schema(), *records, settings={"threads": 4, "preserve_insertion_order": "false"})
+    assert got.error is None
+    query = "select count(*), min(split_part(a, ' ', 1)::int - id), max(split_part(a, ' ', 1)::int - id) from things"
+    assert warehouse.rows(query) == [(40_000, 160_000, 160_000)]
+    records[123_456]["record"]["id"] = None
+    got = warehouse.load(schema(), *records, settings={"threads": 4})
+    assert str(got.error) == "stream 'things', line 123458, column 'id': the record lacks a key"

@@ -195,7 +195,12 @@ def test_database_that_cannot_be_opened(warehouse: Warehouse, settings: dict[str
     assert str(warehouse.load(*GOOD, **settings).error).startswith(message)
 
 
-HOLD = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print('held', flush=True); time.sleep(float(sys.argv[2]))"
+HOLD = """
+import duckdb, sys, time
+held = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
 
 
 @pytest.mark.parametrize(("held", "wait", "code"), [(1.5, 30, 0), (30, 1, 1)])

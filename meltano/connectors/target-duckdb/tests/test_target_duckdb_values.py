@@ -200,7 +200,7 @@ def test_what_the_schema_does_not_name_is_left_out(warehouse: Warehouse) -> None
 def test_forms_of_record_lines(warehouse: Warehouse) -> None:
     forms = [
         '{"type":"RECORD","stream":"things","record":{"id":1,"a":"1"}}',
-        '{"type": "RECORD", "stream": "things", "record": {"id": 2, "a": "2"}, "time_extracted": "2020-01-01T00:00:00Z"}',
+        '{"type": "RECORD", "stream": "things", "record": {"id": 2, "a": "2"}, "time_extracted": "2020-01-01"}',
         '{"record":{"id":3,"a":"3"},"stream":"things","type":"RECORD"}',
         '{"type":"RECORD","stream":"things","version":7,"record":{"id":4,"a":"4"}}',
         '  {"stream":"things","record":{"a":"5","id":5},"type":"RECORD"}\r',

@@ -108,8 +108,8 @@ def main() -> None:
         return
     try:
         _run(arguments)
-    except TargetError as error:
-        logging.getLogger(NAME).error("%s", error, exc_info=level == "DEBUG")
+    except (TargetError, OSError) as error:  # an OSError is a full disk for the records that wait, or a closed output
+        logging.getLogger(NAME).error("%s", error, exc_info=level == "DEBUG")  # noqa: TRY400 - one line, else no trace
         sys.exit(1)
 
 

@@ -36,13 +36,24 @@ SETTINGS = (
     Setting("load_method", "string", "append-only, upsert or overwrite; a stream without keys is appended", "upsert"),
     Setting("batch_size_rows", "integer", "Records that one transaction holds at most", 250_000),
     Setting("batch_wait_limit_seconds", "integer", "Records wait no longer than this once others follow", 300),
-    Setting("add_metadata_columns", "boolean", "Add _sdc_extracted_at, _sdc_batched_at and _sdc_deleted_at", False),
-    Setting("hard_delete", "boolean", "Remove rows with _sdc_deleted_at; implies add_metadata_columns", False),
-    Setting("process_activate_version_messages", "boolean", "Retire rows of versions before the activated one", True),
+    Setting(
+        "add_metadata_columns", "boolean", "Add _sdc_extracted_at, _sdc_batched_at and _sdc_deleted_at", default=False
+    ),
+    Setting(
+        "hard_delete", "boolean", "Remove rows with _sdc_deleted_at; implies add_metadata_columns", default=False
+    ),
+    Setting(
+        "process_activate_version_messages",
+        "boolean",
+        "Retire rows of versions before the activated one",
+        default=True,
+    ),
     Setting("data_flattening_max_level", "integer", "Depth to which objects become columns, joined by two _", 0),
-    Setting("primary_key_required", "boolean", "Refuse a stream without keys", True),
-    Setting("validate_records", "boolean", "Check every record against its whole JSON schema (slow)", False),
-    Setting("clean_up_batch_files", "boolean", "Remove the files of a BATCH message once they are committed", True),
+    Setting("primary_key_required", "boolean", "Refuse a stream without keys", default=True),
+    Setting("validate_records", "boolean", "Check every record against its whole JSON schema (slow)", default=False),
+    Setting(
+        "clean_up_batch_files", "boolean", "Remove the files of a BATCH message once they are committed", default=True
+    ),
     Setting("lock_wait_seconds", "integer", "How long to wait for a database file that another process holds", 60),
     Setting("temp_dir", "string", "Folder for records that wait and for what DuckDB spills"),
     Setting("settings", "object", "Settings of DuckDB itself, such as memory_limit"),

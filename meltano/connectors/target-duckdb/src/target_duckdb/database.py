@@ -46,7 +46,9 @@ def _set_up(connection: duckdb.DuckDBPyConnection, config: Config) -> None:
     settings = {"memory_limit": MEMORY_LIMIT}
     if config.temp_dir:
         settings["temp_directory"] = str(config.temp_dir)
-    for name, value in (settings | config.settings | {"TimeZone": "UTC"}).items():
+    # The order of insertion tells which record of a key is the last.
+    needed = {"TimeZone": "UTC", "preserve_insertion_order": "true"}
+    for name, value in (settings | config.settings | needed).items():
         try:
             connection.execute(f"set {sql.name(name)} = {sql.literal(str(value))}")
         except duckdb.Error as error:

@@ -1,5 +1,7 @@
 """One flush: records are read by DuckDB into a stage, and all that waits goes into the tables in one transaction."""
 
+# ruff: noqa: S608 - names and values of the queries are quoted by sql.name and sql.literal
+
 from __future__ import annotations
 
 import logging
@@ -292,10 +294,7 @@ class Reader:
     def create(self, table: str, path: Path, object_size: int, *, exact: bool) -> str:
         """The statement that reads the file into a temporary table."""
         types = {column: sql.json_type(column.type, exact=exact) for column in self.columns}
-        if self.whole:
-            read = {self.whole: struct(self.columns, types)}
-        else:
-            read = members(self.columns, types)
+        read = {self.whole: struct(self.columns, types)} if self.whole else members(self.columns, types)
         values = [
             f"{sql.from_json(column.within(self.whole), column.type, exact=exact)} as {sql.name(column.name)}"
             for column in self.columns

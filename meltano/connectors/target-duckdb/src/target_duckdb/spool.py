@@ -83,9 +83,8 @@ def exact_decimals(columns: Sequence[Column]) -> Callable[[bytes], bytes] | None
     if not paths:
         return None
     if all(len(column.path) == 1 and column.type != "JSON" for column in columns):
-        keys = b"|".join(
-            re.escape(json.dumps(path[0], ensure_ascii=ascii).encode()) for path in paths for ascii in (0, 1)
-        )
+        forms = {json.dumps(path[0], ensure_ascii=only_ascii) for path in paths for only_ascii in (False, True)}
+        keys = b"|".join(re.escape(form.encode()) for form in forms)
         number = re.compile(rb"(?<!\\)(" + keys + rb")(\s*:\s*)(-?[0-9][0-9.eE+-]{15,})")
         return lambda block: number.sub(rb'\1\2"\3"', block)
 

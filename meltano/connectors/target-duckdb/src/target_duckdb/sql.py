@@ -9,6 +9,7 @@ if t.TYPE_CHECKING:
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
+_WITH_ZONE = ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 _EXACT_IN_DOUBLE = 2**53
 """Integers below it are the same as DOUBLE and as text."""
 
@@ -60,24 +61,35 @@ def from_json(value: str, target: str, *, exact: bool) -> str:
 
 def convert(value: str, source: str, target: str) -> str:
     """An expression that makes `target` of a `source`, and fails where a value does not fit."""
-    if source == target:
-        return f"json({value})" if target == "JSON" and value != "null" else value  # without blanks, as from a RECORD
-    if target in {"BIGINT", "HUGEINT"} and source not in INTEGERS + _UNSIGNED:
-        fraction = f"contains({value}, '.') and {value}::DOUBLE <> floor({value}::DOUBLE)"
-        if source != "VARCHAR":
-            fraction = f"{value} <> floor({value})"
-        return f"case when {fraction} then error('fraction')::{target} else {value}::{target} end"
     if target == "JSON":
-        if source in {"VARCHAR", "BLOB"}:
-            return f"case when json_valid({value}::VARCHAR) then json({value}::VARCHAR) else to_json({value}) end"
-        return f"to_json({value})" if value == "null" else f"case when {value} is not null then to_json({value}) end"
+        return _to_json(value, source)
+    if target in {"BIGINT", "HUGEINT"} and source not in INTEGERS + _UNSIGNED:
+        return _to_integer(value, source, target)
     if target == "TIME" and source == "VARCHAR":
         return f"('2000-01-01 ' || {value})::TIMESTAMPTZ::TIMESTAMP::TIME"  # an offset counts
-    if target == "TIMESTAMP" and source == "VARCHAR":
-        return convert(f"({value}::TIMESTAMPTZ)", "TIMESTAMP WITH TIME ZONE", target)
-    if target == "TIMESTAMP" and source in {"TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"}:
-        # The cast asks the time zone database for every value; infinities are left to it.
-        return f"coalesce(make_timestamp(epoch_us({value})), {value}::TIMESTAMP)"
-    if (target == "VARCHAR" and source.startswith(("STRUCT", "MAP"))) or (target == "VARCHAR" and source.endswith("]")):
-        return f"case when {value} is not null then to_json({value})::VARCHAR end"
-    return f"{value}::{target}"
+    if target == "TIMESTAMP" and source in {"VARCHAR", *_WITH_ZONE}:
+        return _to_timestamp(value if source != "VARCHAR" else f"({value}::TIMESTAMPTZ)")
+    if target == "VARCHAR" and (source.startswith(("STRUCT", "MAP")) or source.endswith("]")):
+        return f"{_to_json(value, source)}::VARCHAR"
+    return value if source == target else f"{value}::{target}"
+
+
+def _to_json(value: str, source: str) -> str:
+    if source == "JSON":
+        return f"json({value})"  # without blanks, as from a RECORD
+    if source in {"VARCHAR", "BLOB"}:
+        return f"case when json_valid({value}::VARCHAR) then json({value}::VARCHAR) else to_json({value}) end"
+    return f"case when {value} is not null then to_json({value}) end"
+
+
+def _to_integer(value: str, source: str, target: str) -> str:
+    """DuckDB would round a fraction."""
+    fraction = f"{value} <> floor({value})"
+    if source == "VARCHAR":
+        fraction = f"contains({value}, '.') and {value}::DOUBLE <> floor({value}::DOUBLE)"
+    return f"case when {fraction} then error('fraction')::{target} else {value}::{target} end"
+
+
+def _to_timestamp(value: str) -> str:
+    """The cast asks the time zone database for every value; only infinities are left to it."""
+    return f"coalesce(make_timestamp(epoch_us({value})), {value}::TIMESTAMP)"

@@ -1,5 +1,7 @@
 """Tables: made, and fitted to a schema that changed."""
 
+# ruff: noqa: S608 - names and values of the queries are quoted by sql.name and sql.literal
+
 from __future__ import annotations
 
 import logging
@@ -119,8 +121,8 @@ def _holds(there: str, wanted: str) -> bool:
     if ours and theirs:
         whole, fraction = (int(ours[1]) - int(ours[2]), int(ours[2]))
         return whole >= int(theirs[1]) - int(theirs[2]) and fraction >= int(theirs[2])
-    return (
-        (wanted == "TIMESTAMP" and there == "TIMESTAMP WITH TIME ZONE") or (there == "TIMESTAMP" and wanted == "DATE")
+    return (wanted == "TIMESTAMP" and there == "TIMESTAMP WITH TIME ZONE") or (
+        there == "TIMESTAMP" and wanted == "DATE"
     )
 
 

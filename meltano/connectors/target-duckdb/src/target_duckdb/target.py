@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import tempfile
@@ -55,7 +56,7 @@ class Target:
         self._state_is_new = False
         self._committed = False
 
-    def __enter__(self) -> Target:
+    def __enter__(self) -> t.Self:
         """The target itself."""
         return self
 
@@ -259,7 +260,7 @@ class Target:
 
 def _validator(schema: dict[str, t.Any]) -> t.Any:  # noqa: ANN401 - of a package that may be absent
     try:
-        import jsonschema  # noqa: PLC0415
+        jsonschema = importlib.import_module("jsonschema")
     except ImportError:
         raise SettingsError("validate_records needs jsonschema: install elt-target-duckdb[validate]") from None
     return jsonschema.Draft7Validator(schema)
