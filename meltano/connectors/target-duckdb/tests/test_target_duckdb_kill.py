@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -60,6 +61,7 @@ class Run:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            bufsize=0,  # nothing is left to be flushed when the process was killed
         )
         self._source = source
         self._feeder = threading.Thread(target=self._feed)
@@ -67,12 +69,10 @@ class Run:
 
     def _feed(self) -> None:
         assert self.process.stdin
-        try:
+        with self.process.stdin as pipe, contextlib.suppress(BrokenPipeError):
             for part in self._source:
-                self.process.stdin.write(part)
-            self.process.stdin.close()
-        except BrokenPipeError:
-            self.process.stdin = None  # the pipe of a process that was killed cannot be flushed
+                while part:
+                    part = part[pipe.write(part) :]  # noqa: PLW2901 - what is left of it
 
     def states(self, kill_after: int | None = None, wait: float = 0) -> tuple[list[int], bool]:
         """The bookmarks that were said, and whether the process was killed at the STATE of that number."""
@@ -93,7 +93,6 @@ class Run:
         return said, killed
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("source", [by_record, by_batch])
 def test_kills(warehouse: Warehouse, tmp_path: Path, source: t.Callable[[int, Path], t.Iterator[bytes]]) -> None:
     chance = random.Random(5)
