@@ -139,6 +139,25 @@ def test_flattened_objects(warehouse: Warehouse, folder: Path) -> None:
     assert warehouse.rows("from things order by id") == [(number, 5, "a") for number in (1, 2, 3, 4)]
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("other", [{}, {"o": {"type": "object"}}], ids=["flat", "with an object"])
+def test_decimals_keep_every_digit(
+    warehouse: Warehouse, folder: Path, compressed: bool, other: dict[str, t.Any]
+) -> None:
+    number = "12345678901234567890.0123456789"
+    path = folder / "x.jsonl"
+    text = f'{{"id": 1, "m": {number}, "o": {{"m": 0.5}}}}\n{{"id": 2, "m": "x"}}\n'.encode()
+    message = batch(str(path), form="jsonl", compression="gzip" if compressed else "none")
+    of = {"id": {"type": "integer"}, "m": {"type": "number", "multipleOf": 1e-10}, **other}
+    path.write_bytes(gzip.compress(text) if compressed else text)
+    said = f"stream 'things', file {path}, line 2, column 'm': the value does not fit DECIMAL(38,10)"
+    assert str(warehouse.load(schema(of), message).error) == said
+    text = text.replace(b'"x"', b"null")
+    path.write_bytes(gzip.compress(text) if compressed else text)
+    assert warehouse.load(schema(of), message).error is None
+    assert warehouse.rows("select m::varchar from things order by id") == [(number,), (None,)]
+
+
 def test_refusals(warehouse: Warehouse, folder: Path) -> None:
     file = parquet(folder, "select * from (values (1, 'x'), (null, 'y')) t(id, a)")
     path = file.removeprefix("file://")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import typing as t
 from contextlib import contextmanager
@@ -12,14 +13,15 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from target_duckdb import locate, sql
+from target_duckdb import locate, messages, sql
 from target_duckdb.database import one_line
 from target_duckdb.errors import DatabaseError, InputError, MissingKeyError
 from target_duckdb.schema import members, struct
+from target_duckdb.spool import exact_decimals
 from target_duckdb.stream import BATCHED_AT, DELETED_AT, EXTRACTED_AT, VERSION
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from target_duckdb.config import Config
@@ -33,6 +35,8 @@ MISFITS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutO
 """What DuckDB raises when a value is the reason."""
 _OBJECT_SIZE = 2 << 20
 """Longest line the JSON reader expects; it splits a file among threads by twice this size."""
+_FILE_OBJECT_SIZE = 16 << 20
+"""The same for the files of a BATCH, whose lines nobody has seen."""
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
 
 
@@ -198,7 +202,7 @@ class Loader:
     def _stage_files(self, stream: Stream, batch: Batch) -> Iterator[Stage]:
         """Read the files one after the other, so that a later one wins over an earlier."""
         for path in batch.files:
-            stage = self._stage_jsonl(stream, path, gzip=batch.gzip) if batch.format == "jsonl" else None
+            stage = self._stage_jsonl(stream, path, gzipped=batch.gzip) if batch.format == "jsonl" else None
             stage = stage or self._stage_parquet(stream, path)
             if lacking := self._first_without_key(stream, stage):
                 row, key = lacking
@@ -206,11 +210,17 @@ class Loader:
                 raise MissingKeyError(what, stream=stream.name, file=str(path), line=row + 1, column=key)
             yield stage
 
-    def _stage_jsonl(self, stream: Stream, path: Path, *, gzip: bool) -> Stage:
-        reader = Reader(stream.columns, "", gzip=gzip)
+    def _stage_jsonl(self, stream: Stream, path: Path, *, gzipped: bool) -> Stage:
+        reader = Reader(stream.columns, "", gzip=gzipped)
+        transform = exact_decimals(stream.columns, member="")
+        readable = path
         try:
-            return self._staged(reader, path, 16 << 20, stream)
+            if transform:
+                readable, reader.gzip = stream.spool.path.with_suffix(".decimals"), False
+                _rewrite(path, readable, transform, gzipped=gzipped)
+            return self._staged(reader, readable, _FILE_OBJECT_SIZE, stream)
         except MISFITS as error:
+            reader.gzip = gzipped
             row, column, what = locate.misfit(self._connection, reader, path, error)
             raise InputError(what, stream=stream.name, file=str(path), line=row + 1, column=column) from error
 
@@ -312,6 +322,12 @@ class Reader:
             f"from read_json({sql.path(str(path))}, format = 'newline_delimited', columns = {{{described}}}, "
             f"maximum_object_size = {object_size}, compression = '{'gzip' if self.gzip else 'uncompressed'}')"
         )
+
+
+def _rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes], *, gzipped: bool) -> None:
+    with gzip.open(source) if gzipped else source.open("rb") as lines, goal.open("wb") as changed:
+        for block in messages.blocks(t.cast("t.BinaryIO", lines)):
+            changed.write(transform(block))
 
 
 def _parquet_value(column: Column, there: dict[str, str], lower: dict[str, str]) -> str:

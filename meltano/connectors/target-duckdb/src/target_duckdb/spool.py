@@ -73,11 +73,15 @@ class Spool:
         self.path.unlink(missing_ok=True)
 
 
-def exact_decimals(columns: Sequence[Column]) -> Callable[[bytes], bytes] | None:
+def exact_decimals(columns: Sequence[Column], *, member: str = "record") -> Callable[[bytes], bytes] | None:
     """What to do to lines so that DECIMAL columns get every digit, where something is to be done.
 
     The JSON reader makes a DOUBLE of a number with a fraction, which holds 15 digits. A text it leaves alone, so long
     numbers are put into quotes.
+
+    Args:
+        columns: those of the stream.
+        member: what holds the record in each line; empty if the line is the record.
     """
     paths = [column.path for column in columns if column.type.startswith("DECIMAL")]
     if not paths:
@@ -91,19 +95,20 @@ def exact_decimals(columns: Sequence[Column]) -> Callable[[bytes], bytes] | None
     def rewrite(block: bytes) -> bytes:
         if not _LONG_NUMBER.search(block):
             return block
-        return b"".join(_quoted(line, paths) + b"\n" for line in block.splitlines())
+        return b"\n".join(_quoted(line, paths, member) if line else line for line in block.split(b"\n"))
 
     return rewrite
 
 
-def _quoted(line: bytes, paths: Sequence[Sequence[str]]) -> bytes:
+def _quoted(line: bytes, paths: Sequence[Sequence[str]], member: str) -> bytes:
     """One line with its decimals as texts; a nested value may hold the same key and keeps its numbers."""
     try:
         message = json.loads(line, parse_float=Decimal)
     except ValueError:
         return line  # DuckDB refuses it, with its place
+    record = message.get(member) if member and isinstance(message, dict) else message
     for path in paths:
-        node = message.get("record")
+        node = record
         for key in path[:-1]:
             node = node.get(key) if isinstance(node, dict) else None
         if isinstance(node, dict) and isinstance(node.get(path[-1]), (int, Decimal)):
