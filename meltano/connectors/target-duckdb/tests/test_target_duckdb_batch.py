@@ -179,10 +179,11 @@ def test_refusals(warehouse: Warehouse, folder: Path) -> None:
     assert "column 'id': a value does not fit its type" in refused(batch(parquet(folder, "select 1.5::double as id")))
     assert "cannot be read" in refused(batch(jsonl(folder, {"id": 1})))
     bad = jsonl(folder, {"id": 1}, {"id": "x"}, compressed=True)
+    Path(bad.removeprefix("file://")).write_bytes(gzip.compress(b'{"id": 1}\n\n{"id": "x"}\n'))
     said = refused(batch(bad, form="jsonl", compression="gzip"))
     assert (
         said
-        == f"stream 'things', file {bad.removeprefix('file://')}, line 2, column 'id': the value does not fit BIGINT"
+        == f"stream 'things', file {bad.removeprefix('file://')}, line 3, column 'id': the value does not fit BIGINT"
     )
 
 

@@ -314,3 +314,18 @@ def test_order_holds_when_several_threads_read(warehouse: Warehouse) -> None:
     records[123_456]["record"]["id"] = None
     got = warehouse.load(schema(), *records, settings={"threads": 4})
     assert str(got.error) == "stream 'things', line 123458, column 'id': the record lacks a key"
+
+
+def test_more_streams_than_files_may_be_open(warehouse: Warehouse) -> None:
+    resource = pytest.importorskip("resource", reason="not on Windows")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        names = [f"s{number}" for number in range(260)]
+        got = warehouse.load(
+            *(schema(stream=name) for name in names), *(record({"id": 1}, stream=name) for name in names)
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert got.error is None
+    assert warehouse.rows("select count(*), sum(estimated_size) from duckdb_tables()") == [(260, 260)]

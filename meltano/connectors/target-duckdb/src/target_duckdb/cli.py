@@ -11,7 +11,10 @@ import typing as t
 from importlib import metadata
 from pathlib import Path
 
+import duckdb
+
 from target_duckdb.config import SETTINGS, Config
+from target_duckdb.database import one_line
 from target_duckdb.errors import SettingsError, TargetError
 from target_duckdb.target import Target
 
@@ -108,9 +111,12 @@ def main() -> None:
         return
     try:
         _run(arguments)
-    except (TargetError, OSError) as error:  # an OSError is a full disk for the records that wait, or a closed output
-        logging.getLogger(NAME).error("%s", error, exc_info=level == "DEBUG")  # noqa: TRY400 - one line, else no trace
+    except (TargetError, OSError, duckdb.Error) as error:  # OSError: a full disk for what waits, a closed output
+        text = one_line(error)
+        logging.getLogger(NAME).error("%s", text, exc_info=level == "DEBUG")  # noqa: TRY400 - one line, else no trace
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -211,18 +211,19 @@ class Loader:
             yield stage
 
     def _stage_jsonl(self, stream: Stream, path: Path, *, gzipped: bool) -> Stage:
-        reader = Reader(stream.columns, "", gzip=gzipped)
         transform = exact_decimals(stream.columns, member="")
-        readable = path
+        readable = stream.spool.path.with_suffix(".decimals") if transform else path
+        reader = Reader(stream.columns, "", gzip=gzipped and not transform)
+        if transform:
+            _rewrite(path, readable, transform, gzipped=gzipped)
         try:
-            if transform:
-                readable, reader.gzip = stream.spool.path.with_suffix(".decimals"), False
-                _rewrite(path, readable, transform, gzipped=gzipped)
             return self._staged(reader, readable, _FILE_OBJECT_SIZE, stream)
         except MISFITS as error:
-            reader.gzip = gzipped
-            row, column, what = locate.misfit(self._connection, reader, path, error)
+            row, column, what = locate.misfit(self._connection, reader, readable, error)
             raise InputError(what, stream=stream.name, file=str(path), line=row + 1, column=column) from error
+        finally:
+            if transform:
+                readable.unlink()
 
     def _staged(self, reader: Reader, path: Path, object_size: int, stream: Stream) -> Stage:
         """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly."""

@@ -35,7 +35,8 @@ def misfit(
         The line counted from 0, the column if it is known, and what is wrong.
     """
     with gzip.open(path) if reader.gzip else path.open("rb") as file:
-        lines = [line for line in file if line.strip()]
+        numbered = [(number, line) for number, line in enumerate(file) if line.strip()]
+    numbers, lines = [number for number, _ in numbered], [line for _, line in numbered]
     with tempfile.TemporaryDirectory() as folder:
         attempt = _Attempt(connection, Path(folder, "part.jsonl"))
         low, high = 0, len(lines)
@@ -52,13 +53,13 @@ def misfit(
         except ValueError as malformed:
             what = malformed.msg if isinstance(malformed, json.JSONDecodeError) else "wrong encoding"
             where = f" at character {malformed.pos + 1}" if isinstance(malformed, json.JSONDecodeError) else ""
-            return low, None, f"is not JSON: {what}{where}"
+            return numbers[low], None, f"is not JSON: {what}{where}"
         if found := _MALFORMED.search(str(said)):
-            return low, None, f"is not JSON: {found[1].strip()}"
+            return numbers[low], None, f"is not JSON: {found[1].strip()}"
         for column in reader.columns:
             if attempt.fails(replace(reader, columns=[column], metadata=False, versions=False), [line]):
-                return low, column.name, f"the value does not fit {column.type}"
-    return low, None, "the record does not fit its schema"
+                return numbers[low], column.name, f"the value does not fit {column.type}"
+    return numbers[low], None, "the record does not fit its schema"
 
 
 class _Attempt:

@@ -24,8 +24,11 @@ class Spool:
     def __init__(self, path: Path, transform: Callable[[bytes], bytes] | None = None) -> None:
         self.path = path
         self._transform = transform
-        self._file = path.open("wb", buffering=1 << 20)
-        self.rows = self.size = self.longest = 0
+        self._file: t.BinaryIO | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.rows = self.longest = 0
         self._run_rows: list[int] = []
         self._run_lines: list[int] = []
         self._next_line = -1
@@ -44,9 +47,10 @@ class Spool:
         self._next_line = line + rows
         if self._transform:
             block = self._transform(block)
+        if self._file is None:  # only streams with records that wait have a file: there may be hundreds of streams
+            self._file = self.path.open("wb", buffering=1 << 18)
         self._file.write(block)
         self.rows += rows
-        self.size += len(block)
         self.longest = max(self.longest, len(block))
 
     def line(self, row: int) -> int:
@@ -56,21 +60,16 @@ class Spool:
 
     def ready(self) -> None:
         """Let others read the file."""
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def clear(self) -> None:
-        """Begin anew, in the same file."""
-        self._file.seek(0)
-        self._file.truncate()
-        self.rows = self.size = self.longest = 0
-        self._run_rows.clear()
-        self._run_lines.clear()
-        self._next_line = -1
-
-    def close(self) -> None:
-        """Remove the file."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        """Remove the file; begin anew."""
+        if self._file is not None:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+            self._file = None
+        self._forget()
 
 
 def exact_decimals(columns: Sequence[Column], *, member: str = "record") -> Callable[[bytes], bytes] | None:

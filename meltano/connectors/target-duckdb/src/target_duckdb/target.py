@@ -27,6 +27,8 @@ LOGGER = logging.getLogger("target-duckdb")
 
 SPOOL_BYTES = 128 << 20
 """So much of records that wait is loaded, however few they are."""
+_MOST_FILES = 200
+"""So many streams have records that wait at the same time; each has a file open."""
 _MOST_HEADS = 10_000
 
 
@@ -51,6 +53,7 @@ class Target:
         self._line = 0
         self._waiting = 0
         self._waiting_bytes = 0
+        self._waiting_streams = 0
         self._waiting_since = 0.0
         self._state: t.Any = None
         self._state_is_new = False
@@ -66,7 +69,7 @@ class Target:
         """Close the database; what was not committed is gone."""
         self._connection.close()
         for stream in self._streams.values():
-            stream.spool.close()
+            stream.spool.clear()
         self._folder.cleanup()
 
     def run(self, source: t.BinaryIO) -> None:
@@ -175,7 +178,7 @@ class Target:
         if before:
             self._flush()  # what waits belongs to the schema before
             self._heads = {head: stream for head, stream in self._heads.items() if stream is not before}
-            before.spool.close()
+            before.spool.clear()
         spool = Spool(Path(self._folder.name, f"{len(self._schemas)}-{self._line}.jsonl"), exact_decimals(columns))
         overwrite = self._config.load_method == "overwrite"
         stream = Stream(
@@ -218,11 +221,16 @@ class Target:
     def _add(self, stream: Stream, block: bytes, rows: int) -> None:
         if not self._waiting:
             self._waiting_since = time.monotonic()
+        self._waiting_streams += not stream.spool.rows
         stream.spool.add(block, self._line + 1, rows)
         self._line += rows
         self._waiting += rows
         self._waiting_bytes += len(block)
-        if self._waiting >= self._config.batch_size_rows or self._waiting_bytes >= SPOOL_BYTES:
+        if (
+            self._waiting >= self._config.batch_size_rows
+            or self._waiting_bytes >= SPOOL_BYTES
+            or self._waiting_streams >= _MOST_FILES
+        ):
             self._flush()
 
     def _activate(self, stream: Stream, message: dict[str, t.Any]) -> None:
@@ -242,7 +250,7 @@ class Target:
         if not pending and batch is None:
             return
         self._loader.flush(pending, (stream, batch) if stream and batch else None)
-        self._waiting = self._waiting_bytes = 0
+        self._waiting = self._waiting_bytes = self._waiting_streams = 0
         self._say_state()
         self._committed = True
         if batch and self._config.clean_up_batch_files:
