@@ -11,9 +11,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import Warehouse, record, schema, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from target_duckdb_harness import Warehouse, record, schema, state
 
 PROPERTIES = {"id": {"type": "integer"}, "a": {"type": ["null", "string"]}}
 

@@ -7,10 +7,10 @@ import typing as t
 
 import duckdb
 import pytest
-from conftest import record, schema, state
+from target_duckdb_harness import record, schema, state
 
 if t.TYPE_CHECKING:
-    from conftest import Warehouse
+    from target_duckdb_harness import Warehouse
 
 INTEGER = {"type": ["null", "integer"]}
 TEXT = {"type": ["null", "string"]}

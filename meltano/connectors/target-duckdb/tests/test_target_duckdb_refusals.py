@@ -8,14 +8,14 @@ import sys
 import typing as t
 
 import pytest
-from conftest import lines, record, schema, state
 from target_duckdb.config import Config
 from target_duckdb.errors import MissingKeyError, RecordBeforeSchemaError, SettingsError
+from target_duckdb_harness import lines, record, schema, state
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Warehouse
+    from target_duckdb_harness import Warehouse
 
 GOOD = [schema(), record({"id": 1, "a": "x"}), state(1)]
 TYPED = schema({"id": {"type": "integer"}, "n": {"type": "integer"}, "d": {"type": "string", "format": "date-time"}})

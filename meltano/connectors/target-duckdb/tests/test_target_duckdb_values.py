@@ -9,14 +9,14 @@ from decimal import Decimal
 
 import duckdb
 import pytest
-from conftest import record, schema
 from target_duckdb.errors import SchemaError
 from target_duckdb.schema import column_type, columns
+from target_duckdb_harness import record, schema
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Warehouse
+    from target_duckdb_harness import Warehouse
 
 TYPES = {
     "BIGINT": [{"type": "integer"}, {"type": ["null", "integer"], "minimum": -(2**63), "maximum": 2**63 - 1}],
