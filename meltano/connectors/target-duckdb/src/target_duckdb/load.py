@@ -1,0 +1,345 @@
+"""One flush: records are read by DuckDB into a stage, and all that waits goes into the tables in one transaction."""
+
+# ruff: noqa: S608 - names and values of the queries are quoted by sql.name and sql.literal
+
+from __future__ import annotations
+
+import gzip
+import logging
+import typing as t
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from target_duckdb import locate, messages, sql
+from target_duckdb.database import one_line
+from target_duckdb.errors import DatabaseError, InputError, MissingKeyError
+from target_duckdb.schema import members, struct
+from target_duckdb.spool import exact_decimals
+from target_duckdb.stream import BATCHED_AT, DELETED_AT, EXTRACTED_AT, VERSION
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from target_duckdb.config import Config
+    from target_duckdb.files import Batch
+    from target_duckdb.schema import Column
+    from target_duckdb.stream import Stream
+
+LOGGER = logging.getLogger("target-duckdb")
+
+MISFITS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException)
+"""What DuckDB raises when a value is the reason."""
+_OBJECT_SIZE = 2 << 20
+"""Longest line the JSON reader expects; it splits a file among threads by twice this size."""
+_FILE_OBJECT_SIZE = 16 << 20
+"""The same for the files of a BATCH, whose lines nobody has seen."""
+_METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
+
+
+@dataclass
+class Stage:
+    """Rows that are read and checked, on their way to a table."""
+
+    source: str
+    """What to select from."""
+    row: str
+    """The expression that orders the rows."""
+    values: dict[str, str]
+    """Expressions by the names of the columns they go to."""
+    rows: int
+    versions: int = 0
+
+
+class Loader:
+    """Moves what waits into the tables."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, config: Config) -> None:
+        self._connection = connection
+        self._config = config
+        self._stages = 0
+
+    def flush(self, streams: Iterable[Stream], batch: tuple[Stream, Batch] | None = None) -> None:
+        """Load all that waits, in one transaction.
+
+        Args:
+            streams: those with records or a schema that is new.
+            batch: a stream and its BATCH message, whose rows come after those that wait.
+
+        Raises:
+            InputError: a record or a file does not fit; nothing of this flush is in the database then.
+            DatabaseError: DuckDB cannot write.
+        """
+        staged = [(stream, self._stage_spool(stream)) for stream in streams]
+        from_files = list(self._stage_files(*batch)) if batch else []
+        with self._transaction():
+            for stream, stage in staged:
+                self._fit(stream, stage)
+                if stage:
+                    self._merge(stream, stage)
+                    stream.loaded += stage.rows
+                self._retire(stream)
+            for stage in from_files:
+                assert batch
+                self._fit(batch[0], stage)
+                self._merge(batch[0], stage)
+                batch[0].loaded += stage.rows
+        for stream, _ in staged:
+            stream.spool.clear()
+            stream.activate = None
+        self._drop_stages()
+
+    def swap(self, streams: Iterable[Stream]) -> None:
+        """Let the tables that were built aside take their places, all in one transaction."""
+        with self._transaction():
+            for stream in streams:
+                stream.goal.aside.take_place_of(self._connection, stream.goal)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("begin")
+            yield
+            self._connection.execute("commit")
+        except duckdb.Error as error:
+            self._rollback()
+            raise DatabaseError(f"{self._config.path} cannot be written: {one_line(error)}") from error
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _rollback(self) -> None:
+        try:
+            self._connection.execute("rollback")
+        except duckdb.Error:
+            LOGGER.debug("nothing to roll back")
+
+    def _fit(self, stream: Stream, stage: Stage | None) -> None:
+        """Make the stream's table hold its columns."""
+        if stage and stage.versions:
+            stream.unversioned |= stage.versions < stage.rows
+            if not stream.versioned:
+                stream.versioned, stream.fitted = True, False
+        elif stage:
+            stream.unversioned = True
+        if stream.activate is not None and not stream.versioned:
+            stream.versioned, stream.fitted = True, False
+        if not stream.fitted:
+            if stream.overwrite and not stream.begun:
+                self._connection.execute(f"drop table if exists {stream.table}")  # left by a run that was killed
+                stream.begun = True
+            stream.table.fit(self._connection, stream.table_columns(), lenient=_METADATA)
+            stream.fitted = True
+
+    def _merge(self, stream: Stream, stage: Stage) -> None:
+        """Bring staged rows into the table, where the last one of each key counts."""
+        table, execute = stream.table, self._connection.execute
+        there = table.columns(self._connection)
+        values = dict(stage.values)
+        if stream.metadata:
+            values[BATCHED_AT] = f"timestamp {sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(' '))}"
+            values.setdefault(EXTRACTED_AT, values[BATCHED_AT])
+        if VERSION not in there:
+            values.pop(VERSION, None)
+        types = {column.name: column.type for column in stream.columns}
+        casts = {
+            name: value if types.get(name, "TIMESTAMP") == there[name] else f"{value}::{there[name]}"
+            for name, value in values.items()
+        }
+        only = ""
+        if stream.keys and stream.upsert:
+            keys = [casts[key] for key in stream.keys]
+            if not table.is_empty(self._connection):
+                aliases = ", ".join(f"{value} as k{number}" for number, value in enumerate(keys))
+                on = " and ".join(f"t.{sql.name(key)} = s.k{number}" for number, key in enumerate(stream.keys))
+                execute(f"delete from {table} as t using (select {aliases} from {stage.source}) as s where {on}")
+            group = f"from {stage.source} group by {', '.join(keys)}"
+            distinct = execute(f"select count(*) from (select 1 {group})").fetchone()
+            if distinct != (stage.rows,):
+                only = f"where {stage.row} in (select max({stage.row}) {group})"
+        names = sql.names(casts)
+        execute(f"insert into {table} ({names}) select {', '.join(casts.values())} from {stage.source} {only}")
+        if self._config.hard_delete:
+            execute(f"delete from {table} where {DELETED_AT} is not null")
+
+    def _retire(self, stream: Stream) -> None:
+        """Remove or mark the rows of versions before the one that is to be activated."""
+        if stream.activate is None:
+            return
+        table = stream.table
+        # Rows without a version are from before, unless this run loaded such rows itself.
+        old = f"({VERSION} < {stream.activate}" + ("" if stream.unversioned else f" or {VERSION} is null") + ")"
+        if self._config.hard_delete or stream.overwrite:
+            self._connection.execute(f"delete from {table} where {old}")
+            return
+        if DELETED_AT not in table.columns(self._connection):
+            self._connection.execute(f"alter table {table} add column {DELETED_AT} timestamp")
+        now = sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(" "))
+        self._connection.execute(f"update {table} set {DELETED_AT} = {now} where {old} and {DELETED_AT} is null")
+
+    def _stage_spool(self, stream: Stream) -> Stage | None:
+        """Read the records that wait, or nothing if none do."""
+        spool = stream.spool
+        if not spool.rows:
+            return None
+        spool.ready()
+        reader = Reader(stream.columns, "record", metadata=stream.metadata, versions=stream.versions)
+        try:
+            stage = self._staged(reader, spool.path, max(_OBJECT_SIZE, spool.longest), stream)
+        except MISFITS as error:
+            row, column, what = locate.misfit(self._connection, reader, spool.path, error)
+            raise InputError(what, stream=stream.name, line=spool.line(row), column=column) from error
+        if lacking := self._first_without_key(stream, stage):
+            row, key = lacking
+            raise MissingKeyError("the record lacks a key", stream=stream.name, line=spool.line(row), column=key)
+        if stage.rows != spool.rows:  # not known to happen; better to stop than to lose a row
+            raise InputError(f"{stage.rows} of {spool.rows} records were read", stream=stream.name)
+        return stage
+
+    def _stage_files(self, stream: Stream, batch: Batch) -> Iterator[Stage]:
+        """Read the files one after the other, so that a later one wins over an earlier."""
+        for path in batch.files:
+            stage = self._stage_jsonl(stream, path, gzipped=batch.gzip) if batch.format == "jsonl" else None
+            stage = stage or self._stage_parquet(stream, path)
+            if lacking := self._first_without_key(stream, stage):
+                row, key = lacking
+                what = "the record lacks a key"
+                raise MissingKeyError(what, stream=stream.name, file=str(path), line=row + 1, column=key)
+            yield stage
+
+    def _stage_jsonl(self, stream: Stream, path: Path, *, gzipped: bool) -> Stage:
+        transform = exact_decimals(stream.columns, member="")
+        readable = stream.spool.path.with_suffix(".decimals") if transform else path
+        reader = Reader(stream.columns, "", gzip=gzipped and not transform)
+        if transform:
+            _rewrite(path, readable, transform, gzipped=gzipped)
+        try:
+            return self._staged(reader, readable, _FILE_OBJECT_SIZE, stream)
+        except MISFITS as error:
+            row, column, what = locate.misfit(self._connection, reader, readable, error)
+            raise InputError(what, stream=stream.name, file=str(path), line=row + 1, column=column) from error
+        finally:
+            if transform:
+                readable.unlink()
+
+    def _staged(self, reader: Reader, path: Path, object_size: int, stream: Stream) -> Stage:
+        """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly."""
+        self._stages += 1
+        table = f"temp.stage_{self._stages}"
+        try:
+            try:
+                self._connection.execute(reader.create(table, path, object_size, exact=False))
+            except MISFITS:
+                self._connection.execute(reader.create(table, path, object_size, exact=True))
+        except MISFITS:
+            raise
+        except duckdb.Error as error:
+            raise DatabaseError(f"stream {stream.name!r}: {one_line(error)}") from error
+        count = f"count({VERSION})" if reader.versions else "0"
+        counted = self._connection.execute(f"select count(*), {count} from {table}").fetchone()
+        assert counted
+        return Stage(table, "rowid", {name: sql.name(name) for name in reader.names}, *counted)
+
+    def _drop_stages(self) -> None:
+        while self._stages:
+            self._connection.execute(f"drop table if exists temp.stage_{self._stages}")
+            self._stages -= 1
+
+    def _stage_parquet(self, stream: Stream, path: Path) -> Stage:
+        """Parquet is read where it lies: DuckDB takes from it only the columns that a step needs."""
+        source = f"read_parquet({sql.path(str(path))}, file_row_number = true)"
+        try:
+            described = self._connection.execute(f"describe select * from {source}").fetchall()
+            counted = self._connection.execute(f"select count(*) from {source}").fetchone()
+        except duckdb.Error as error:
+            raise InputError(f"cannot be read: {one_line(error)}", stream=stream.name, file=str(path)) from error
+        assert counted
+        there = {name: kind for name, kind, *_ in described}
+        lower = {name.lower(): name for name in there}
+        values = {column.name: _parquet_value(column, there, lower) for column in stream.columns}
+        for name, value in values.items():
+            self._check_parquet(stream, path, source, name, value)
+        return Stage(source, "file_row_number", values, counted[0])
+
+    def _check_parquet(self, stream: Stream, path: Path, source: str, name: str, value: str) -> None:
+        """Refuse a column whose values do not fit, before the transaction begins to depend on it."""
+        if value.startswith('"') and "::" not in value:
+            return  # taken as it is
+        try:
+            self._connection.execute(f"select count({value}) from {source}").fetchall()
+        except MISFITS as error:
+            what = "a value does not fit its type"
+            raise InputError(what, stream=stream.name, file=str(path), column=name) from error
+
+    def _first_without_key(self, stream: Stream, stage: Stage) -> tuple[int, str] | None:
+        """The first row that lacks a key, counted from 0, and the key."""
+        found = []
+        for key in stream.keys:
+            query = f"select min({stage.row}) from {stage.source} where {stage.values[key]} is null"
+            row = self._connection.execute(query).fetchone()
+            if row and row[0] is not None:
+                found.append((int(row[0]), key))
+        return min(found, default=None)
+
+
+@dataclass
+class Reader:
+    """How a file of JSON lines becomes columns."""
+
+    columns: Sequence[Column]
+    whole: str
+    """The member of each line that holds the record; empty if the line is the record."""
+    metadata: bool = False
+    versions: bool = False
+    gzip: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of the stage."""
+        extra = ([EXTRACTED_AT] if self.metadata else []) + ([VERSION] if self.versions else [])
+        return [column.name for column in self.columns] + extra
+
+    def create(self, table: str, path: Path, object_size: int, *, exact: bool) -> str:
+        """The statement that reads the file into a temporary table."""
+        types = {column: sql.json_type(column.type, exact=exact) for column in self.columns}
+        read = {self.whole: struct(self.columns, types)} if self.whole else members(self.columns, types)
+        values = [
+            f"{sql.from_json(column.within(self.whole), column.type, exact=exact)} as {sql.name(column.name)}"
+            for column in self.columns
+        ]
+        if self.metadata:
+            read["time_extracted"] = "TIMESTAMPTZ"
+            value = sql.convert("time_extracted", "TIMESTAMPTZ", "TIMESTAMP")
+            values.append(f"{value} as {EXTRACTED_AT}")
+        if self.versions:
+            read["version"] = "BIGINT"
+            values.append(f"version as {VERSION}")
+        described = ", ".join(f"{sql.name(name)}: {sql.literal(kind)}" for name, kind in read.items())
+        return (
+            f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} "
+            f"from read_json({sql.path(str(path))}, format = 'newline_delimited', columns = {{{described}}}, "
+            f"maximum_object_size = {object_size}, compression = '{'gzip' if self.gzip else 'uncompressed'}')"
+        )
+
+
+def _rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes], *, gzipped: bool) -> None:
+    with gzip.open(source) if gzipped else source.open("rb") as lines, goal.open("wb") as changed:
+        for block in messages.blocks(t.cast("t.BinaryIO", lines)):
+            changed.write(transform(block))
+
+
+def _parquet_value(column: Column, there: dict[str, str], lower: dict[str, str]) -> str:
+    """The expression that makes a column of what the parquet file holds."""
+    first = column.path[0] if column.path[0] in there else lower.get(column.path[0].lower())
+    if first is None:
+        flat = lower.get(column.name)
+        return sql.convert(sql.name(flat), there[flat], column.type) if flat else f"null::{column.type}"
+    if len(column.path) == 1:
+        return sql.convert(sql.name(first), there[first], column.type)
+    if there[first] in {"VARCHAR", "JSON"}:
+        pointer = sql.literal("".join("/" + key.replace("~", "~0").replace("/", "~1") for key in column.path[1:]))
+        return sql.convert(f"json_extract_string({sql.name(first)}, {pointer})", "VARCHAR", column.type)
+    return sql.convert(".".join(map(sql.name, (first, *column.path[1:]))), "", column.type)

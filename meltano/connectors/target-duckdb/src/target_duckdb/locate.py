@@ -1,0 +1,81 @@
+"""Which record does not fit, after DuckDB said only that one does not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import tempfile
+import typing as t
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from target_duckdb.load import Reader
+
+_MALFORMED = re.compile(r"Malformed JSON in file .*?, at byte \d+ in line \d+: (.*)")
+
+
+def misfit(
+    connection: duckdb.DuckDBPyConnection, reader: Reader, path: Path, error: Exception
+) -> tuple[int, str | None, str]:
+    """Find the first line that cannot be read, by halves: DuckDB itself is asked, so its opinion is what counts.
+
+    Args:
+        connection: where to try.
+        reader: how the file is read.
+        path: the file.
+        error: what DuckDB said of the whole file.
+
+    Returns:
+        The line counted from 0, the column if it is known, and what is wrong.
+    """
+    with gzip.open(path) if reader.gzip else path.open("rb") as file:
+        numbered = [(number, line) for number, line in enumerate(file) if line.strip()]
+    numbers, lines = [number for number, _ in numbered], [line for _, line in numbered]
+    with tempfile.TemporaryDirectory() as folder:
+        attempt = _Attempt(connection, Path(folder, "part.jsonl"))
+        low, high = 0, len(lines)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if attempt.fails(reader, lines[low:middle]):
+                high = middle
+            else:
+                low = middle
+        line = lines[low].rstrip()
+        said = attempt.fails(reader, [line]) or error
+        try:
+            json.loads(line)
+        except ValueError as malformed:
+            what = malformed.msg if isinstance(malformed, json.JSONDecodeError) else "wrong encoding"
+            where = f" at character {malformed.pos + 1}" if isinstance(malformed, json.JSONDecodeError) else ""
+            return numbers[low], None, f"is not JSON: {what}{where}"
+        if found := _MALFORMED.search(str(said)):
+            return numbers[low], None, f"is not JSON: {found[1].strip()}"
+        for column in reader.columns:
+            if attempt.fails(replace(reader, columns=[column], metadata=False, versions=False), [line]):
+                return numbers[low], column.name, f"the value does not fit {column.type}"
+    return numbers[low], None, "the record does not fit its schema"
+
+
+class _Attempt:
+    """Reads some lines and tells whether that fails."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    def fails(self, reader: Reader, lines: Sequence[bytes]) -> duckdb.Error | None:
+        self._path.write_bytes(b"\n".join(line.rstrip(b"\n") for line in lines) + b"\n")
+        size = max(map(len, lines), default=0) + (2 << 20)
+        plain = replace(reader, gzip=False)
+        try:
+            self._connection.execute(plain.create("temp.attempt", self._path, size, exact=True))
+            self._connection.execute("drop table temp.attempt")
+        except duckdb.Error as error:
+            return error
+        return None

@@ -1,0 +1,88 @@
+"""The input as blocks of whole lines, and what one line says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+import typing as t
+
+from target_duckdb.errors import InputError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK = 1 << 20
+_STREAM = re.compile(rb'"stream"\s*:\s*"([^"\\]+)"')
+_SET_PIPE_SIZE = 1031
+"""F_SETPIPE_SZ of Linux, which Python's fcntl does not name in every version."""
+
+
+def blocks(source: t.BinaryIO) -> Iterator[bytes]:
+    """Blocks that end at the end of a line; the last line gets an end if it lacks one."""
+    _enlarge_pipe(source)
+    rest: list[bytes] = []
+    read = getattr(source, "read1", source.read)
+    while chunk := read(BLOCK):
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            rest.append(chunk)
+            continue
+        yield b"".join((*rest, chunk[:end]))
+        rest = [chunk[end:]]
+    if last := b"".join(rest):
+        yield last + b"\n"
+
+
+def _enlarge_pipe(source: t.BinaryIO) -> None:
+    """A pipe holds 64 KiB, for which the tap and this program would take turns; it may hold more on Linux."""
+    if sys.platform == "linux":
+        import fcntl  # noqa: PLC0415 - not on every platform
+
+        with contextlib.suppress(OSError, ValueError):
+            fcntl.fcntl(source.fileno(), _SET_PIPE_SIZE, BLOCK)
+
+
+def parse(line: bytes) -> dict[str, t.Any]:
+    """The message of a line.
+
+    Raises:
+        InputError: it is not JSON, or no message.
+    """
+    try:
+        message = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+    except ValueError:
+        raise InputError("is not JSON: wrong encoding") from None
+    except RecursionError:
+        raise InputError("is nested too deeply") from None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise InputError("is no Singer message: it lacks its type")
+    return message
+
+
+def head(line: bytes) -> bytes:
+    """The beginning of a line, up to where a record's own members begin if the record comes last but one."""
+    return line[: line.find(b"{", 1) + 1]
+
+
+def tells_stream(beginning: bytes, stream: str) -> bool:
+    """Whether a line that begins so is a RECORD of the stream, whatever follows."""
+    try:
+        message = json.loads(beginning + b"}}")
+    except ValueError:
+        return False
+    return (
+        isinstance(message, dict)
+        and message.get("type") == "RECORD"
+        and message.get("stream") == stream
+        and message.get("record") == {}
+    )
+
+
+def guess_stream(line: bytes) -> str | None:
+    """The stream that a line seems to be of, which is no JSON."""
+    found = _STREAM.search(line)
+    return found[1].decode(errors="replace") if found else None

@@ -1,0 +1,137 @@
+"""Tables: made, and fitted to a schema that changed."""
+
+# ruff: noqa: S608 - names and values of the queries are quoted by sql.name and sql.literal
+
+from __future__ import annotations
+
+import logging
+import re
+import typing as t
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from target_duckdb import sql
+
+if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import duckdb
+
+LOGGER = logging.getLogger("target-duckdb")
+
+ASIDE = "__sdc_incoming"
+"""Ends the name of a table that is built to take the place of another."""
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table by its full name."""
+
+    catalog: str
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        """The name as SQL has it."""
+        return ".".join(map(sql.name, (self.catalog, self.schema, self.name)))
+
+    @property
+    def aside(self) -> Table:
+        """The table that is built to take this one's place."""
+        return replace(self, name=self.name + ASIDE)
+
+    def columns(self, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+        """Types of its columns by their names, which are lower case here; empty if there is no such table."""
+        query = """
+            select column_name, data_type from duckdb_columns()
+            where lower(database_name) = lower(?) and lower(schema_name) = lower(?) and lower(table_name) = lower(?)
+            order by column_index
+        """
+        found = connection.execute(query, [self.catalog, self.schema, self.name]).fetchall()
+        return {name.lower(): kind for name, kind in found}
+
+    def is_empty(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        """Whether it holds no row."""
+        return connection.execute(f"select 1 from {self} limit 1").fetchone() is None
+
+    def fit(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        wanted: Mapping[str, str],
+        *,
+        lenient: frozenset[str] = frozenset(),
+    ) -> None:
+        """Make the table, or change it so that it holds what is wanted. What it holds beyond that stays.
+
+        Args:
+            connection: within a transaction.
+            wanted: types by names of columns.
+            lenient: columns that stay whatever their type is.
+        """
+        connection.execute(f"create schema if not exists {sql.name(self.catalog)}.{sql.name(self.schema)}")
+        there = self.columns(connection)
+        if not there:
+            columns = ", ".join(f"{sql.name(name)} {kind}" for name, kind in wanted.items())
+            connection.execute(f"create table {self} ({columns})")
+            return
+        for name, kind in wanted.items():
+            if name not in there:
+                LOGGER.info("%s: new column %s", self.name, name)
+                connection.execute(f"alter table {self} add column {sql.name(name)} {kind}")
+            elif name not in lenient and not _holds(there[name], kind):
+                self._change(connection, name, there[name], kind, there)
+
+    def _change(
+        self, connection: duckdb.DuckDBPyConnection, name: str, old: str, new: str, there: Mapping[str, str]
+    ) -> None:
+        column = sql.name(name)
+        if _may_become(old, new) and self._survives(connection, column, old, new):
+            LOGGER.info("%s: column %s becomes %s, was %s", self.name, name, new, old)
+            connection.execute(f"alter table {self} alter column {column} set data type {new}")
+            return
+        dated = f"{name}_{datetime.now(UTC):%Y%m%d_%H%M}"
+        number = 1
+        while dated in there:
+            number += 1
+            dated = f"{dated.rsplit('__', 1)[0]}__{number}"
+        LOGGER.warning("%s: column %s is %s now; its %s values stay in %s", self.name, name, new, old, dated)
+        connection.execute(f"alter table {self} rename column {column} to {sql.name(dated)}")
+        connection.execute(f"alter table {self} add column {column} {new}")
+
+    def _survives(self, connection: duckdb.DuckDBPyConnection, column: str, old: str, new: str) -> bool:
+        """Whether every value is the same after it went to the new type and back."""
+        back = f"try_cast(try_cast({column} as {new}) as {old})"
+        query = f"select 1 from {self} where {column} is not null and {back} is distinct from {column} limit 1"
+        return connection.execute(query).fetchone() is None
+
+    def take_place_of(self, connection: duckdb.DuckDBPyConnection, other: Table) -> None:
+        """Become the other table, which goes away."""
+        connection.execute(f"drop table if exists {other}")
+        connection.execute(f"alter table {self} rename to {sql.name(other.name)}")
+
+
+def _holds(there: str, wanted: str) -> bool:
+    """Whether a column of the one type holds every value of the other as it is."""
+    if there == wanted:
+        return True
+    if there in sql.INTEGERS and wanted in sql.INTEGERS:
+        return sql.INTEGERS.index(there) > sql.INTEGERS.index(wanted)
+    ours, theirs = _DECIMAL.fullmatch(there), _DECIMAL.fullmatch(wanted)
+    if ours and theirs:
+        whole, fraction = (int(ours[1]) - int(ours[2]), int(ours[2]))
+        return whole >= int(theirs[1]) - int(theirs[2]) and fraction >= int(theirs[2])
+    return (wanted == "TIMESTAMP" and there == "TIMESTAMP WITH TIME ZONE") or (
+        there == "TIMESTAMP" and wanted == "DATE"
+    )
+
+
+def _may_become(old: str, new: str) -> bool:
+    """Whether a column may change its type if all its values survive it; else it is a column of another meaning."""
+    if "VARCHAR" in {old, new}:
+        return True
+    return (_is_number(old) and _is_number(new)) or (old == "DATE" and new == "TIMESTAMP")
+
+
+def _is_number(kind: str) -> bool:
+    return kind in {*sql.INTEGERS, "FLOAT", "DOUBLE"} or kind.startswith("DECIMAL")

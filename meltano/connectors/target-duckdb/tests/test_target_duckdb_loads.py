@@ -1,0 +1,331 @@
+"""Load methods, versions, deletions, schema changes, STATE."""
+
+from __future__ import annotations
+
+import itertools
+import typing as t
+
+import duckdb
+import pytest
+from target_duckdb_harness import record, schema, state
+
+if t.TYPE_CHECKING:
+    from target_duckdb_harness import Warehouse
+
+INTEGER = {"type": ["null", "integer"]}
+TEXT = {"type": ["null", "string"]}
+
+
+@pytest.mark.parametrize("batch_size_rows", [1, 2, 3, 1000])
+def test_the_last_record_of_a_key_wins(warehouse: Warehouse, batch_size_rows: int) -> None:
+    records = [record({"id": number % 5, "a": f"{number}"}) for number in range(23)]
+    assert warehouse.load(schema(), *records, batch_size_rows=batch_size_rows).error is None
+    expected = [(0, "20"), (1, "21"), (2, "22"), (3, "18"), (4, "19")]
+    assert warehouse.rows("from things order by id") == expected
+    warehouse.load(schema(), record({"id": 3, "a": None}), record({"id": 9}))
+    assert warehouse.rows("from things order by id") == [*expected[:3], (3, None), expected[4], (9, None)]
+
+
+def test_keys_of_several_columns(warehouse: Warehouse) -> None:
+    of = {"a": TEXT, "b": {"type": "string", "format": "date-time"}, "c": INTEGER}
+    same = ["2020-01-01T00:00:00Z", "2020-01-01T01:00:00+01:00"]
+    records = [
+        record({"a": a, "b": b, "c": number}) for number, (a, b) in enumerate(itertools.product(("", "x"), same))
+    ]
+    warehouse.load(schema(of, keys=["b", "a"]), *records)
+    assert warehouse.rows("select a, c from things order by a") == [("", 1), ("x", 3)]
+
+
+def test_a_table_that_is_only_its_key(warehouse: Warehouse) -> None:
+    messages = [schema({"id": INTEGER}), record({"id": 1}), record({"id": 1}), record({"id": 2})]
+    for _ in range(2):
+        warehouse.load(*messages)
+        assert warehouse.rows("from things order by id") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("keys", [[], ["id"]])
+def test_append_only(warehouse: Warehouse, keys: list[str]) -> None:
+    messages = [schema(keys=keys), record({"id": 1, "a": "x"}), record({"id": 1, "a": "y"})]
+    for _ in range(2):
+        warehouse.load(*messages, load_method="append-only")
+    assert warehouse.rows("from things") == [(1, "x"), (1, "y")] * 2
+
+
+def test_streams_without_keys_are_appended(warehouse: Warehouse) -> None:
+    for _ in range(2):
+        warehouse.load(schema(keys=[]), record({"id": 1}))
+    assert warehouse.rows("select id from things") == [(1,), (1,)]
+
+
+def test_streams_without_keys_are_refused_unless_told(warehouse: Warehouse) -> None:
+    got = warehouse.load(schema(keys=[]), primary_key_required=True)
+    assert str(got.error).startswith("stream 'things', line 1: no key_properties")
+
+
+def test_overwrite_replaces_the_table_at_the_end(warehouse: Warehouse) -> None:
+    warehouse.load(schema(), record({"id": 1, "a": "old"}), record({"id": 2}))
+    warehouse.rows("create view seen as from things")
+    new = [record({"id": number % 4 + 5, "a": "new"}) for number in range(9)]
+    got = warehouse.load(schema(), *new, state(1), *new, state(2), load_method="overwrite", batch_size_rows=3)
+    assert got.states == [2]
+    assert warehouse.rows("select distinct a, count(*) from seen group by all") == [("new", 4)]
+    assert warehouse.rows("select table_name from duckdb_tables()") == [("things",)]
+
+
+def test_overwrite_that_fails_changes_nothing(warehouse: Warehouse) -> None:
+    warehouse.load(schema(), record({"id": 1, "a": "old"}))
+    new = [record({"id": number, "a": "new"}) for number in range(9)]
+    got = warehouse.load(schema(), *new, state(1), "no", load_method="overwrite", batch_size_rows=2)
+    assert got.error
+    assert got.states == []
+    assert warehouse.rows("from things") == [(1, "old")]
+    assert warehouse.load(schema(), record({"id": 2, "a": "new"}), load_method="overwrite").error is None
+    assert warehouse.rows("from things") == [(2, "new")]
+
+
+def test_overwrite_with_nothing_empties_and_takes_the_new_columns(warehouse: Warehouse) -> None:
+    warehouse.load(schema(), record({"id": 1}))
+    warehouse.load(schema({"id": TEXT}), load_method="overwrite")
+    assert warehouse.rows("from things") == []
+    assert warehouse.types() == {"id": "VARCHAR"}
+
+
+def test_metadata_columns(warehouse: Warehouse) -> None:
+    messages = [
+        schema(),
+        record({"id": 1, "a": "x"}, time_extracted="2020-01-01T12:00:00+02:00"),
+        record({"id": 2, "_sdc_deleted_at": "2021-01-01T00:00:00Z"}, time_extracted="2020-01-01T10:00:00Z"),
+    ]
+    warehouse.load(*messages, add_metadata_columns=True)
+    assert list(warehouse.types().items())[2:] == [
+        (name, "TIMESTAMP") for name in ("_sdc_deleted_at", "_sdc_extracted_at", "_sdc_batched_at")
+    ]
+    assert warehouse.rows(
+        "select id, _sdc_extracted_at::varchar, _sdc_deleted_at::varchar, "
+        "abs(epoch(now()) - epoch(_sdc_batched_at)) < 60 from things order by id"
+    ) == [(1, "2020-01-01 10:00:00", None, True), (2, "2020-01-01 10:00:00", "2021-01-01 00:00:00", True)]
+
+
+def test_hard_delete(warehouse: Warehouse) -> None:
+    gone = record({"id": 1, "_sdc_deleted_at": "2021-01-01T00:00:00Z"})
+    warehouse.load(schema(), record({"id": 1}), record({"id": 2}), hard_delete=True)
+    warehouse.load(schema(), gone, hard_delete=True)
+    assert warehouse.rows("select id from things") == [(2,)]
+    warehouse.load(schema(), record({"id": 3}), gone, record({"id": 1, "a": "again"}), hard_delete=True)
+    assert warehouse.rows("select id from things order by id") == [(1,), (2,), (3,)]
+
+
+VERSIONED = [
+    schema(),
+    {"type": "ACTIVATE_VERSION", "stream": "things", "version": 1},
+    record({"id": 1}, version=1),
+    record({"id": 2}, version=1),
+    {"type": "ACTIVATE_VERSION", "stream": "things", "version": 1},
+]
+NEXT = [
+    schema(),
+    record({"id": 2, "a": "new"}, version=2),
+    record({"id": 3}, version=2),
+    {"type": "ACTIVATE_VERSION", "stream": "things", "version": 2},
+    state(2),
+]
+
+
+@pytest.mark.parametrize("batch_size_rows", [1, 1000])
+def test_activate_version_deletes(warehouse: Warehouse, batch_size_rows: int) -> None:
+    warehouse.load(schema(), record({"id": 0, "a": "of a time before versions"}))
+    assert warehouse.load(*VERSIONED, hard_delete=True, batch_size_rows=batch_size_rows).error is None
+    assert warehouse.rows("select id, _sdc_table_version from things order by id") == [(1, 1), (2, 1)]
+    assert warehouse.load(*NEXT, hard_delete=True, batch_size_rows=batch_size_rows).states == [2]
+    assert warehouse.rows("select id, _sdc_table_version from things order by id") == [(2, 2), (3, 2)]
+
+
+def test_activate_version_marks(warehouse: Warehouse) -> None:
+    warehouse.load(*VERSIONED)
+    warehouse.load(*NEXT)
+    expected = [(1, True), (2, False), (3, False)]
+    assert warehouse.rows("select id, _sdc_deleted_at is not null from things order by id") == expected
+    first = warehouse.rows("select _sdc_deleted_at from things where id = 1")
+    warehouse.load(*NEXT)
+    assert warehouse.rows("select _sdc_deleted_at from things where id = 1") == first
+
+
+def test_activate_version_can_be_off(warehouse: Warehouse) -> None:
+    warehouse.load(*VERSIONED, process_activate_version_messages=False)
+    warehouse.load(*NEXT, process_activate_version_messages=False, hard_delete=True)
+    assert warehouse.rows("select id from things order by id") == [(1,), (2,), (3,)]
+    assert "_sdc_table_version" not in warehouse.types()
+
+
+def test_activate_version_spares_rows_that_bear_none_in_this_run(warehouse: Warehouse) -> None:
+    warehouse.load(
+        schema(), record({"id": 1}), {"type": "ACTIVATE_VERSION", "stream": "things", "version": 5}, hard_delete=True
+    )
+    assert warehouse.rows("select id from things") == [(1,)]
+
+
+def test_new_and_dropped_columns(warehouse: Warehouse) -> None:
+    warehouse.load(schema({"id": INTEGER, "old": TEXT}), record({"id": 1, "old": "x"}))
+    warehouse.load(schema({"id": INTEGER, "new": TEXT}), record({"id": 2, "new": "y"}))
+    assert warehouse.rows("select id, old, new from things order by id") == [(1, "x", None), (2, None, "y")]
+
+
+def test_schema_that_changes_within_the_input(warehouse: Warehouse) -> None:
+    first = schema({"id": INTEGER, "a": INTEGER})
+    second = schema({"id": INTEGER, "a": {"type": "number"}, "b": TEXT})
+    got = warehouse.load(
+        first,
+        record({"id": 1, "a": 1}),
+        state(1),
+        first,
+        record({"id": 2, "a": 2}),
+        second,
+        record({"id": 3, "a": 1.5, "b": "x"}),
+    )
+    assert got == type(got)([1], None)
+    assert warehouse.rows("from things order by id") == [(1, 1.0, None), (2, 2.0, None), (3, 1.5, "x")]
+
+
+DATE = {"type": ["null", "string"], "format": "date"}
+MOMENT = {"type": ["null", "string"], "format": "date-time"}
+HUGE = {"type": "integer", "maximum": 2**100}
+IN_PLACE = [
+    (INTEGER, 5, HUGE, 2**70, "HUGEINT", ["5", str(2**70)]),
+    (HUGE, 5, INTEGER, 6, "HUGEINT", ["5", "6"]),
+    (INTEGER, 5, {"type": "number"}, 1.5, "DOUBLE", ["5.0", "1.5"]),
+    (INTEGER, 5, {"type": "number", "multipleOf": 0.1}, 1.5, "DECIMAL(38,1)", ["5.0", "1.5"]),
+    (INTEGER, 5, TEXT, "x", "VARCHAR", ["5", "x"]),
+    (DATE, "2020-01-01", MOMENT, "2020-01-02T03:00:00Z", "TIMESTAMP", ["2020-01-01 00:00:00", "2020-01-02 03:00:00"]),
+    (TEXT, "2020-01-01", DATE, "2020-01-02", "DATE", ["2020-01-01", "2020-01-02"]),
+    ({"type": "number"}, None, INTEGER, 1, "BIGINT", [None, "1"]),
+    ({"type": "boolean"}, True, TEXT, "x", "VARCHAR", ["true", "x"]),
+]
+
+
+@pytest.mark.parametrize(("of", "value", "then", "next_value", "kind", "expected"), IN_PLACE)
+def test_a_column_that_widens(
+    warehouse: Warehouse, of: t.Any, value: t.Any, then: t.Any, next_value: t.Any, kind: str, expected: list[t.Any]
+) -> None:
+    warehouse.load(schema({"id": INTEGER, "a": of}), record({"id": 1, "a": value}))
+    assert warehouse.load(schema({"id": INTEGER, "a": then}), record({"id": 2, "a": next_value})).error is None
+    assert warehouse.types() == {"id": "BIGINT", "a": kind}
+    assert [text for (text,) in warehouse.rows("select a::varchar from things order by id")] == expected
+
+
+DATED = [
+    (TEXT, "x", INTEGER, 5, "BIGINT"),
+    (TEXT, "007", INTEGER, 5, "BIGINT"),
+    ({"type": "boolean"}, True, INTEGER, 5, "BIGINT"),
+    ({"type": "number"}, 1.5, INTEGER, 5, "BIGINT"),
+    (INTEGER, 2**53 + 1, {"type": "number"}, 0.5, "DOUBLE"),
+    (MOMENT, "2020-01-01T00:00:00Z", INTEGER, 5, "BIGINT"),
+    ({"type": "object"}, {"x": 1}, {"type": "boolean"}, True, "BOOLEAN"),
+]
+
+
+@pytest.mark.parametrize(("of", "value", "then", "next_value", "kind"), DATED)
+def test_a_column_of_another_meaning_is_kept_under_a_dated_name(
+    warehouse: Warehouse, of: t.Any, value: t.Any, then: t.Any, next_value: t.Any, kind: str
+) -> None:
+    warehouse.load(schema({"id": INTEGER, "a": of}), record({"id": 1, "a": value}))
+    before = warehouse.rows("select a from things")
+    assert warehouse.load(schema({"id": INTEGER, "a": then}), record({"id": 2, "a": next_value})).error is None
+    dated, *_ = (name for name in warehouse.types() if name.startswith("a_2"))
+    assert warehouse.types()["a"] == kind
+    assert warehouse.rows(f"select {dated}, a from things order by id") == [(*before[0], None), (None, next_value)]
+
+
+def test_two_dated_columns_in_a_minute(warehouse: Warehouse) -> None:
+    for of, value in ((TEXT, "x"), (INTEGER, 2**60 + 1), ({"type": "boolean"}, True), (INTEGER, 6)):
+        assert warehouse.load(schema({"id": INTEGER, "a": of}), record({"id": 1, "a": value})).error is None
+    assert len(warehouse.types()) == 5
+
+
+def test_a_table_that_target_duckdb_080_made(warehouse: Warehouse) -> None:
+    warehouse.rows(
+        'create table things ("a" varchar, "day" varchar, "id" hugeint, "n" hugeint, "_sdc_deleted_at" varchar, '
+        "_sdc_batched_at timestamp, _sdc_extracted_at timestamp, primary key (id))"
+    )
+    warehouse.rows(
+        "insert into things values ('x', '2020-01-01', 1, 5, null, now(), now()), ('y', null, 2, 6, null, null, null)"
+    )
+    of = {"id": INTEGER, "a": TEXT, "day": DATE, "n": {"type": "number"}}
+    got = warehouse.load(
+        schema(of),
+        record({"id": 1, "a": "z", "day": "2020-01-02", "n": 0.5}),
+        record({"id": 3}),
+        add_metadata_columns=True,
+    )
+    assert got.error is None
+    rows = warehouse.rows("select id, a, day::varchar, n from things order by id")
+    assert rows == [(1, "z", "2020-01-02", 0.5), (2, "y", None, 6.0), (3, None, None, None)]
+    assert warehouse.types()["id"] == "HUGEINT"
+
+
+def test_state_comes_after_each_commit_and_never_before(warehouse: Warehouse) -> None:
+    messages = [schema()]
+    for number in range(1, 8):
+        messages += [record({"id": number}), state({"bookmarks": number})]
+    got = warehouse.load(*messages, batch_size_rows=3)
+    # The third record commits before its own STATE comes, which nothing waits for then.
+    assert [one["bookmarks"] for one in got.states] == [2, 3, 5, 6, 7]
+
+
+def test_state_covers_all_streams(warehouse: Warehouse) -> None:
+    messages = [
+        schema(stream="a"),
+        schema(stream="b"),
+        record({"id": 1}, stream="a"),
+        state(1),
+        *[record({"id": n}, stream="b") for n in range(5)],
+    ]
+    got = warehouse.load(*messages, "no", batch_size_rows=4)
+    assert got.states == [1]
+    assert warehouse.rows("select id from a") == [(1,)]
+
+
+def test_state_without_records(warehouse: Warehouse) -> None:
+    assert warehouse.load(schema(), state({"x": 1}), state({"x": 2})).states == [{"x": 2}]
+    assert warehouse.rows("from things") == []
+    assert warehouse.load(state(None)).states == [None]
+    assert warehouse.load().states == []
+
+
+def test_each_flush_is_one_transaction(warehouse: Warehouse) -> None:
+    """Two streams in one flush, of which the second one fails."""
+    messages = [
+        schema(stream="a"),
+        schema(stream="b"),
+        record({"id": 1}, stream="a"),
+        record({"id": "x"}, stream="b"),
+    ]
+    assert warehouse.load(*messages).error
+    with pytest.raises(duckdb.CatalogException):
+        warehouse.rows("from a")
+
+
+def test_order_holds_when_several_threads_read(warehouse: Warehouse) -> None:
+    text = "x" * 150
+    records = [record({"id": number % 40_000, "a": f"{number} {text}"}) for number in range(200_000)]
+    got = warehouse.load(schema(), *records, settings={"threads": 4, "preserve_insertion_order": "false"})
+    assert got.error is None
+    query = "select count(*), min(split_part(a, ' ', 1)::int - id), max(split_part(a, ' ', 1)::int - id) from things"
+    assert warehouse.rows(query) == [(40_000, 160_000, 160_000)]
+    records[123_456]["record"]["id"] = None
+    got = warehouse.load(schema(), *records, settings={"threads": 4})
+    assert str(got.error) == "stream 'things', line 123458, column 'id': the record lacks a key"
+
+
+def test_more_streams_than_files_may_be_open(warehouse: Warehouse) -> None:
+    resource = pytest.importorskip("resource", reason="not on Windows")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        names = [f"s{number}" for number in range(260)]
+        got = warehouse.load(
+            *(schema(stream=name) for name in names), *(record({"id": 1}, stream=name) for name in names)
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert got.error is None
+    assert warehouse.rows("select count(*), sum(estimated_size) from duckdb_tables()") == [(260, 260)]
