@@ -2,8 +2,9 @@
 
 The marts of a published file are written to a schema aside. Then, in one transaction, the schema of the environment
 is renamed away and the new one takes its name: a query sees all marts of one publication or all of another, and no
-reader waits for the writer, since renaming a schema locks no table. The tables that were renamed away are dropped
-as soon as nobody reads them.
+reader waits for the writer, since renaming a schema locks no table. (PostgreSQL looks up the tables of a query one
+after the other: one that is planned in the very instant of the swap can see some of each.) The tables that were
+renamed away are dropped as soon as nobody reads them.
 
 The role `bi` reads there and nowhere else. A view that somebody built on the marts by hand goes with the tables that
 it stands on: make it a model in transform/models/marts instead.
