@@ -1,13 +1,12 @@
 """The published marts in PostgreSQL, for BI servers: database `marts`, a schema for each environment.
 
-The marts of a published file are written to a schema aside. Then, in one transaction, the schema of the environment
-is renamed away and the new one takes its name: a query sees all marts of one publication or all of another, and no
-reader waits for the writer, since renaming a schema locks no table. (PostgreSQL looks up the tables of a query one
-after the other: one that is planned in the very instant of the swap can see some of each.) The tables that were
-renamed away are dropped as soon as nobody reads them.
+The marts of a published file are written to a schema aside. Then, in one transaction, their rows take the place of
+the rows that readers see: a query keeps to one snapshot, so it sees all marts of one publication or all of another,
+and neither waits for the other. Where a mart came, went or has other columns, the schema aside takes the name of the
+one that readers know, since tables cannot change under a snapshot; what was renamed away is dropped as soon as
+nobody reads it, with the views that somebody built on it by hand.
 
-The role `bi` reads there and nowhere else. A view that somebody built on the marts by hand goes with the tables that
-it stands on: make it a model in transform/models/marts instead.
+The role `bi` reads there and nowhere else.
 """
 
 from __future__ import annotations
@@ -61,7 +60,10 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
             tables = _copy(published, building, settings)
             _describe(cursor, published, building)
             _open_to_readers(cursor, building)
-            _swap(cursor, building, environment)
+            if _columns(cursor, building) == _columns(cursor, environment):
+                _replace_rows(cursor, building, environment)
+            else:
+                _swap(cursor, building, environment)
             _drop_old(cursor, environment)
     except (psycopg2.Error, duckdb.Error) as error:
         reason = " ".join(str(error).split()).replace(settings.postgres_password, "***")
@@ -135,6 +137,34 @@ def _open_to_readers(cursor: psycopg2.extensions.cursor, schema: str) -> None:
     cursor.execute("select table_name from information_schema.tables where table_schema = %s", (schema,))
     for (name,) in cursor.fetchall():
         _run(cursor, "analyze {schema}.{name}", schema=schema, name=name)
+
+
+def _columns(cursor: psycopg2.extensions.cursor, schema: str) -> dict[str, list[tuple[str, str]]]:
+    """Name and type of each column, in their order, by table."""
+    cursor.execute(
+        "select relname, attname, format_type(atttypid, atttypmod) from pg_attribute"
+        " join pg_class on pg_class.oid = attrelid join pg_namespace on pg_namespace.oid = relnamespace"
+        " where nspname = %s and relkind = 'r' and attnum > 0 and not attisdropped order by relname, attnum",
+        (schema,),
+    )
+    found: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in cursor.fetchall():
+        found.setdefault(table, []).append((column, kind))
+    return found
+
+
+def _replace_rows(cursor: psycopg2.extensions.cursor, building: str, environment: str) -> None:
+    """Let the new rows take the place of those that readers see, in one transaction."""
+    tables = _columns(cursor, building)
+    cursor.execute("begin")
+    for name in tables:  # not `truncate`, which takes the rows from under a snapshot
+        _run(cursor, "delete from {schema}.{name}", schema=environment, name=name)
+        statement = "insert into {schema}.{name} select * from {building}.{name}"
+        _run(cursor, statement, schema=environment, building=building, name=name)
+    cursor.execute("commit")
+    _run(cursor, "drop schema {building} cascade", building=building)
+    for name in tables:
+        _run(cursor, "vacuum analyze {schema}.{name}", schema=environment, name=name)
 
 
 def _swap(cursor: psycopg2.extensions.cursor, building: str, environment: str) -> None:
