@@ -22,7 +22,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from elt import layout
 
@@ -178,27 +178,22 @@ def _failed_tasks(context: Context) -> str:
 
 def _without_secrets(text: str) -> str:
     """Hide what Airflow knows as secret (passwords of connections) and the secrets of `.env`."""
+    from airflow.sdk import Connection  # noqa: PLC0415
     from airflow.sdk._shared.secrets_masker import redact  # noqa: PLC0415 - what masks logs; it has no public name
 
     from elt.settings import CONNECTION, DEFAULT_PASSWORD, VARIABLE, Settings  # noqa: PLC0415
 
     secrets = [os.environ.get(name.upper(), "") for name, field in Settings.model_fields.items() if not field.repr]
     secrets += [value for name, value in os.environ.items() if name.startswith(VARIABLE)]
-    secrets += [secret for name, value in os.environ.items() if name.startswith(CONNECTION) for secret in _of(value)]
+    for name in [name for name in os.environ if name.startswith(CONNECTION)]:
+        with contextlib.suppress(Exception):  # what Airflow cannot read, it cannot tell either
+            # redact knows the secrets, extras included, of a connection that was read
+            password = Connection.get(name.removeprefix(CONNECTION).lower()).password or ""
+            secrets += [password, quote(password, safe="")]
     for secret in sorted(secrets, key=len, reverse=True):
         if secret not in {"", DEFAULT_PASSWORD}:
             text = text.replace(secret, "***")
     return str(redact(text))
-
-
-def _of(connection: str) -> list[str]:
-    """The password of a connection that stands in the environment, as it is and as a URI writes it."""
-    if connection.startswith("{"):
-        with contextlib.suppress(ValueError):
-            return [str(json.loads(connection).get("password") or "")]
-        return [connection]
-    password = urlsplit(connection).password or ""
-    return [unquote(password), password]
 
 
 # How it is told ----------------------------------------------------------------------------------

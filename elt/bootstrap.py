@@ -204,7 +204,7 @@ def install_uv(version: str) -> None:
     made = subprocess.run([sys.executable, "-m", "venv", str(home)], capture_output=True, text=True)
     if made.returncode:
         raise SetupError(
-            f"{sys.executable} cannot make a virtual environment ({_last(made.stdout + made.stderr)}): "
+            f"{sys.executable} cannot make a virtual environment ({last_line(made.stdout + made.stderr)}): "
             "install your system's python3-venv package, or uv"
         )
     wanted = layout.TOOLS / "uv.txt"
@@ -213,10 +213,11 @@ def install_uv(version: str) -> None:
     run = subprocess.run([*pip, "--disable-pip-version-check"], capture_output=True, text=True)
     if run.returncode:
         shutil.rmtree(home, ignore_errors=True)
-        raise SetupError(f"uv {version} cannot be installed ({_last(run.stderr)}): is there a network?")
+        raise SetupError(f"uv {version} cannot be installed ({last_line(run.stderr)}): is there a network?")
 
 
-def _last(text: str) -> str:
+def last_line(text: str) -> str:
+    """The last line of a program's output that says something."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
 
 
@@ -244,7 +245,7 @@ def fill_duckdb_extensions() -> str:
     command = [str(ENVIRONMENT / "bin" / "python"), "-c", FILL, str(layout.DUCKDB_EXTENSIONS)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=layout.STATE)
     if run.returncode:
-        raise SetupError(f"DuckDB's extensions cannot be unpacked: {_last(run.stderr)}")
+        raise SetupError(f"DuckDB's extensions cannot be unpacked: {last_line(run.stderr)}")
     stamp.write_text(lock)
     version, *names = run.stdout.split()
     return f"DuckDB {version}: {', '.join(names)}"
@@ -313,7 +314,7 @@ def install_hooks() -> str:
     except FileNotFoundError:
         return "left out: git is not installed"
     if where.returncode:
-        return "left out: " + _last(where.stderr)[:60]
+        return "left out: " + last_line(where.stderr)[:60]
     top, hook = where.stdout.splitlines()
     if Path(top).resolve() != layout.ROOT:
         return f"left out: the repository is {top}"
@@ -335,7 +336,7 @@ def _write_hook(path: Path) -> str:
     env = os.environ | {"PRE_COMMIT_HOME": cache}
     run = subprocess.run([str(program), "install"], cwd=layout.ROOT, env=env, capture_output=True, text=True)
     if run.returncode:
-        return f"left out: {_last(run.stderr or run.stdout)}"[:64]
+        return f"left out: {last_line(run.stderr or run.stdout)}"[:64]
     shebang, rest = path.read_text().split("\n", 1)
     path.write_text(f"{shebang}\n{setting}\n{rest}")
     return "installed"

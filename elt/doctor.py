@@ -93,7 +93,7 @@ def python() -> str:
     """The Python that bootstrap would take, and this one."""
     done = _run("bash", layout.ROOT / "scripts" / "bootstrap.sh", "--help")
     if done.returncode:
-        raise IllError(_last(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
+        raise IllError(bootstrap.last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
     return f"{platform.python_version()} in {sys.prefix}"
 
 
@@ -140,9 +140,8 @@ def database_servers() -> str:
         done = _run(program, "--version")
         version = re.search(r"\d+(\.\d+)+", done.stdout)
         if done.returncode or not version:
-            raise IllError(
-                f"{program} does not run: {_last(done.stderr)}", f"unset {switch}, or scripts/bootstrap.sh"
-            )
+            reason = bootstrap.last_line(done.stderr)
+            raise IllError(f"{program} does not run: {reason}", f"unset {switch}, or scripts/bootstrap.sh")
         locked = ".".join(importlib.metadata.version(package).split(".")[:parts])
         differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
         found.append(f"{name} {version[0]}{differs}")
@@ -160,7 +159,7 @@ def supervisor() -> str:
     done = _run(why, "version", "--short")
     if done.returncode or not done.stdout.strip():
         raise IllError(f"{why} does not run", "update it, or set ELT_SUPERVISOR=embedded in .env")
-    return f"process-compose {_last(done.stdout)}, {why}"
+    return f"process-compose {bootstrap.last_line(done.stdout)}, {why}"
 
 
 # What is set -------------------------------------------------------------------------------------
@@ -189,10 +188,9 @@ def ports() -> str:
     if stack.is_running():
         return "held by the stack of this clone"
     now = _settings()
-    needed = {name.upper(): port for name, port in now.model_dump().items() if name.endswith("_port")}
     processes = spec.load(layout.PROCESS_FILE, environment.build(now))
-    network.check(network.wanted(now.bind_address, needed, processes))
-    return f"{', '.join(map(str, needed.values()))} are free"
+    network.check(network.wanted(now.bind_address, now.ports(), processes))
+    return f"{', '.join(map(str, now.ports().values()))} are free"
 
 
 # The machine -------------------------------------------------------------------------------------
@@ -327,7 +325,3 @@ def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
-
-
-def _last(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no answer")

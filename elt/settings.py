@@ -103,6 +103,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name.upper()} and {other.upper()} are the same port")
         return self
 
+    def ports(self) -> dict[str, int]:
+        """Every port of the stack, by the name of its setting."""
+        return {name.upper(): port for name, port in self.model_dump().items() if name.endswith("_port")}
+
     def url(self, port: int) -> str:
         """Address of a server of the stack, without a path."""
         host = f"[{self.bind_address}]" if ":" in self.bind_address else self.bind_address

@@ -13,7 +13,7 @@ import tempfile
 import typing as t
 from pathlib import Path
 
-from workspace import ROOT
+from elt import layout
 
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -57,7 +57,7 @@ def _obtained() -> Path:
     Raises:
         LookupError: it cannot be had here.
     """
-    folder = ROOT / ".state" / "tools" / f"chromium-{VERSION}"
+    folder = layout.TOOLS / f"chromium-{VERSION}"
     if folder.exists():
         return folder
     if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not shutil.which("npm"):

@@ -59,9 +59,7 @@ class Screens:
     def flower(self) -> Page:
         """Flower's list of tasks."""
         login: t.Any = {"username": ADMIN, "password": self.settings.admin_password}
-        page = self.browser.new_context(
-            http_credentials=t.cast("t.Any", login), viewport=t.cast("t.Any", SIZE)
-        ).new_page()
+        page = self.browser.new_page(http_credentials=login, viewport=SIZE)
         page.goto(f"{self._url(self.settings.flower_port)}/tasks")
         page.wait_for_selector("text=execute_workload")
         return page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,6 +36,30 @@ def files() -> list[str]:
     """Names of the files that git knows or would add."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+
+
+def copy(root: Path) -> None:
+    """Copy them to another folder, as they stand in the working tree."""
+    for name in files():
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+
+
+def said(
+    *command: str | Path, cwd: Path, env: t.Mapping[str, str] | None = None, seconds: float = 600
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; standard error is part of its output."""
+    return subprocess.run(
+        [*map(str, command)],
+        cwd=cwd,
+        env=None if env is None else dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+    )
 
 
 def free_ports(number: int) -> list[int]:

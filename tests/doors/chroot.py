@@ -14,6 +14,8 @@ import subprocess
 import typing as t
 from dataclasses import dataclass, field
 
+from workspace import said
+
 if t.TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,14 +54,8 @@ class Chroot:
         """Output of a command, which must succeed."""
         namespace = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-euc", PREPARE, "-"]
         variables = [f"{name}={value}" for name, value in self.env.items()]
-        done = subprocess.run(
-            [*namespace, str(self.folder), str(self.clone), f"{self.user}:{self.user}", "-i", *variables, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=seconds,
-        )
+        where = (str(self.folder), str(self.clone), f"{self.user}:{self.user}")
+        done = said(*namespace, *where, "-i", *variables, *command, cwd=self.folder, seconds=seconds)
         assert done.returncode == 0, done.stdout[-6000:]
         return done.stdout
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import documents
-from workspace import ROOT
+from workspace import ROOT, said
 
 from elt import layout
 
@@ -65,16 +65,7 @@ class Devcontainer:
 
     def run(self, *words: str) -> str:
         """Output of the CLI in the clone, which must succeed."""
-        done = subprocess.run(
-            [*self.cli, *words],
-            cwd=self.root,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=400,
-        )
+        done = said(*self.cli, *words, cwd=self.root, env=self.env, seconds=400)
         assert done.returncode == 0, done.stdout[-6000:]
         return done.stdout
 
@@ -166,14 +157,8 @@ def root_archive() -> Path:
     root = layout.TOOLS / "bookworm.root"
     shutil.rmtree(root, ignore_errors=True)
     command = [package / "usr" / "sbin" / "debootstrap", "--variant=minbase", "bookworm", root]
-    done = subprocess.run(
-        [*map(str, command)],
-        env=os.environ | {"DEBOOTSTRAP_DIR": str(package / "usr" / "share" / "debootstrap")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+    env = os.environ | {"DEBOOTSTRAP_DIR": str(package / "usr" / "share" / "debootstrap")}
+    done = said(*command, cwd=layout.TOOLS, env=env, seconds=300)
     if done.returncode:
         raise LookupError(f"no debootstrap: {done.stdout[-300:]}")
     if CERTIFICATES.is_dir():

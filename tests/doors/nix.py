@@ -15,7 +15,7 @@ import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
-from workspace import BIN, ROOT
+from workspace import BIN, ROOT, said
 
 from elt import layout
 
@@ -58,16 +58,7 @@ class Nix:
         self, *words: str | Path, cwd: Path, env: t.Mapping[str, str] | None = None, seconds: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run `nix WORDS` to its end; standard error is part of the output."""
-        return subprocess.run(
-            [self.programs / "nix", *map(str, words)],
-            cwd=cwd,
-            env=self.env | (env or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=seconds,
-        )
+        return said(self.programs / "nix", *words, cwd=cwd, env=self.env | (env or {}), seconds=seconds)
 
     @property
     def double(self) -> tuple[str, ...]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from workspace import BIN, PORTS, ROOT, files, free_ports
+from workspace import BIN, PORTS, ROOT, copy, files, free_ports, said
 
 GIT = ("git", "-c", "safe.directory=*")
 
@@ -25,16 +24,7 @@ class Newcomer:
 
     def run(self, *command: str | Path, seconds: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a program in the clone to its end; standard error is part of its output."""
-        return subprocess.run(
-            [*map(str, command)],
-            cwd=self.root,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=seconds,
-        )
+        return said(*command, cwd=self.root, env=self.env, seconds=seconds)
 
     def git(self, *words: str) -> str:
         """Run git in the clone; it must succeed."""
@@ -72,13 +62,10 @@ def arrive(root: Path, home: Path, supervisor: str, path: str) -> Newcomer:
     (home / ".gitconfig").write_text("[user]\nname = newcomer\nemail = newcomer@localhost\n")
     subprocess.run([*GIT, "clone", "-q", "--no-hardlinks", ROOT, root], check=True)
     clone = Newcomer(root, env)
-    for name in files():
-        source, target = ROOT / name, root / name
-        if not source.is_file():
-            target.unlink(missing_ok=True)
-        elif not target.exists() or source.read_bytes() != target.read_bytes():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+    for name in files():  # those that are gone from the working tree, but not yet for git
+        if not (ROOT / name).is_file():
+            (root / name).unlink(missing_ok=True)
+    copy(root)
     clone.git("add", "--all")
     clone.git("commit", "-q", "--allow-empty", "-m", "The working tree")
     clone.commit = clone.git("rev-parse", "HEAD").strip()

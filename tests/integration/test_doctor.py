@@ -9,7 +9,7 @@ import subprocess
 import typing as t
 
 import pytest
-from workspace import BIN, ROOT, apart, files
+from workspace import BIN, ROOT, apart, copy, said
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -23,10 +23,7 @@ MOUNT = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--user", "
 def clone(tmp_path: Path) -> Path:
     """A copy of what git knows, to plant faults in; its environment is this clone's, which it says."""
     root = tmp_path / "clone"
-    for name in files():
-        if (ROOT / name).exists():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
+    copy(root)
     shutil.copy2(ROOT / ".env", root / ".env")
     return root
 
@@ -40,10 +37,7 @@ def env(state: Path) -> dict[str, str]:
 
 def doctor(root: Path, env: dict[str, str], prefix: t.Sequence[str] = ()) -> tuple[int, str]:
     """Exit code and output of the verb."""
-    command = [*prefix, *VERB]
-    done = subprocess.run(
-        command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
-    )
+    done = said(*prefix, *VERB, cwd=root, env=env, seconds=60)
     return done.returncode, done.stdout
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import typing as t
 
 import pytest
 import yaml
-from workspace import BIN, ROOT
+from workspace import BIN, ROOT, copy, said
 
 from elt.bootstrap import random_secret
 
 if t.TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 HOOKS = [hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]]
@@ -92,17 +92,7 @@ class Clone:
                 for what in ("NAME", "EMAIL")
             },
         }
-        names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.root / name)
+        copy(self.root)
         self.git("init", "--quiet")
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message=As it is")
@@ -115,15 +105,7 @@ class Clone:
     def run(self, *command: str | Path, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """Run a program in the clone; `without` names variables that it does not get."""
         env = {name: value for name, value in self.env.items() if name not in without}
-        return subprocess.run(
-            [*map(str, command)],
-            cwd=self.root,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+        return said(*command, cwd=self.root, env=env, seconds=300)
 
     def plant(self, bad: Bad) -> None:
         """Write a file and stage it."""
