@@ -32,7 +32,7 @@ LOG = "run.log"
 
 _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 """What Meltano puts before a line: time, level, plugin. Lines without it go on with the one before."""
-_LOADING = re.compile(r"Loading (?P<rows>\d+) rows into .*\"(?P<table>\w+)\"'$")
+_LOADING = re.compile(r"(?P<table>\w+): (?P<rows>\d+) rows loaded into ")
 _RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
 _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _WHY = re.compile(
@@ -98,8 +98,7 @@ def _alone() -> Iterator[None]:
 def _inputs(listed: Sequence[extracts.Extract]) -> str:
     """Size and time of all that decides on the raw tables, to tell whether a load would change anything."""
     connectors = (layout.MELTANO_PROJECT / "connectors").rglob("src/**/*.py")
-    wrapper = layout.MELTANO_PROJECT / "bin" / "target-duckdb"
-    paths = [*connectors, wrapper, extracts.MELTANO_YML, layout.ROOT / "uv.lock"]
+    paths = [*connectors, extracts.MELTANO_YML, layout.ROOT / "uv.lock"]
     paths += [path for one in listed for path in one.files()]
     states = {str(path): path.stat() for path in paths}
     return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})

@@ -3,13 +3,13 @@
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
-unit) parts=(tests/unit meltano/connectors/tap-csv) && shift ;;
+unit) parts=(tests/unit meltano/connectors) && shift ;;
 integration | e2e) parts=("tests/$1") && shift ;;
 -h | --help)
   sed -n '2s/^# //p' "${BASH_SOURCE[0]}"
   exit 0
   ;;
-"" | -*) parts=(tests/unit meltano/connectors/tap-csv tests/integration tests/e2e) ;;
+"" | -*) parts=(tests/unit meltano/connectors tests/integration tests/e2e) ;;
 *)
   echo "test.sh: no part '$1'; there are unit, integration and e2e" >&2
   exit 2

@@ -225,8 +225,9 @@ def cli() -> Path:
         return program
     if not shutil.which("npm"):
         raise LookupError("no npm on PATH to get the devcontainer CLI with")
-    command = ["npm", "install", "--silent", "--no-save", "--prefix", str(home), CLI]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    command = ["npm", "install", "--loglevel=error", "--no-save", "--prefix", str(home), CLI]
+    env = {"NODE_EXTRA_CA_CERTS": TRUST["SSL_CERT_FILE"]} | os.environ
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
     if done.returncode:
         raise LookupError(f"no devcontainer CLI: {done.stderr[-300:]}")
     return program

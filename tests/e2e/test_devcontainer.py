@@ -46,11 +46,12 @@ KEYS: dict[str, type] = {
 def engine() -> Iterator[dict[str, str]]:
     """A Docker engine that knows the stand-in base; below /var/tmp, as sockets need a short path."""
     try:
+        container.cli()
         with container.engine(Path("/var/tmp") / f"elt-engine-{os.getpid()}") as env:
             container.base(env)
             yield env
     except LookupError as error:
-        pytest.skip(f"no engine: {error}")
+        pytest.skip(str(error))
 
 
 @pytest.fixture

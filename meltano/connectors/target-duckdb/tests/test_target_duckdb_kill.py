@@ -144,8 +144,8 @@ def test_kill_while_a_table_is_overwritten(warehouse: Warehouse, tmp_path: Path)
         timer.start()
         said, killed = run.states()
         timer.cancel()
-        assert said == ([] if killed else [ALL])
-        assert warehouse.rows(query) in ([(1, True)], [(KEYS, False)])
+        assert said == [ALL] or (killed and not said)
+        assert warehouse.rows(query) in ([(KEYS, False)], [] if said else [(1, True)])
         assert Run(config, by_record(0, tmp_path)).states() == ([ALL], False)
         assert warehouse.rows(query) == [(KEYS, False)]
         assert warehouse.rows("select table_name from duckdb_tables()") == [("things",)]
