@@ -8,7 +8,7 @@ import documents
 import pytest
 from workspace import ROOT
 
-from .newcomer import shell
+from .newcomer import below, shell
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ def clone(newcomer) -> Iterator[Newcomer]:
     yield newcomer
     done = newcomer.run("scripts/down.sh", seconds=120)
     assert done.returncode == 0, done.stdout
+    assert below(newcomer.root) == []
 
 
 @pytest.mark.parametrize("page", PAGES)

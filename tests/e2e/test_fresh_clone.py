@@ -17,12 +17,9 @@ from .newcomer import arrive, below, given_to
 NOBODY = 65534
 
 
-def test_as_this_user_and_interrupted(newcomer):
-    """Fresh, or after the commands of README and docs, which begin with the same."""
+def test_an_interrupted_run_leaves_nothing(newcomer):
+    """In the clone in which the commands of README and docs ran, which begin with a whole run as this user."""
     newcomer.begin_anew()
-    said = newcomer.prove()
-    assert "supervisor: embedded" in said
-    assert "known to Flower" in said
     rng = random.Random(20261124)
     for seconds in (1.5, rng.uniform(3, 9), rng.uniform(14, 22)):
         process = subprocess.Popen(
@@ -55,6 +52,8 @@ def test_as_an_ordinary_user():
         here = arrive(base / "workspace", base / "home", "embedded", "/usr/local/bin:/usr/bin:/bin")
         here.env["UV_CACHE_DIR"] = str(base / "cache")
         given_to(NOBODY, base)
-        here.prove(("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"))
+        said = here.prove(("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"))
+        assert "supervisor: embedded" in said
+        assert "known to Flower" in said
     finally:
         shutil.rmtree(base, ignore_errors=True)
