@@ -60,8 +60,9 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
             tables = _copy(published, building, settings)
             _describe(cursor, published, building)
             _open_to_readers(cursor, building)
-            if _columns(cursor, building) == _columns(cursor, environment):
-                _replace_rows(cursor, building, environment)
+            columns = _columns(cursor, building)
+            if columns == _columns(cursor, environment):
+                _replace_rows(cursor, columns, building, environment)
             else:
                 _swap(cursor, building, environment)
             _drop_old(cursor, environment)
@@ -153,9 +154,10 @@ def _columns(cursor: psycopg2.extensions.cursor, schema: str) -> dict[str, list[
     return found
 
 
-def _replace_rows(cursor: psycopg2.extensions.cursor, building: str, environment: str) -> None:
+def _replace_rows(
+    cursor: psycopg2.extensions.cursor, tables: t.Iterable[str], building: str, environment: str
+) -> None:
     """Let the new rows take the place of those that readers see, in one transaction."""
-    tables = _columns(cursor, building)
     cursor.execute("begin")
     for name in tables:  # not `truncate`, which takes the rows from under a snapshot
         _run(cursor, "delete from {schema}.{name}", schema=environment, name=name)

@@ -17,9 +17,12 @@ from .newcomer import arrive, below, given_to
 NOBODY = 65534
 
 
-def test_an_interrupted_run_leaves_nothing(newcomer):
-    """In the clone in which the commands of README and docs ran, which begin with a whole run as this user."""
+def test_as_this_user_and_interrupted(newcomer):
+    """Fresh, or after the commands of README and docs, which begin with the same."""
     newcomer.begin_anew()
+    said = newcomer.prove()
+    assert "supervisor: embedded" in said
+    assert "known to Flower" in said
     rng = random.Random(20261124)
     for seconds in (1.5, rng.uniform(3, 9), rng.uniform(14, 22)):
         process = subprocess.Popen(
