@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import typing as t
-from pathlib import Path  # noqa: TC003 - typer reads the annotations when it runs
 
 import typer
 
@@ -118,6 +117,7 @@ def seed(
     full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households: 1,469,307 lines.")] = False,
     example: t.Annotated[bool, typer.Option("--example", help="The few customers of sample_data.csv.")] = False,
     scale: t.Annotated[int, typer.Option(min=1, help="Multiply the households by this number.")] = 1,
+    promotions: t.Annotated[bool, typer.Option("--promotions", help="Besides, 20,940,529 promotions.")] = False,
 ) -> None:
     """Write the extracts that the pipeline loads (default: a sample of 162 households)."""
     from elt import seed as extracts
@@ -125,6 +125,8 @@ def seed(
     if full and example:
         raise typer.BadParameter("--full and --example exclude each other")
     extracts.seed("full" if full else "example" if example else "sample", scale)
+    if promotions:
+        extracts.promotions()
 
 
 @app.command()
@@ -201,20 +203,6 @@ def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its
         os.execvpe(command[0], command, env)  # noqa: S606 - that is what this verb is for
     except FileNotFoundError:
         raise EltError(f"exec: no program {command[0]!r} in the environment or on PATH") from None
-
-
-@app.command(hidden=True)
-def raw(
-    step: t.Annotated[str, typer.Argument(help="prepare or replace")],
-    warehouse: t.Annotated[Path, typer.Argument(help="The DuckDB file.")],
-) -> None:
-    """Make a load replace the raw tables all at once (for meltano.yml)."""
-    from elt import raw as tables
-
-    steps = {"prepare": tables.prepare, "replace": tables.replace}
-    if step not in steps:
-        raise typer.BadParameter(f"no step {step!r}; there are prepare and replace")
-    steps[step](warehouse)
 
 
 @app.command(hidden=True)

@@ -81,6 +81,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "AIRFLOW_CONN_FS_DEFAULT": "fs://",
         "AIRFLOW__CORE__FERNET_KEY": settings.airflow_fernet_key,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": settings.url(settings.airflow_port) + "/execution/",
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": str(settings.task_retry_seconds),
         "AIRFLOW__CORE__PARALLELISM": str(settings.worker_concurrency),
         "AIRFLOW__API__HOST": settings.bind_address,
         "AIRFLOW__API__PORT": str(settings.airflow_port),

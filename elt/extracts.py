@@ -7,7 +7,9 @@ here.
 from __future__ import annotations
 
 import csv
+import gzip
 import typing as t
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from elt.errors import ConfigError, DataError
 
 MELTANO_YML = layout.MELTANO_PROJECT / "meltano.yml"
 TAP = "tap-csv"
+SUFFIXES = (".csv", ".csv.gz")
+"""What the tap takes out of a folder."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Extract:
     def files(self) -> list[Path]:
         """The files behind the path; none when it leads nowhere."""
         if self.path.is_dir():
-            return sorted(path for path in self.path.rglob("*.csv") if path.is_file())
+            return sorted(p for p in self.path.rglob("*") if p.name.lower().endswith(SUFFIXES) and p.is_file())
         if any(character in str(self.path) for character in "*?["):
             return sorted(Path(self.path.anchor).glob(str(self.path.relative_to(self.path.anchor))))
         return [self.path] if self.path.exists() else []
@@ -107,7 +111,7 @@ def records(
         DataError: the file cannot be read, lacks a column or holds a ragged record.
     """
     try:
-        with path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as lines:
+        with _opened(path, "utf-8-sig" if encoding == "utf-8" else encoding) as lines:
             reader = csv.reader(lines, strict=True, delimiter=delimiter)
             header = next(reader, [])
             missing = [column for column in columns if column not in header]
@@ -121,5 +125,14 @@ def records(
                 yield tuple([row[place] for place in places])
     except FileNotFoundError:
         raise DataError(f"quality: {path} is missing: run scripts/seed.sh") from None
-    except (OSError, UnicodeDecodeError, LookupError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError, csv.Error) as error:
         raise DataError(f"quality: {path} cannot be read: {error}") from error
+
+
+def _opened(path: Path, encoding: str) -> t.TextIO:
+    """The text of a file, uncompressed if it is a gzip file."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed:
+        return t.cast("t.TextIO", gzip.open(path, "rt", encoding=encoding, newline=""))
+    return path.open(encoding=encoding, newline="")

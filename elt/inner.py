@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
 
     from elt.settings import Settings
 
-LOAD = ("raw:prepare", "tap-csv", "target-duckdb", "raw:replace")
+LOAD = ("tap-csv", "target-duckdb")
 DBT = "dbt-duckdb"
 QUOTED = "quoted"
 LOG = "run.log"
@@ -198,7 +198,7 @@ class _Outcome:
             return self._last("tap-csv")
         if any("Loader failed" in text for _, text in self._lines):
             return self._last("target-duckdb")
-        return self._last(QUOTED, "raw", "meltano")
+        return self._last(QUOTED, "meltano")
 
     def _last(self, *plugins: str) -> str:
         """The last line of the first of these plugins that said anything."""

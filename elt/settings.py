@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     admin_password: t.Annotated[str, Field(repr=False)]
     elt_environment: t.Literal["dev", "staging", "prod"]
     worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
+    task_retry_seconds: t.Annotated[int, Field(ge=1, le=86_400)]
     elt_supervisor: t.Literal["auto", "process-compose", "embedded"]
     postgres_password: Secret
     bi_password: Secret

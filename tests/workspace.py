@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -62,13 +65,29 @@ def said(
     )
 
 
+@contextlib.contextmanager
+def alone(path: Path) -> t.Iterator[None]:
+    """Let one worker of pytest at a time make what all use."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def free_ports(number: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports of 127.0.0.1 that nobody listens on now, all different.
+
+    They are of a range that no other worker of pytest takes from, below those that outgoing connections take.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    begin = 17_000 + worker * 1_000
+    found: list[int] = []
+    for port in random.sample(range(begin, begin + 1_000), 1_000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == number:
+            return found
+    raise LookupError(f"not {number} free ports from {begin} on")
 
 
 def apart(state: Path) -> dict[str, str]:

@@ -31,8 +31,6 @@ MELTANO = "meltano --environment {{ params.environment }} run --force"
     tags=["elt", "customers"],
     default_args={
         "owner": "data",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=5),
         "on_failure_callback": alerts.task_failed,
     },
     on_failure_callback=alerts.run_failed,
@@ -72,10 +70,7 @@ def meltano_elt_pipeline() -> None:
     )
     extract_load = BashOperator(
         task_id="extract_load",
-        bash_command=(
-            f"{MELTANO} {{{{ '--full-refresh' if params.full_refresh else '' }}}}"
-            " raw:prepare tap-csv target-duckdb raw:replace"
-        ),
+        bash_command=f"{MELTANO} {{{{ '--full-refresh' if params.full_refresh else '' }}}} tap-csv target-duckdb",
         cwd=os.environ["MELTANO_PROJECT_ROOT"],
         pool="duckdb_writer",
         outlets=RAW,

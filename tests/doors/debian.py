@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import typing as t
 
+from workspace import alone
+
 from elt import layout
 
 if t.TYPE_CHECKING:
@@ -19,8 +21,13 @@ def unpacked(name: str) -> Path:
         LookupError: this is no Debian, or its packages cannot be had.
     """
     target = layout.TOOLS / name
-    if target.exists():
-        return target
+    with alone(target):
+        if not target.exists():
+            _unpack(name, target)
+    return target
+
+
+def _unpack(name: str, target: Path) -> None:
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise LookupError(f"no {name}, and no apt-get to get it with")
     work = target.with_name(f"{name}.new")
@@ -36,7 +43,6 @@ def unpacked(name: str) -> Path:
         subprocess.run(["dpkg", "-x", package, work], check=True)
     shutil.rmtree(work / "packages")
     work.rename(target)
-    return target
 
 
 def _apt(*words: str, cwd: Path) -> str:

@@ -82,7 +82,7 @@ class Platform:
 def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
     """The stack on the example's few customers, under the embedded supervisor."""
     state = tmp_path_factory.mktemp("platform") / "state"
-    env = apart(state) | {"ELT_SUPERVISOR": "embedded"}
+    env = apart(state) | {"ELT_SUPERVISOR": "embedded", "TASK_RETRY_SECONDS": "1"}
     for command in (("scripts/bootstrap.sh",), ("elt", "seed", "--example"), ("elt", "up")):
         done = run(*command, env=env, seconds=240)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -104,8 +104,3 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
     """A clone in which nothing ran yet; the space in its path is meant."""
     base = tmp_path_factory.mktemp("newcomer")
     return arrive(base / "a folder" / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what needs no platform first, so that no two stacks share the machine more often than they must."""
-    items.sort(key=lambda item: "platform" in getattr(item, "fixturenames", ()))

@@ -12,6 +12,8 @@ from screens import Screens
 from elt import e2e
 
 if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from playwright.sync_api import Browser, Page
 
     from .conftest import Platform
@@ -25,9 +27,12 @@ def run(platform: Platform) -> str:
     return e2e.run_pipeline(platform.api, 120)
 
 
-@pytest.fixture(scope="module")
-def screens(browser: Browser, platform: Platform) -> Screens:
-    return Screens(browser, platform.settings)
+@pytest.fixture
+def screens(browser: Browser, platform: Platform) -> Iterator[Screens]:
+    """Pages that are closed at the end: one of Airflow asks for news all the time."""
+    yield Screens(browser, platform.settings)
+    for context in browser.contexts:
+        context.close()
 
 
 def steps(page: Page, selector: str) -> list[str]:

@@ -92,6 +92,18 @@ def test_bad_input_fails_the_run_and_leaves_the_marts(loaded, fault):
     assert published(loaded) == before
 
 
+def test_the_second_extractor_loads_when_asked_and_leaves_the_other_tables(loaded):
+    lines = ["product_id,store_id,display_location,mailer_location,week", *["1,2,9,0,1"] * 2, "1,3,A,,1"]
+    path = loaded.state / "extract" / "promotions.csv"
+    path.write_text("\n".join(lines) + "\n")
+    loaded.elt("exec", "meltano", "run", "tap-csv--promotions", "target-duckdb")
+    path.unlink()
+    with duckdb.connect(str(loaded.state / "warehouse" / "warehouse_dev.duckdb"), read_only=True) as connection:
+        rows = connection.execute("select store_id, display_location, mailer_location from raw.promotions").fetchall()
+        assert connection.execute("select count(*) > 0 from raw.transactions").fetchone() == (True,)
+    assert sorted(rows, key=str) == [(2, "9", "0"), (2, "9", "0"), (3, "A", None)]
+
+
 def test_a_failed_run_goes_on_with_the_task_that_failed(loaded):
     products = loaded.state / "extract" / "products.csv"
     good = products.read_bytes()

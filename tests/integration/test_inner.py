@@ -156,7 +156,10 @@ BAD = {
     "no key": (lambda path: replace(path, b"basket_id", b"basket"), ["transactions.csv, line 1", "'basket_id'"]),
     "encoding": (lambda path: replace(path, b"2017-12-30", b"2017\xff12-30"), ["transactions.csv, line", "utf-8"]),
     "empty": (lambda path: path.write_bytes(b""), ["transactions.csv", "empty"]),
-    "no number": (lambda path: replace(path, b",7.99,", b",dear,"), ["dbt: ", '"dear" to DECIMAL']),
+    "no number": (
+        lambda path: replace(path, b",7.99,", b",dear,"),
+        ["transactions.csv, line 157, column 'sales_value': the value is no decimal(12,2)"],
+    ),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import importlib
 import ipaddress
 import json
 import logging
@@ -44,6 +45,8 @@ def airflow(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setenv(name, value)
+        # It sets up logging where it is imported first, which within a test would take caplog's handler away.
+        importlib.import_module("airflow.providers.standard.operators.empty")
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 import yaml
 
@@ -38,11 +40,11 @@ def test_paths_count_from_the_project_or_are_the_extract_folder(project):
 def test_a_file_a_folder_and_a_glob_are_counted(project, tmp_path):
     (tmp_path / "extract" / "days").mkdir()
     (tmp_path / "extract" / "days" / "1.csv").write_text('\ufeffid;text\n1;"two\nlines"\n\n2;x\n')
-    (tmp_path / "extract" / "days" / "2.csv").write_text("id;text\n3;y\n")
+    (tmp_path / "extract" / "days" / "2.CSV.gz").write_bytes(gzip.compress(b"id;text\n3;y\n"))
     project(
         *(
             {"entity": "t", "path": f"$ELT_EXTRACT/{path}", "delimiter": ";"}
-            for path in ("days/1.csv", "days", "days/*.csv", "days/[2].csv")
+            for path in ("days/1.csv", "days", "days/*", "days/[2].CSV.gz")
         )
     )
     assert [one.rows() for one in extracts.listed(layout.EXTRACT)] == [2, 3, 3, 1]

@@ -45,6 +45,7 @@ def test_environment_goes_before_the_file(env_file, monkeypatch):
         ("ADMIN_PASSWORD", "", "ADMIN_PASSWORD"),
         ("ELT_ENVIRONMENT", "test", "ELT_ENVIRONMENT"),
         ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
+        ("TASK_RETRY_SECONDS", "soon", "TASK_RETRY_SECONDS"),
         ("ELT_SUPERVISOR", "systemd", "ELT_SUPERVISOR"),
         ("POSTGRES_PASSWORD", "short", "POSTGRES_PASSWORD"),
         ("ADMIN_PASSWORD", "hunter2,x", "letters, digits and"),

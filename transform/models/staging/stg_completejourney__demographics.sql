@@ -9,13 +9,13 @@ with
             cast(household_id as bigint) as household_id,
 
             -- strings
-            age,
-            income,
-            home_ownership,
-            marital_status,
-            household_size,
-            household_comp as household_composition,
-            kids_count
+            cast(age as varchar) as age,
+            cast(income as varchar) as income,
+            cast(home_ownership as varchar) as home_ownership,
+            cast(marital_status as varchar) as marital_status,
+            cast(household_size as varchar) as household_size,
+            cast(household_comp as varchar) as household_composition,
+            cast(kids_count as varchar) as kids_count
 
         from source
 

@@ -10,11 +10,11 @@ with
             cast(manufacturer_id as bigint) as manufacturer_id,
 
             -- strings
-            department,
-            brand,
-            product_category,
-            product_type,
-            package_size
+            cast(department as varchar) as department,
+            cast(brand as varchar) as brand,
+            cast(product_category as varchar) as product_category,
+            cast(product_type as varchar) as product_type,
+            cast(package_size as varchar) as package_size
 
         from source
 

@@ -8,10 +8,13 @@ import re
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tap_csv.files import FileSettings
-from tap_csv.reader import CSVFile
+from tap_csv.config import Entity
+from tap_csv.errors import InputError
+from tap_csv.source import Source
+from tap_csv_harness import TEXT, run
 
 # Many of the characters that matter to CSV among few others; NUL is refused and has tests of its own.
 FIELDS = st.text(st.sampled_from("\r\n\",;' \u2028\x0bé") | st.characters(exclude_characters="\0", codec="utf-8"))
@@ -24,8 +27,9 @@ FIELDS = st.text(st.sampled_from("\r\n\",;' \u2028\x0bé") | st.characters(exclu
     ),
     line_end=st.sampled_from(["\n", "\r\n"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    metadata=st.booleans(),
 )
-def test_what_is_written_is_read(rows: list[list[str]], line_end: str, encoding: str) -> None:
+def test_what_is_written_is_read(rows: list[list[str]], line_end: str, encoding: str, metadata: bool) -> None:
     header = [f"c{index}" for index in range(len(rows[0]))]
     text = io.StringIO(newline="")
     # With a line end of LF Python 3.11 leaves a CR unquoted, which then ends a line too.
@@ -37,12 +41,15 @@ def test_what_is_written_is_read(rows: list[list[str]], line_end: str, encoding:
     for row in rows:
         lines.append(1 + len(re.findall("\r\n|\r|\n", text.getvalue())))
         writer.writerow(row)
-    entry = {"entity": "e", "path": "", "keys": [], "encoding": encoding}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in.csv"
         path.write_bytes(text.getvalue().encode(encoding))
-        read = list(CSVFile(path, FileSettings.from_config(entry)).read())
-    assert read == [(1, header), *zip(lines, rows, strict=True)]
+        entry = {"entity": "e", "path": str(path), "keys": [], "encoding": encoding}
+        got = run({"files": [entry], "add_metadata_columns": metadata} | TEXT)
+    assert got.error is None
+    sent = [(one.get("_sdc_source_lineno"), [one[name] for name in header]) for one in got.records]
+    # A blank line is no row, also where a row of one empty field would look so.
+    assert sent == [(line if metadata else None, row) for line, row in zip(lines, rows, strict=True)]
 
 
 @settings(deadline=None, max_examples=50)
@@ -55,7 +62,9 @@ def test_an_undecodable_byte_is_found(before: str, padding: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in.csv"
         path.write_bytes(good + b"\xff")
-        error = CSVFile(path, FileSettings("e", str(path)))._undecodable()
+        with pytest.raises(InputError) as caught:
+            list(Source(path, Entity("e", str(path), encoding="utf-8-sig")).segments())
+    error = caught.value
     assert f"byte 0xff at offset {len(good)}:" in str(error)
     line = 1 + len(re.findall("\r\n|\r|\n", before.removeprefix("\ufeff")))
     assert error.line == line

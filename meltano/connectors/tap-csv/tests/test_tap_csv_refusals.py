@@ -9,12 +9,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from singer_sdk.exceptions import ConfigValidationError
+from tap_csv.config import Config
+from tap_csv.convert import Converter
 from tap_csv.errors import SettingsError
-from tap_csv.tap import TapCSV
+from tap_csv_harness import discover
 
 if t.TYPE_CHECKING:
-    from conftest import Sync
+    from tap_csv_harness import Sync
 
 BAD_HEADERS = {
     "zero bytes": (b"", "the file is empty"),
@@ -47,6 +48,13 @@ BAD_ROWS = {
     "escape open": (b"id,a\n1,x\n2,y\\", "line 3: a quote or an escape is still open"),
     "quote open for long": (b'id,a\n1,x\n2,"y' + b"y" * 140_000, "line 3: field larger than field limit (131072)"),
 }
+
+
+def write(folder: Path, content: bytes) -> str:
+    """The path of a file of these bytes."""
+    path = folder / "input.csv"
+    path.write_bytes(content)
+    return str(path)
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_HEADERS.values(), ids=BAD_HEADERS)
@@ -119,7 +127,7 @@ def test_nothing_there(sync: Sync, tmp_path: Path, name: str, message: str) -> N
 def test_folder_without_csv(sync: Sync, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").touch()
-    assert str(sync(tmp_path / "in").error) == f"{tmp_path / 'in'}: the folder holds no .csv file"
+    assert str(sync(tmp_path / "in").error) == f"{tmp_path / 'in'}: the folder holds no .csv or .csv.gz file"
 
 
 def test_unreadable_file(sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +141,10 @@ def test_unreadable_file(sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("second", "message"),
-    [("id\n", "column 'a': the header lacks this column of"), ("id,a,b\n", "column 'b': the header has this column")],
+    [
+        ("id\n", "column 'a': the header lacks this column, which"),
+        ("id,a,b\n", "column 'b': the header has this column"),
+    ],
 )
 def test_files_of_an_entity_must_have_the_same_columns(sync: Sync, tmp_path: Path, second: str, message: str) -> None:
     (tmp_path / "1.csv").write_text("id,a\n1,x\n")
@@ -145,20 +156,33 @@ def test_files_of_an_entity_must_have_the_same_columns(sync: Sync, tmp_path: Pat
 
 
 def test_metadata_column_that_is_in_the_file_too(sync: Sync) -> None:
-    assert "column '_sdc_source_file'" in str(sync(b"id,_sdc_source_file\n1,x\n", metadata=True).error)
+    assert "column '_sdc_source_file'" in str(
+        sync(b"id,_sdc_source_file\n1,x\n", settings={"add_metadata_columns": True}).error
+    )
 
 
-def test_a_header_that_changes_after_discovery(tmp_path: Path) -> None:
-    file = tmp_path / "in.csv"
-    file.write_text("id,a\n1,x\n")
-    tap = TapCSV(config={"files": [{"entity": "e", "path": str(file), "keys": ["id"]}]})
-    assert tap.streams
-    file.write_text("id\n1\n")
-    with pytest.raises(Exception, match="the header lacks this column"):
-        tap.sync_all()
+def test_a_header_that_lacks_what_the_catalog_has(sync: Sync, tmp_path: Path) -> None:
+    catalog = discover({"files": [{"entity": "things", "path": write(tmp_path, b"id,a\n1,x\n"), "keys": ["id"]}]})
+    got = sync(b"id\n1\n", catalog=catalog)
+    assert "line 1, column 'a': the header lacks this column, which the catalog has" in str(got.error)
+
+
+def test_a_file_that_changes_while_it_is_read(sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert = Converter.convert
+
+    def late(self: Converter, *arguments: t.Any) -> int:
+        with (tmp_path / "input.csv").open("ab") as file:
+            file.write(b"2,y\n")
+        return convert(self, *arguments)
+
+    monkeypatch.setattr(Converter, "convert", late)
+    got = sync(b"id,a\n1,x\n", settings={})
+    assert "input.csv: was changed while it was read" in str(got.error)
+    assert got.state is None
 
 
 FILE = {"entity": "e", "path": "x.csv", "keys": []}
+BATCH = {"encoding": {"format": "parquet"}}
 
 
 @pytest.mark.parametrize(
@@ -171,44 +195,55 @@ FILE = {"entity": "e", "path": "x.csv", "keys": []}
         ({"files": [FILE | {"encoding": "base64"}]}, "entity 'e': unknown encoding 'base64'"),
         ({"files": [FILE | {"delimiter": "ab"}]}, "entity 'e': \"delimiter\" must be a"),
         ({"csv_files_definition": "none.json"}, "csv_files_definition none.json: No such file"),
+        ({"files": [FILE | {"delimeter": ";"}]}, "files[0]: unknown setting 'delimeter'"),
+        ({"files": [{"entity": "e"}]}, "files[0]: set 'path'"),
+        ({"files": [FILE | {"keys": "id"}]}, "files[0]: keys must be of type array"),
+        ({"files": [FILE | {"keys": [1]}]}, "entity 'e': keys: must be a list of names"),
+        (
+            {"files": [FILE | {"columns": {"a": "text"}}]},
+            "entity 'e': columns: 'a': a type is one of integer, number",
+        ),
+        ({"files": [FILE | {"columns": {"a": "decimal(40,2)"}}]}, "columns: 'a': a type is one of"),
+        ({"files": [FILE], "filesystem": "ftp"}, "filesystem: only local files"),
+        ({"files": [FILE], "infer_rows": 0}, "infer_rows: a number of rows, or -1 for all"),
+        ({"files": [FILE], "stream_maps": {"e": None}}, "stream_maps: put a mapper behind the tap"),
+        ({"files": [FILE], "batch_config": {"encoding": {"format": "jsonl"}}}, "format: only parquet is written"),
+        ({"files": [FILE], "batch_config": {"encoding": {"format": "parquet"}}}, "storage: root: set the folder"),
+        ({"files": [FILE], "batch_config": BATCH | {"storage": {"root": "s3://b"}}}, "not s3"),
+        ({"files": [FILE], "batch_config": BATCH | {"storage": {"root": "none"}}}, "none is no folder"),
     ],
 )
 def test_settings_that_do_not_fit(config: dict[str, t.Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        TapCSV(config=config)
+        Config.from_dict(config)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[{]", "is no JSON"), ('[{"entity": "e"}]', "$[0]: 'path' is a required property"), ("{}", "is not of type")],
+    [
+        ("[{]", "is no JSON"),
+        ('[{"entity": "e"}]', "[0]: set 'path'"),
+        ("{}", "must be a list"),
+        ("[1]", "[0]: must be"),
+    ],
 )
 def test_definition_that_does_not_fit(tmp_path: Path, content: str, message: str) -> None:
     definition = tmp_path / "files.json"
     definition.write_text(content)
     with pytest.raises(SettingsError) as caught:
-        TapCSV(config={"csv_files_definition": str(definition)})
+        Config.from_dict({"csv_files_definition": str(definition)})
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [{"files": [FILE | {"delimeter": ";"}]}, {"files": [{"entity": "e"}]}, {"files": [], "filesystem": "ftp"}],
-    ids=["misspelt", "path missing", "not local"],
-)
-def test_settings_outside_the_schema(config: dict[str, t.Any]) -> None:
-    with pytest.raises(ConfigValidationError):
-        TapCSV(config=config)
-
-
-@pytest.mark.parametrize("discover", [True, False])
+@pytest.mark.parametrize("discovers", [True, False])
 @pytest.mark.parametrize("debug", [True, False])
-def test_command_line(tmp_path: Path, discover: bool, debug: bool) -> None:
+def test_command_line(tmp_path: Path, discovers: bool, debug: bool) -> None:
     (tmp_path / "in.csv").write_text("no\n")
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"files": [{"entity": "e", "path": "in.csv", "keys": ["id"]}]}))
     done = subprocess.run(
-        [sys.executable, "-m", "tap_csv.tap", "--config", "config.json", *(["--discover"] if discover else [])],
+        [sys.executable, "-m", "tap_csv.cli", "--config", "config.json", *(["--discover"] if discovers else [])],
         cwd=tmp_path,
         env={"TAP_CSV_LOGLEVEL": "debug" if debug else "info"},
         capture_output=True,

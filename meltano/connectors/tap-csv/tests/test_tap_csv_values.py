@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tap_csv.tap import TapCSV
+from tap_csv_harness import TEXT, discover
 
 if t.TYPE_CHECKING:
-    from conftest import Sync
+    from tap_csv_harness import Sync
 
 DATA = Path(__file__).parent / "data"
 
@@ -84,7 +84,7 @@ def test_encoding(sync: Sync, encoding: str) -> None:
 
 
 def test_metadata_columns_name_the_line_where_a_row_begins(sync: Sync, tmp_path: Path) -> None:
-    got = sync(b'id,a\r\n1,"x\r\ny"\r\n\r\n2,z\r\n', metadata=True)
+    got = sync(b'id,a\r\n1,"x\r\ny"\r\n\r\n2,z\r\n', settings={**TEXT, "add_metadata_columns": True})
     file = tmp_path / "input.csv"
     assert [record["_sdc_source_lineno"] for record in got.records] == [2, 5]
     assert {record["_sdc_source_file"] for record in got.records} == {str(file)}
@@ -127,17 +127,17 @@ def test_files_may_order_their_columns_differently(sync: Sync) -> None:
 def test_deselected_columns_are_left_out(sync: Sync, tmp_path: Path) -> None:
     content = b"id,a,secret\n1,x,s\n"
     (tmp_path / "input.csv").write_bytes(content)
-    tap = TapCSV(config={"files": [{"entity": "things", "path": str(tmp_path / "input.csv"), "keys": ["id"]}]})
-    catalog = json.loads(tap.catalog_json_text)
+    catalog = discover({"files": [{"entity": "things", "path": str(tmp_path / "input.csv"), "keys": ["id"]}]})
     for entry in catalog["streams"][0]["metadata"]:
         entry["metadata"]["selected"] = "secret" not in entry["breadcrumb"]
-    assert sync(content, catalog=catalog).records == [{"id": "1", "a": "x"}]
+    assert sync(content, catalog=catalog).records == [{"id": 1, "a": "x"}]
 
 
 def test_the_list_may_stand_in_a_file(tmp_path: Path) -> None:
     definition = tmp_path / "files.json"
     definition.write_text(json.dumps([{"entity": "c", "path": str(DATA / "customers.csv"), "keys": ["customer_id"]}]))
-    assert list(TapCSV(config={"csv_files_definition": str(definition), "files": []}).streams) == ["c"]
+    catalog = discover({"csv_files_definition": str(definition), "files": []})
+    assert [one["stream"] for one in catalog["streams"]] == ["c"]
 
 
 def test_no_keys(sync: Sync) -> None:

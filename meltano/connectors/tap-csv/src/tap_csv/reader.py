@@ -1,19 +1,22 @@
-"""Rows of one CSV file, each with the line on which it begins; what is malformed is refused there."""
+"""Rows as Python's csv module reads them, the judge of what is malformed, and the line where each begins."""
 
 from __future__ import annotations
 
-import codecs
 import csv
+import dataclasses
+import io
 import typing as t
 from collections import Counter
 
 from tap_csv.errors import InputError
+from tap_csv.source import undecodable
 
 if t.TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tap_csv.files import FileSettings
+    from tap_csv.config import Dialect
+    from tap_csv.source import Segment
 
     Row = tuple[int, list[str]]
 
@@ -21,145 +24,131 @@ _END = "\0"
 """Handed to the csv module after the last line. No file may hold it, so it shows whether a quote is still open."""
 
 
-class CSVFile:
-    """One file and the settings to read it with."""
+class OpenEndError(Exception):
+    """A quote or an escape is still open at the end of a segment, so the next one belongs to it."""
 
-    def __init__(self, path: Path, settings: FileSettings) -> None:
-        self.path = path
-        self._settings = settings
 
-    def header(self) -> list[str]:
-        """Names of the columns, checked like the rows are.
+class Reader:
+    """Reads one segment of a file."""
+
+    def __init__(self, path: Path, dialect: Dialect, segment: Segment) -> None:
+        self.size_of_header = 0
+        """Bytes of the lines up to the end of the header, once it was read."""
+        self._path = path
+        self._segment = segment
+        self._ended = False
+        self._dialect = dataclasses.asdict(dialect)
+        self._taken: list[str] | None = None
+
+    def header(self, keys: Sequence[str]) -> list[str]:
+        """Names of the columns, which the first row holds.
 
         Raises:
-            InputError: the file cannot be read or its header does not fit.
+            InputError: the header is missing or does not fit.
+            OpenEndError: it goes on in the next segment.
         """
-        rows = self.read()
+        if not self._segment.data and self._segment.last:
+            empty = self._segment.offset == 0
+            raise InputError("the file is empty" if empty else "the file holds no header", self._path)
+        self._taken = []
+        reader = csv.reader(self._lines(), **self._dialect)
         try:
-            return next(rows)[1]
-        finally:
-            rows.close()
+            header = next(reader)
+        except csv.Error as error:
+            raise self._refused(error, 1) from None
+        if self._ended:
+            self._end(header, 1)
+        self.size_of_header = len("".join(self._taken).encode())
+        self._check_header(header, keys)
+        return header
 
-    def read(self, keys: Sequence[str] | None = None) -> Generator[Row, None, None]:
-        """Read the file from its beginning.
+    def rows(self, header: Sequence[str], keys: Sequence[str]) -> Iterator[Row]:
+        """Each row, with the number of its first line.
 
         Args:
-            keys: columns that must hold a value in every row; the keys of the settings unless given.
+            header: names of the columns.
+            keys: columns that must hold a value in every row.
 
         Yields:
-            A line number and the fields: first the header, then each row, always as long as the header. Blank lines
-            are passed over, as Python's csv module does it.
+            A line number and the fields, always as many as there are columns. Blank lines are passed over.
 
         Raises:
             InputError: at the first thing that does not fit.
+            OpenEndError: the last row goes on in the next segment.
         """
-        ended: list[bool] = []
-        reader = csv.reader(self._lines(ended), **self._settings.dialect)
-        line = 1
+        reader = csv.reader(self._lines(), **self._dialect)
+        key_indexes = [header.index(key) for key in keys]
+        before, width = self._segment.line, len(header)
+        line = before
         try:
-            header = next(reader)
-            if ended:
-                self._refuse_end(header, line)
-            key_indexes = self._check_header(header, self._settings.keys if keys is None else keys)
-            yield line, header
-
-            width = len(header)
-            line = reader.line_num + 1
             for row in reader:
-                if ended:
-                    if row == [_END]:
-                        return
-                    self._refuse_end(row, line)
+                if self._ended:
+                    self._end(row, line)
+                    return
                 if len(row) == width:
                     for index in key_indexes:
                         if not row[index]:
-                            raise InputError("a key must not be empty", self.path, line=line, column=header[index])
+                            raise InputError("a key must not be empty", self._path, line=line, column=header[index])
                     yield line, row
                 elif row:
                     self._refuse_ragged(row, header, line)
-                line = reader.line_num + 1
+                line = before + reader.line_num
         except csv.Error as error:
-            hint = "; is a quote left open?" if "field larger" in str(error) else ""
-            raise InputError(f"{error}{hint}", self.path, line=line) from None
+            raise self._refused(error, line) from None
 
-    def _lines(self, ended: list[bool]) -> Iterator[str]:
-        """Lines with their ends, then `_END`, before which `ended` becomes true."""
+    def _lines(self) -> Iterator[str]:
+        """Lines with their ends, then `_END`."""
+        # newline="" leaves line ends alone: inside quotes they belong to the value.
+        segment = self._segment
+        file = io.TextIOWrapper(io.BytesIO(segment.data), encoding="utf-8", newline="")
         try:
-            # newline="" leaves line ends alone: inside quotes they belong to the value.
-            with self.path.open(encoding=self._settings.encoding, newline="") as file:
-                for number, line in enumerate(file, 1):
-                    if "\0" in line:
-                        where = line.index("\0") + 1
-                        raise InputError(f"NUL at character {where} of the line", self.path, line=number)
-                    yield line
+            for number, line in enumerate(file, segment.line):
+                if "\0" in line:
+                    where = line.index("\0") + 1
+                    raise InputError(f"NUL at character {where} of the line", self._path, line=number)
+                if self._taken is not None:
+                    self._taken.append(line)
+                yield line
         except UnicodeError:
-            raise self._undecodable() from None
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror or error}", self.path) from None
-        ended.append(True)
+            try:
+                segment.data.decode()
+            except UnicodeDecodeError as error:
+                read = segment.offset + len(segment.data)
+                raise undecodable(error, self._path, "utf-8", read, segment.line) from None
+        self._ended = True
         yield _END
 
-    def _check_header(self, header: list[str], keys: Sequence[str]) -> list[int]:
-        """Indexes of the key columns, once the header is found to be sound."""
+    def _end(self, row: list[str], line: int) -> None:
+        if row == [_END]:
+            return
+        if not self._segment.last:
+            raise OpenEndError
+        raise InputError("a quote or an escape is still open at the end of the file", self._path, line=line)
+
+    def _refused(self, error: csv.Error, line: int) -> InputError:
+        hint = "; is a quote left open?" if "field larger" in str(error) else ""
+        return InputError(f"{error}{hint}", self._path, line=line)
+
+    def _check_header(self, header: list[str], keys: Sequence[str]) -> None:
         for position, name in enumerate(header or [""], 1):
             if not name.strip():
-                raise InputError(f"column {position} of the header has no name", self.path, line=1)
+                raise InputError(f"column {position} of the header has no name", self._path, line=1)
         name, times = Counter(header).most_common(1)[0]
         if times > 1:
-            raise InputError(f"the header names it {times} times", self.path, line=1, column=name)
+            raise InputError(f"the header names it {times} times", self._path, line=1, column=name)
+        same = Counter(name.lower() for name in header)
+        for name in header:
+            if same[name.lower()] > 1:
+                raise InputError("another column's name differs only in case", self._path, line=1, column=name)
         for key in keys:
             if key not in header:
-                raise InputError(
-                    f"the key is no column of the header ({', '.join(header)})", self.path, line=1, column=key
-                )
-        return [header.index(key) for key in keys]
+                what = f"the key is no column of the header ({', '.join(header)})"
+                raise InputError(what, self._path, line=1, column=key)
 
-    def _refuse_ragged(self, row: list[str], header: list[str], line: int) -> t.NoReturn:
+    def _refuse_ragged(self, row: list[str], header: Sequence[str], line: int) -> t.NoReturn:
         what = f"{len(row)} fields in the row, {len(header)} in the header"
         if len(row) < len(header):
             what, column = f"ragged row: {what}, this is the first without one", header[len(row)]
         else:
             what, column = f"ragged row: {what}, of which this is the last", header[-1]
-        raise InputError(what, self.path, line=line, column=column)
-
-    def _refuse_end(self, row: list[str], line: int) -> t.NoReturn:
-        if row == [_END]:
-            empty = self.path.stat().st_size == 0
-            raise InputError("the file is empty" if empty else "the file holds no header", self.path)
-        raise InputError("a quote or an escape is still open at the end of the file", self.path, line=line)
-
-    def _undecodable(self) -> InputError:
-        """Where the first byte stands that the encoding does not know.
-
-        The text layer knows it only within its buffer, so the file is decoded once more, counting: first in large
-        steps, then byte by byte from the step that failed.
-        """
-        encoding = self._settings.encoding
-        decoder = codecs.getincrementaldecoder(encoding)()
-        line, last, step = 1, "", 1 << 16
-        with self.path.open("rb") as file:
-            while True:
-                state, start = decoder.getstate(), file.tell()
-                chunk = file.read(step)
-                try:
-                    text = decoder.decode(chunk, final=not chunk)
-                except UnicodeError as error:
-                    if step > 1:
-                        decoder.setstate(state)
-                        file.seek(start)
-                        step = 1
-                        continue
-                    what = str(error)
-                    if isinstance(error, UnicodeDecodeError):  # not so when UTF-16 lacks its byte order mark
-                        # Counted from the end of what was being decoded: its beginning may lack a stripped mark.
-                        offset = file.tell() - len(error.object) + error.start
-                        what = f"byte {error.object[error.start]:#04x} at offset {offset}: {error.reason}"
-                    name = encoding.removesuffix("-sig")
-                    return InputError(f"is not {name}, set its encoding: {what}", self.path, line=line)
-                line += _line_ends(last + text) - _line_ends(last)
-                last = text[-1:] or last
-
-
-def _line_ends(text: str) -> int:
-    """Ends of lines as the text layer counts them: LF, CRLF or a lone CR."""
-    return text.count("\n") + text.count("\r") - text.count("\r\n")
+        raise InputError(what, self._path, line=line, column=column)

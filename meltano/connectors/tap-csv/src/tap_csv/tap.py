@@ -1,163 +1,255 @@
-"""The tap: its settings, its streams and its command line."""
+"""The tap: sends each stream's files as messages, and a state after each file that covers what was sent."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import logging
-import sys
+import os
+import shutil
+import tempfile
+import time
 import typing as t
-from collections import Counter
+import uuid
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
-from singer_sdk import Tap
-from singer_sdk import typing as th
-from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
-from singer_sdk.plugin_base import SingerCommand
-
-from tap_csv.errors import SettingsError, TapCSVError
-from tap_csv.files import FileSettings
-from tap_csv.streams import CSVStream
-from tap_csv.writer import Writer
+from tap_csv import catalog
+from tap_csv.convert import Converter, Form
+from tap_csv.errors import InputError, SettingsError
+from tap_csv.reader import OpenEndError
+from tap_csv.source import Source
 
 if t.TYPE_CHECKING:
-    import click
+    from collections.abc import Iterator
+    from types import TracebackType
 
-FILES = th.ArrayType(
-    th.ObjectType(
-        th.Property(
-            "entity",
-            th.StringType(min_length=1),
-            required=True,
-            description="Name of the stream, hence of the table.",
-        ),
-        th.Property(
-            "path",
-            th.StringType(min_length=1),
-            required=True,
-            description="A file, a folder (searched through for *.csv) or a glob.",
-        ),
-        th.Property(
-            "keys",
-            th.ArrayType(th.StringType),
-            required=True,
-            description="Columns that identify a row; may be empty.",
-        ),
-        th.Property("encoding", th.StringType, description="A Python codec; UTF-8 unless given."),
-        th.Property("delimiter", th.StringType, description="One character between fields; a comma unless given."),
-        th.Property(
-            "doublequote",
-            th.BooleanType,
-            description="A doubled quote within quotes is one quote; true unless given.",
-        ),
-        th.Property(
-            "escapechar",
-            th.StringType,
-            description="One character that takes the meaning from the next; none unless given.",
-        ),
-        th.Property(
-            "quotechar", th.StringType, description="One character around fields; a double quote unless given."
-        ),
-        th.Property(
-            "skipinitialspace",
-            th.BooleanType,
-            description="Spaces after the delimiter are dropped; false unless given.",
-        ),
-        th.Property("strict", th.BooleanType, description="Refuse text after a closing quote; false unless given."),
-        additional_properties=False,  # a misspelt setting would be passed over in silence
-    )
-)
+    from tap_csv.catalog import Stream
+    from tap_csv.config import Config, Entity
+    from tap_csv.source import Segment
+
+    Json = dict[str, t.Any]
+
+LOGGER = logging.getLogger("tap-csv")
+
+WORKERS = min(8, os.cpu_count() or 1)
+_AHEAD = 1
+"""Segments that wait while all workers are busy."""
+_COPY = 1 << 20
 
 
-class _Command(SingerCommand):
-    """The command line, where a refusal is one line and no traceback."""
+class Tap:
+    """Reads the files of one configuration."""
 
-    def main(self, *args: t.Any, **kwargs: t.Any) -> t.Any:  # noqa: ANN401 - click's signature
-        try:
-            return super().main(*args, **kwargs)
-        except TapCSVError as error:
-            debug = self.logger.isEnabledFor(logging.DEBUG)
-            self.logger.error("%s", error, exc_info=debug)  # noqa: TRY400 - a traceback only on request
-            sys.exit(1)
+    def __init__(self, config: Config, output: t.BinaryIO) -> None:
+        """Begin.
 
+        Args:
+            config: the settings.
+            output: where messages go.
+        """
+        self._config = config
+        self._output = output
+        self._folder = tempfile.TemporaryDirectory(prefix="tap-csv-")
+        self._converter = Converter(Path(self._folder.name))
+        self._pool = ThreadPoolExecutor(WORKERS)
+        self._extracted = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
-class TapCSV(Tap):
-    """Singer tap for CSV files."""
+    def __enter__(self) -> t.Self:
+        """The tap itself."""
+        return self
 
-    name = "tap-csv"
-    package_name = "elt-tap-csv"
-    dynamic_catalog = True  # makes --discover check the settings too
-    message_writer_class = Writer
-    capabilities: t.ClassVar = [
-        TapCapabilities.CATALOG,
-        TapCapabilities.DISCOVER,
-        TapCapabilities.STATE,
-        PluginCapabilities.ABOUT,
-        PluginCapabilities.STREAM_MAPS,
-        PluginCapabilities.FLATTENING,
-        PluginCapabilities.STRUCTURED_LOGGING,
-    ]
-    config_jsonschema: t.ClassVar = th.PropertiesList(
-        th.Property("files", FILES, description="The entities and the files that hold them."),
-        th.Property(
-            "csv_files_definition",
-            th.StringType,
-            description="Path of a JSON file that holds the list instead; it takes precedence over `files`.",
-        ),
-        th.Property(
-            "filesystem",
-            th.StringType,
-            allowed_values=["local"],
-            description="Where the files are. Only `local` is known; the setting is there to refuse any other.",
-        ),
-        th.Property(
-            "add_metadata_columns",
-            th.BooleanType,
-            default=False,
-            description="Add _sdc_source_file, _sdc_source_file_mtime and _sdc_source_lineno to every record.",
-        ),
-    ).to_dict()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Forget what is on its way."""
+        self._pool.shutdown(cancel_futures=True)
+        self._folder.cleanup()
 
-    def discover_streams(self) -> list[CSVStream]:
-        """A stream per entity.
+    def discover(self) -> Json:
+        """The catalog of all entities.
 
         Raises:
-            SettingsError: the settings name no files, or an entity twice.
+            InputError: a file does not fit.
         """
-        entries = [FileSettings.from_config(entry) for entry in self._entries()]
-        if not entries:
-            raise SettingsError("no files: set `files` or `csv_files_definition`")
-        entity, times = Counter(entry.entity for entry in entries).most_common(1)[0]
-        if times > 1:
-            raise SettingsError(f"entity {entity!r} stands {times} times in the list of files")
-        return [CSVStream(self, entry) for entry in entries]
+        return {"streams": [self._discovered(entity).entry() for entity in self._config.entities]}
 
-    def _entries(self) -> t.Sequence[t.Mapping[str, t.Any]]:
-        definition = self.config.get("csv_files_definition")
-        if not definition:
-            return self.config.get("files") or ()
-        try:
-            entries = json.loads(Path(definition).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"csv_files_definition {definition}: {error.strerror}") from None
-        except ValueError as error:
-            raise SettingsError(f"csv_files_definition {definition} is no JSON: {error}") from None
-        for misfit in th.DEFAULT_JSONSCHEMA_VALIDATOR(FILES.to_dict()).iter_errors(entries):
-            raise SettingsError(f"csv_files_definition {definition}: {misfit.json_path}: {misfit.message}")
-        return t.cast("list[dict[str, t.Any]]", entries)
+    def sync(self, chosen: Json | None = None, state: Json | None = None, *, rows: bool = True) -> None:
+        """Send the streams.
 
-    @classmethod
-    def get_singer_command(cls) -> click.Command:
-        """The SDK's command line with our way to report a refusal."""
-        command = super().get_singer_command()
-        return _Command(
-            name=command.name,
-            help=command.help,
-            callback=command.callback,
-            params=command.params,
-            context_settings=command.context_settings,
-            logger=cls.logger,
+        Args:
+            chosen: a catalog; found out unless given.
+            state: what an earlier run said last.
+            rows: whether to send rows; without, only what comes before them.
+
+        Raises:
+            InputError: a file does not fit; what was sent before it is covered by the last state.
+            SettingsError: the catalog names no stream of the settings.
+        """
+        said: Json = {"bookmarks": {**((state or {}).get("bookmarks") or {})}}
+        for stream in list(self._streams(chosen)):  # all are looked at before the first row is sent
+            name = stream.entity.name
+            known = _Known(stream, said["bookmarks"].get(name), remember=self._config.incremental)
+            said["bookmarks"][name] = known.bookmark()
+            schema = {"type": "SCHEMA", "stream": name, "schema": stream.schema()}
+            self._say(schema | {"key_properties": stream.entity.keys})
+            for file in stream.files if rows else ():
+                self._send_file(stream, file, known)
+                if self._config.incremental:
+                    said["bookmarks"][name] = known.bookmark()
+                    self._say({"type": "STATE", "value": said})
+            if not self._config.incremental:
+                self._say({"type": "STATE", "value": said})
+
+    def _discovered(self, entity: Entity) -> Stream:
+        return catalog.discover(entity, self._config, self._converter)
+
+    def _streams(self, chosen: Json | None) -> Iterator[Stream]:
+        if chosen is None:
+            yield from map(self._discovered, self._config.entities)
+            return
+        entities = {entity.name: entity for entity in self._config.entities}
+        for entry in chosen["streams"]:
+            if not catalog.is_selected(entry):
+                continue
+            name = entry["tap_stream_id"]
+            if name not in entities:
+                raise SettingsError(f"the catalog has stream {name!r}, of which the settings name no files")
+            yield catalog.chosen(entry, entities[name], self._config)
+
+    def _send_file(self, stream: Stream, file: Path, known: _Known) -> None:
+        """Send the rows of a file, unless it is known and did not change."""
+        started, before = time.monotonic(), _stat(file)
+        if known.unchanged(file, before, stream):
+            LOGGER.info("%s: %s did not change", stream.entity.name, file)
+            return
+        source = Source(file, stream.entity)
+        header, segments = catalog.split(source, stream.entity)
+        catalog.refuse_missing(stream.types, header, file, "the catalog has")
+        form = self._form(stream, file, header, before)
+        rows = 0
+        for path, count in self._converted(segments, form):
+            self._send_rows(path, stream)
+            rows += count
+        after = _stat(file)
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise InputError("was changed while it was read", file)
+        known.add(file, before, source.sha256)
+        LOGGER.info("%s: %d rows of %s in %.1f s", stream.entity.name, rows, file, time.monotonic() - started)
+
+    def _form(self, stream: Stream, file: Path, header: list[str], stat: os.stat_result) -> Form:
+        return Form(
+            path=file,
+            dialect=stream.entity.dialect,
+            header=tuple(header),
+            keys=stream.entity.keys,
+            types=stream.types,
+            modified=stat.st_mtime if stream.metadata else None,
+            stream=None if self._config.batch_folder else stream.entity.name,
+            extracted=self._extracted,
+            empty_is_null=self._config.infer_types,
         )
 
+    def _converted(self, segments: Iterator[Segment], form: Form) -> Iterator[tuple[Path, int]]:
+        """A file of rows and their number for each segment, in order; several are worked on at the same time."""
+        waiting: deque[tuple[Segment, Path, Future[int]]] = deque()
+        try:
+            while True:
+                while len(waiting) < WORKERS + _AHEAD and (segment := next(segments, None)):
+                    waiting.append(self._submit(segment, form))
+                if not waiting:
+                    return
+                segment, path, future = waiting.popleft()
+                try:
+                    rows = future.result()
+                except OpenEndError:
+                    after, *_ = gone = waiting.popleft() if waiting else self._submit(next(segments), form)
+                    _forget(*gone)
+                    waiting.appendleft(self._submit(segment.joined(after), form))
+                    continue
+                if rows:
+                    yield path, rows
+                else:
+                    path.unlink(missing_ok=True)
+        finally:
+            for one in waiting:
+                _forget(*one)
 
-if __name__ == "__main__":
-    TapCSV.cli()
+    def _submit(self, segment: Segment, form: Form) -> tuple[Segment, Path, Future[int]]:
+        folder, prefix = Path(self._folder.name), ""
+        if self._config.batch_folder:
+            folder, prefix = self._config.batch_folder, self._config.batch_prefix
+        path = folder / f"{prefix}{uuid.uuid4().hex}.{'parquet' if self._config.batch_folder else 'jsonl'}"
+        return segment, path, self._pool.submit(self._converter.convert, segment, form, path)
+
+    def _send_rows(self, path: Path, stream: Stream) -> None:
+        if self._config.batch_folder:
+            encoding = {"format": "parquet", "compression": "none"}
+            manifest = [f"file://{path}"]
+            self._say({"type": "BATCH", "stream": stream.entity.name, "encoding": encoding, "manifest": manifest})
+            return
+        with path.open("rb") as lines:
+            shutil.copyfileobj(lines, self._output, _COPY)
+        path.unlink()
+
+    def _say(self, message: Json) -> None:
+        self._output.write(json.dumps(message).encode() + b"\n")
+        self._output.flush()
+
+
+class _Known:
+    """The files of a stream that were sent as a whole."""
+
+    def __init__(self, stream: Stream, bookmark: Json | None, *, remember: bool) -> None:
+        """Take what a state says, if it was said of rows of the same form.
+
+        Args:
+            stream: the stream.
+            bookmark: what the state has of it.
+            remember: whether files are remembered at all.
+        """
+        entity = stream.entity
+        form = [stream.schema(), entity.keys, entity.encoding, dataclasses.asdict(entity.dialect)]
+        self._form = hashlib.sha256(json.dumps(form).encode()).hexdigest()
+        self._remember = remember
+        self._files: dict[str, Json] = {}
+        if remember and bookmark and bookmark.get("form") == self._form:
+            listed = {str(file) for file in stream.files}
+            self._files = {file: {**one} for file, one in bookmark["files"].items() if file in listed}
+
+    def bookmark(self) -> Json:
+        """What a state has to say of the stream."""
+        return {"form": self._form, "files": {**self._files}} if self._remember else {}
+
+    def unchanged(self, file: Path, stat: os.stat_result, stream: Stream) -> bool:
+        """Whether the file is as it was when it was sent; if only its time is another, its hash tells."""
+        one = self._files.get(str(file))
+        if one is None or one["size"] != stat.st_size:
+            return False
+        if one["mtime_ns"] != stat.st_mtime_ns:
+            if Source(file, stream.entity).drain() != one["sha256"]:
+                return False
+            one["mtime_ns"] = stat.st_mtime_ns
+        return True
+
+    def add(self, file: Path, stat: os.stat_result, sha256: str) -> None:
+        """Remember a file that was sent."""
+        if self._remember:
+            self._files[str(file)] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
+
+
+def _forget(_: Segment, path: Path, future: Future[int]) -> None:
+    """Remove what was made of a segment for nothing."""
+    if not future.cancel():
+        future.exception()
+    path.unlink(missing_ok=True)
+
+
+def _stat(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file) from None

@@ -61,6 +61,9 @@ class Loader:
         self._connection = connection
         self._config = config
         self._stages = 0
+        row = connection.execute("select current_setting('threads')").fetchone()
+        assert row
+        self._threads = self._using = int(row[0])
 
     def flush(self, streams: Iterable[Stream], batch: tuple[Stream, Batch] | None = None) -> None:
         """Load all that waits, in one transaction.
@@ -132,12 +135,13 @@ class Loader:
                 self._connection.execute(f"drop table if exists {stream.table}")  # left by a run that was killed
                 stream.begun = True
             stream.table.fit(self._connection, stream.table_columns(), lenient=_METADATA)
+            stream.there = stream.table.columns(self._connection)
             stream.fitted = True
 
     def _merge(self, stream: Stream, stage: Stage) -> None:
         """Bring staged rows into the table, where the last one of each key counts."""
         table, execute = stream.table, self._connection.execute
-        there = table.columns(self._connection)
+        there = stream.there
         values = dict(stage.values)
         if stream.metadata:
             values[BATCHED_AT] = f"timestamp {sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(' '))}"
@@ -161,9 +165,21 @@ class Loader:
             if distinct != (stage.rows,):
                 only = f"where {stage.row} in (select max({stage.row}) {group})"
         names = sql.names(casts)
+        self._use(half=True)
         execute(f"insert into {table} ({names}) select {', '.join(casts.values())} from {stage.source} {only}")
         if self._config.hard_delete:
             execute(f"delete from {table} where {DELETED_AT} is not null")
+
+    def _use(self, *, half: bool) -> None:
+        """Use all threads, or half of them.
+
+        Rows go in by half: each thread fills row groups of its own, and half-full ones cost space and time. The other
+        processors are busy with what comes next.
+        """
+        wanted = max(1, self._threads // 2) if half else self._threads
+        if wanted != self._using:  # to set it takes milliseconds
+            self._connection.execute(f"set threads = {wanted}")
+            self._using = wanted
 
     def _retire(self, stream: Stream) -> None:
         """Remove or mark the rows of versions before the one that is to be activated."""
@@ -228,6 +244,7 @@ class Loader:
     def _staged(self, reader: Reader, path: Path, object_size: int, stream: Stream) -> Stage:
         """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly."""
         self._stages += 1
+        self._use(half=False)
         table = f"temp.stage_{self._stages}"
         try:
             try:

@@ -32,6 +32,8 @@ class Stream:
     versions: bool = True
     overwrite: bool = False
     upsert: bool = True
+    there: dict[str, str] = field(default_factory=dict)
+    """Types of the columns of its table, once that is fitted."""
     fitted: bool = False
     """Whether its table is known to hold its columns."""
     begun: bool = False

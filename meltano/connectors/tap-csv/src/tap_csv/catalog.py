@@ -1,0 +1,177 @@
+"""Streams: what discovery finds out about them, and what a catalog chose of them."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from dataclasses import dataclass
+
+from tap_csv import types
+from tap_csv.convert import FILE, LINE, MODIFIED, Form
+from tap_csv.errors import InputError
+from tap_csv.files import find
+from tap_csv.reader import OpenEndError, Reader
+from tap_csv.source import SEGMENT, Source
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tap_csv.config import Config, Entity
+    from tap_csv.convert import Converter
+    from tap_csv.source import Segment
+
+    Json = dict[str, t.Any]
+
+LOGGER = logging.getLogger("tap-csv")
+
+METADATA: dict[str, Json] = {
+    FILE: {"type": ["string", "null"]},
+    MODIFIED: {"type": ["string", "null"], "format": "date-time"},
+    LINE: {"type": ["integer", "null"]},
+}
+"""JSON schemas of the columns that say where a row is from."""
+_SAMPLE_BYTES = 1 << 22
+_GLANCE = 200
+"""Rows."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One entity, its files, and the columns that are sent."""
+
+    entity: Entity
+    files: tuple[Path, ...]
+    types: Mapping[str, types.Type]
+    metadata: bool
+
+    def schema(self) -> Json:
+        """The JSON schema of a record."""
+        properties = {name: types.property_of(kind) for name, kind in self.types.items()}
+        return {"type": "object", "properties": properties | (METADATA if self.metadata else {})}
+
+    def entry(self) -> Json:
+        """Its entry in a catalog."""
+        keys = list(self.entity.keys)
+        schema = self.schema()
+        metadata = [
+            {
+                "breadcrumb": ["properties", name],
+                "metadata": {"inclusion": "automatic" if name in keys else "available"},
+            }
+            for name in schema["properties"]
+        ]
+        own = {"inclusion": "available", "selected": True, "table-key-properties": keys}
+        return {
+            "tap_stream_id": self.entity.name,
+            "stream": self.entity.name,
+            "key_properties": keys,
+            "schema": schema,
+            "replication_method": "FULL_TABLE",
+            "metadata": [*metadata, {"breadcrumb": [], "metadata": own}],
+        }
+
+
+def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
+    """Find the files of an entity, check their headers, and find out the types of their columns.
+
+    Raises:
+        InputError: there is no file, or one does not fit.
+    """
+    files = tuple(find(entity.path))
+    headers = {file: split(Source(file, entity), entity, _SAMPLE_BYTES)[0] for file in files}
+    columns = headers[files[0]]
+    for file, header in headers.items():
+        refuse_missing(columns, header, file, f"{files[0]} has")
+        if added := set(header).difference(columns):
+            what = f"the header has this column, which {files[0]} has not"
+            raise InputError(what, file, line=1, column=min(added))
+        if config.metadata and (taken := METADATA.keys() & set(header)):
+            what = "the file has this column, and add_metadata_columns adds it"
+            raise InputError(what, file, line=1, column=min(taken))
+    for column in entity.columns.keys() - set(columns):
+        what = f"`columns` gives it a type, but it is no column of the header ({', '.join(columns)})"
+        raise InputError(what, files[0], line=1, column=column)
+    found: dict[str, types.Type] = dict.fromkeys(columns, types.STRING)
+    if config.infer_types and set(columns) - set(entity.columns):
+        found |= _infer(entity, files, columns, config.infer_rows, converter)
+    return Stream(entity, files, found | entity.columns, config.metadata)
+
+
+def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
+    """A stream as a catalog has it.
+
+    Raises:
+        InputError: there is no file.
+    """
+    marks = {tuple(one["breadcrumb"]): one["metadata"] for one in stream.get("metadata", ())}
+    properties = {name: one for name, one in stream["schema"]["properties"].items() if name not in METADATA}
+    kept = {
+        name: entity.columns.get(name) or types.of_schema(one)
+        for name, one in properties.items()
+        if name in entity.keys or _is_selected(marks.get(("properties", name), {}))
+    }
+    return Stream(entity, tuple(find(entity.path)), kept, config.metadata)
+
+
+def is_selected(stream: Json) -> bool:
+    """Whether a catalog's stream is chosen."""
+    return _is_selected(next((one["metadata"] for one in stream.get("metadata", ()) if not one["breadcrumb"]), {}))
+
+
+def _is_selected(marks: Json) -> bool:
+    if marks.get("inclusion") in {"automatic", "unsupported"}:
+        return bool(marks["inclusion"] == "automatic")
+    chosen = marks.get("selected")
+    return bool(marks.get("selected-by-default", True) if chosen is None else chosen)
+
+
+def split(source: Source, entity: Entity, size: int = SEGMENT) -> tuple[list[str], Iterator[Segment]]:
+    """The header of a file, and all its rows.
+
+    Raises:
+        InputError: the file cannot be read, or its header does not fit.
+    """
+    segments = source.segments(size)
+    first = next(segments)
+    while True:
+        reader = Reader(source.path, entity.dialect, first)
+        try:
+            header = reader.header(entity.keys)
+        except OpenEndError:
+            first = first.joined(next(segments))
+            continue
+        return header, _after(first.without(reader.size_of_header), segments)
+
+
+def _after(first: Segment, segments: Iterator[Segment]) -> Iterator[Segment]:
+    yield first
+    yield from segments
+
+
+def refuse_missing(wanted: t.Iterable[str], header: list[str], file: Path, where: str) -> None:
+    """Check that a file has the columns it must have, in whatever order.
+
+    Raises:
+        InputError: it lacks one.
+    """
+    if missing := set(wanted).difference(header):
+        raise InputError(f"the header lacks this column, which {where}", file, line=1, column=min(missing))
+
+
+def _infer(
+    entity: Entity, files: tuple[Path, ...], columns: list[str], rows: int | None, converter: Converter
+) -> dict[str, types.Type]:
+    """The narrowest type of each column that all values of the samples fit; text where there is no value."""
+    fitting: dict[str, list[types.Type]] = {column: list(types.CANDIDATES) for column in columns}
+    filled: set[str] = set()
+    for file in files:
+        header, segments = split(Source(file, entity), entity, SEGMENT if rows is None else _SAMPLE_BYTES)
+        form = Form(file, entity.dialect, tuple(header), entity.keys, {})
+        for segment in segments:
+            fitting, _ = converter.fits(segment, form, _GLANCE, fitting)  # rules most types out, at little cost
+            fitting, now = converter.fits(segment, form, rows, fitting)
+            filled |= now
+            if rows is not None:
+                break
+    return {column: those[0] if those and column in filled else types.STRING for column, those in fitting.items()}

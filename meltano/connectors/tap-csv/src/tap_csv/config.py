@@ -1,0 +1,240 @@
+"""Settings: what there is, and one configuration checked."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import logging
+import typing as t
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tap_csv import types
+from tap_csv.errors import SettingsError
+
+LOGGER = logging.getLogger("tap-csv")
+
+SAMPLE_ROWS = 20_480
+"""What DuckDB itself looks at."""
+
+
+class Setting(t.NamedTuple):
+    """One setting, as `--about` shows it."""
+
+    name: str
+    kind: str
+    description: str
+    default: object = None
+
+
+SETTINGS = (
+    Setting("files", "array", "List of entities, each with entity, path and keys"),
+    Setting("csv_files_definition", "string", "Path of a JSON file that holds this list; it goes before `files`"),
+    Setting(
+        "add_metadata_columns",
+        "boolean",
+        "Add _sdc_source_file, _sdc_source_file_mtime and _sdc_source_lineno to every record",
+        default=False,
+    ),
+    Setting("infer_types", "boolean", "Find the types of columns; false makes every column text", default=True),
+    Setting("infer_rows", "integer", "Rows of each file that types are found from; -1 for all", SAMPLE_ROWS),
+    Setting("incremental", "boolean", "Leave out files that the state knows and that did not change", default=True),
+    Setting("batch_config", "object", "Send BATCH messages: {encoding: {format: parquet}, storage: {root: FOLDER}}"),
+    Setting("filesystem", "string", "Only `local`; the setting is there to refuse any other", "local"),
+)
+ENTITY_SETTINGS = (
+    Setting("entity", "string", "Name of the stream, hence of the table"),
+    Setting("path", "string", "A file, a folder (searched through for *.csv and *.csv.gz) or a glob"),
+    Setting("keys", "array", "Columns that identify a row; may be empty"),
+    Setting("columns", "object", "Types of columns by their names, where they are not to be found by a sample"),
+    Setting("encoding", "string", "A Python codec", "utf-8"),
+    Setting("delimiter", "string", "One character between fields", ","),
+    Setting("doublequote", "boolean", "A doubled quote within quotes is one quote", default=True),
+    Setting("escapechar", "string", "One character that takes the meaning from the next"),
+    Setting("quotechar", "string", "One character around fields", '"'),
+    Setting("skipinitialspace", "boolean", "Spaces after the delimiter are dropped", default=False),
+    Setting("strict", "boolean", "Refuse text after a closing quote", default=False),
+)
+_DIALECT = ("delimiter", "doublequote", "escapechar", "quotechar", "skipinitialspace", "strict")
+_PYTHON = {"string": str, "integer": int, "boolean": bool, "object": dict, "array": list}
+_WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How rows are written; the names are those of Python's csv module."""
+
+    delimiter: str = ","
+    doublequote: bool = True
+    escapechar: str | None = None
+    quotechar: str = '"'
+    skipinitialspace: bool = False
+    strict: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether DuckDB reads it just as Python's csv module does."""
+        usual = self.doublequote and not self.escapechar and not self.skipinitialspace
+        return usual and self.quotechar.isascii() and self.delimiter.isascii() and self.delimiter not in ' "\r\n'
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One entry of the list of files."""
+
+    name: str
+    path: str
+    keys: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    dialect: Dialect = field(default_factory=Dialect)
+    columns: dict[str, types.Type] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One configuration, checked."""
+
+    entities: tuple[Entity, ...]
+    metadata: bool = False
+    infer_types: bool = True
+    infer_rows: int | None = SAMPLE_ROWS
+    """Rows of each file to find types from; none for all."""
+    incremental: bool = True
+    batch_folder: Path | None = None
+    """Where the files of BATCH messages go; none for RECORD messages."""
+    batch_prefix: str = ""
+
+    @classmethod
+    def from_dict(cls, raw: t.Mapping[str, t.Any]) -> Config:
+        """Check what stands in a configuration file.
+
+        Raises:
+            SettingsError: a setting is missing or does not fit.
+        """
+        for name in raw.keys() - {one.name for one in SETTINGS}:
+            if name == "stream_maps" and raw[name]:
+                raise SettingsError("stream_maps: put a mapper behind the tap, such as meltano-map-transformer")
+            LOGGER.warning("setting %s is unknown and has no effect", name)
+        given = _checked({k: v for k, v in raw.items() if k != "files"}, SETTINGS, "")
+        if given["filesystem"] != "local":
+            raise SettingsError("filesystem: only local files are read")
+        if given["infer_rows"] < 1 and given["infer_rows"] != -1:
+            raise SettingsError("infer_rows: a number of rows, or -1 for all")
+        folder, prefix = _batch(given.get("batch_config"))
+        return cls(
+            entities=_entities(*_listed(raw.get("files"), given.get("csv_files_definition"))),
+            metadata=given["add_metadata_columns"],
+            infer_types=given["infer_types"],
+            infer_rows=None if given["infer_rows"] == -1 else given["infer_rows"],
+            incremental=given["incremental"],
+            batch_folder=folder,
+            batch_prefix=prefix,
+        )
+
+
+def _listed(files: object, definition: str | None) -> tuple[object, str]:
+    """The list of entities, and where it stands."""
+    if not definition:
+        return files, "files"
+    where = f"csv_files_definition {definition}"
+    try:
+        return json.loads(Path(definition).read_text(encoding="utf-8")), where
+    except OSError as error:
+        raise SettingsError(f"{where}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"{where} is no JSON: {error}") from None
+
+
+def _entities(listed: object, where: str) -> tuple[Entity, ...]:
+    if listed is None or listed == []:
+        raise SettingsError("no files: set `files` or `csv_files_definition`")
+    if not isinstance(listed, list):
+        raise SettingsError(f"{where}: must be a list")
+    found = [_entity(entry, f"{where}[{number}]") for number, entry in enumerate(listed)]
+    name, times = Counter(one.name for one in found).most_common(1)[0]
+    if times > 1:
+        raise SettingsError(f"entity {name!r} stands {times} times in the list of files")
+    return tuple(found)
+
+
+def _entity(entry: object, where: str) -> Entity:
+    if not isinstance(entry, dict):
+        raise SettingsError(f"{where}: must be an object with entity, path and keys")
+    for name in entry.keys() - {one.name for one in ENTITY_SETTINGS}:
+        raise SettingsError(f"{where}: unknown setting {name!r}")
+    for name in ("entity", "path", "keys"):
+        if entry.get(name) in (None, ""):
+            raise SettingsError(f"{where}: set {name!r}")
+    given = _checked(entry, ENTITY_SETTINGS, f"{where}: ")
+    who = f"entity {given['entity']!r}"
+    if not all(isinstance(key, str) for key in given["keys"]):
+        raise SettingsError(f"{who}: keys: must be a list of names")
+    dialect = {name: given[name] for name in _DIALECT if given.get(name) is not None}
+    try:
+        csv.reader((), **dialect)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{who}: {error}") from None
+    return Entity(
+        name=given["entity"],
+        path=given["path"],
+        keys=tuple(given["keys"]),
+        encoding=_encoding(given["encoding"], who),
+        dialect=Dialect(**dialect),
+        columns={name: _type(kind, f"{who}: columns: {name!r}") for name, kind in given.get("columns", {}).items()},
+    )
+
+
+def _encoding(name: str, who: str) -> str:
+    try:
+        canonical = codecs.lookup(name).name
+        "".encode(canonical)  # a codec that turns bytes into bytes is found, yet is no encoding
+    except LookupError:
+        raise SettingsError(f"{who}: unknown encoding {name!r}") from None
+    return "utf-8" if canonical == "utf-8-sig" else canonical
+
+
+def _type(words: object, where: str) -> types.Type:
+    try:
+        return types.named(words if isinstance(words, str) else "")
+    except ValueError:
+        raise SettingsError(f"{where}: a type is one of {', '.join(types.NAMES)}") from None
+
+
+def _batch(given: t.Mapping[str, t.Any] | None) -> tuple[Path | None, str]:
+    """The folder for files of BATCH messages, and what their names begin with."""
+    if not given:
+        return None, ""
+    encoding, storage = given.get("encoding") or {}, given.get("storage") or {}
+    if not isinstance(encoding, dict) or encoding.get("format") != "parquet":
+        raise SettingsError("batch_config: encoding: format: only parquet is written")
+    root = storage.get("root") if isinstance(storage, dict) else None
+    if not isinstance(root, str) or not root:
+        raise SettingsError("batch_config: storage: root: set the folder")
+    scheme, there, rest = root.partition("://")
+    if there and scheme != "file":
+        raise SettingsError(f"batch_config: storage: root: only local folders are written, not {scheme}")
+    folder = Path(rest if there else root)
+    if not folder.is_dir():
+        raise SettingsError(f"batch_config: storage: root: {folder} is no folder")
+    return folder.absolute(), str(storage.get("prefix") or "")
+
+
+def _checked(raw: t.Mapping[str, t.Any], known: t.Iterable[Setting], where: str) -> dict[str, t.Any]:
+    """The settings that are given, or have a default; text for a number or a flag is what an environment gives."""
+    given: dict[str, t.Any] = {}
+    for one in known:
+        value = raw.get(one.name)
+        if value is None:
+            if one.default is not None:
+                given[one.name] = one.default
+            continue
+        if isinstance(value, str) and one.kind == "boolean":
+            value = _WORDS.get(value.lower(), value)
+        elif isinstance(value, str) and one.kind == "integer" and value.strip().lstrip("-").isdecimal():
+            value = int(value)
+        if not isinstance(value, _PYTHON[one.kind]) or (one.kind == "integer" and isinstance(value, bool)):
+            raise SettingsError(f"{where}{one.name} must be of type {one.kind}")
+        given[one.name] = value
+    return given

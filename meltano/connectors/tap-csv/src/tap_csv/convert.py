@@ -1,0 +1,267 @@
+"""Segments of a file as files of typed rows: by DuckDB where it reads as Python would, else by Python."""
+
+# ruff: noqa: S608 - names and values of the queries are quoted by sql.name and sql.literal
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import threading
+import typing as t
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from tap_csv import sql
+from tap_csv.errors import InputError
+from tap_csv.reader import Reader
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tap_csv.config import Dialect
+    from tap_csv.source import Segment
+    from tap_csv.types import Type
+
+FILE, MODIFIED, LINE = "_sdc_source_file", "_sdc_source_file_mtime", "_sdc_source_lineno"
+
+_MISFITS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException)
+"""What DuckDB raises when it refuses a row or a value."""
+_ROW_BYTES = 1 << 26
+"""Longest row that DuckDB takes from Python, which takes no field of more than 131,072 characters."""
+_PARQUET = "compression uncompressed, parquet_version v2, dictionary_size_limit 1, write_bloom_filter false"
+"""What is written and read fastest; the files live for seconds."""
+
+
+class _OtherwiseError(Exception):
+    """DuckDB read something else than what stands there."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the rows of a file become."""
+
+    path: Path
+    dialect: Dialect
+    header: tuple[str, ...]
+    keys: tuple[str, ...]
+    types: Mapping[str, Type]
+    """Types of the columns that are sent, in their order."""
+    modified: float | None = None
+    """When the file was changed last, in seconds since 1970, if columns say where a row is from."""
+    stream: str | None = None
+    """Name of the stream for RECORD messages; none for a parquet file."""
+    extracted: str = ""
+    """When the run began, as RECORD messages say it."""
+    empty_is_null: bool = True
+
+
+class Converter:
+    """Makes files of segments; each thread has an engine of its own, as they wait for nothing that they share."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin.
+
+        Args:
+            folder: for what is on its way.
+        """
+        self._folder = folder
+        self._local = threading.local()
+
+    def _engine(self) -> duckdb.DuckDBPyConnection:
+        found: duckdb.DuckDBPyConnection | None = getattr(self._local, "engine", None)
+        if found is None:
+            options: dict[str, str | bool | int | float | list[str]] = {"threads": 1}
+            options |= {"memory_limit": "512MB", "temp_directory": str(self._folder)}
+            found = self._local.engine = duckdb.connect(config=options)
+            found.execute("set TimeZone = 'UTC'")
+        return found
+
+    def convert(self, segment: Segment, form: Form, goal: Path) -> int:
+        """Write the rows of a segment to a file.
+
+        Args:
+            segment: whole rows without the header.
+            form: what the rows become.
+            goal: the file.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            InputError: a row or a value does not fit.
+            OpenEndError: the segment's last row goes on in the next one.
+        """
+        if _reads_alike(segment, form):
+            try:
+                return self._by_duckdb(segment, form, goal)
+            except (*_MISFITS, _OtherwiseError):
+                pass  # Python finds out what it is, or reads it
+        return self._by_python(segment, form, goal)
+
+    def fits(
+        self, segment: Segment, form: Form, rows: int | None, candidates: Mapping[str, Sequence[Type]]
+    ) -> tuple[dict[str, list[Type]], set[str]]:
+        """Which types the values of a segment fit.
+
+        Args:
+            segment: whole rows without the header.
+            form: how they are written.
+            rows: how many rows; none for all.
+            candidates: the types to look at, by column.
+
+        Returns:
+            Those that every value fits, and the columns that have a value at all.
+        """
+        with self._texts(segment, form, rows) as (table, texts):
+            queries = [
+                f"coalesce(bool_and({one.meant(texts[column])}) filter ({texts[column]} is not null), true)"
+                for column, those in candidates.items()
+                for one in those
+            ]
+            queries += [f"count({texts[column]}) > 0" for column in candidates]
+            row = self._engine().execute(f"select {', '.join(queries)} from {table}").fetchone()
+        assert row
+        found = iter(row)
+        fitting = {column: [one for one in those if next(found)] for column, those in candidates.items()}
+        return fitting, {column for column in candidates if next(found)}
+
+    @contextmanager
+    def _texts(self, segment: Segment, form: Form, rows: int | None) -> Iterator[tuple[str, dict[str, str]]]:
+        """The first rows, for what does not have to be exact: by DuckDB if it can read them, else as Python does."""
+        table = "texts"
+        if _reads_alike(segment, form):
+            source = dict.fromkeys(form.header, "VARCHAR")
+            with self._file(segment.data, "csv") as file:
+                query = f"from {sql.read_csv(file, source, form.dialect)}" + (f" limit {rows}" if rows else "")
+                try:
+                    self._engine().execute(f"create or replace temp table {table} as {query}")
+                except _MISFITS:
+                    pass
+                else:
+                    yield table, {column: sql.name(column) for column in form.header}
+                    return
+        with self._as_text(segment, form, rows) as found:
+            yield found
+
+    def _by_duckdb(self, segment: Segment, form: Form, goal: Path) -> int:
+        """The fast way, for what DuckDB reads as Python would.
+
+        Raises:
+            duckdb.Error: one of `_MISFITS`, if DuckDB refuses something.
+            _OtherwiseError: it read a row that has more delimiters than columns.
+        """
+        read = dict.fromkeys(form.header, "VARCHAR")
+        read |= {column: kind.read for column, kind in form.types.items()}
+        values = {}
+        for column, kind in form.types.items():
+            value = kind.value(sql.name(column), text=False)
+            if column in form.keys:
+                value = f"case when {sql.name(column)} is null then error('no key')::{kind.sql} else {value} end"
+            values[column] = value
+        line = f"row_number() over () + {segment.line - 1}"
+        with self._file(segment.data, "csv") as file:
+            rows = self._copy(values, sql.read_csv(file, read, form.dialect), line, form, goal)
+        if _delimiters(segment.data, form.dialect) != rows * (len(form.header) - 1):
+            raise _OtherwiseError
+        return rows
+
+    def _by_python(self, segment: Segment, form: Form, goal: Path) -> int:
+        """The slow way, in which every text is read by Python first."""
+        with self._as_text(segment, form) as (table, texts):
+            values = {column: kind.value(texts[column], text=True) for column, kind in form.types.items()}
+            try:
+                return self._copy(values, table, "line", form, goal)
+            except _MISFITS:
+                misfits = []
+                for column, kind in form.types.items():
+                    query = f"select min(line) from {table} where {kind.misfit(texts[column])}"
+                    found = self._engine().execute(query).fetchone()
+                    if found and found[0] is not None:
+                        misfits.append((found[0], column, kind.name))
+                if not misfits:
+                    raise
+        line, column, kind_name = min(misfits)
+        what = f"the value is no {kind_name}; `columns` in the settings may give the column another type"
+        raise InputError(what, form.path, line=line, column=column)
+
+    def _copy(self, values: dict[str, str], table: str, line: str, form: Form, goal: Path) -> int:
+        """Write the rows of a table to the file; returns their number."""
+        if not form.empty_is_null:
+            values = {
+                column: f"coalesce({value}, '')" if form.types[column].sql == "VARCHAR" else value
+                for column, value in values.items()
+            }
+        stamps = [column for column, kind in form.types.items() if kind.sql == "TIMESTAMP"]
+        if form.modified is not None:
+            modified = datetime.fromtimestamp(form.modified, UTC).replace(tzinfo=None).isoformat(" ")
+            values |= {FILE: sql.literal(str(form.path)), MODIFIED: f"timestamp {sql.literal(modified)}", LINE: line}
+            stamps.append(MODIFIED)
+        if form.stream is None:
+            chosen = ", ".join(f"{value} as {sql.name(column)}" for column, value in values.items())
+            how = f"format parquet, {_PARQUET}"
+        else:
+            for column in stamps:
+                values[column] = f"strftime({values[column]}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+            fields = ", ".join(f"{sql.name(column)} := {value}" for column, value in values.items())
+            chosen = (
+                f"'RECORD' as type, {sql.literal(form.stream)} as stream, struct_pack({fields}) as record, "
+                f"{sql.literal(form.extracted)} as time_extracted"
+            )
+            how = "format json"
+        found = self._engine().execute(f"copy (select {chosen} from {table}) to {sql.literal(str(goal))} ({how})")
+        row = found.fetchone()
+        assert row
+        return int(row[0])
+
+    @contextmanager
+    def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[tuple[str, dict[str, str]]]:
+        """The rows as Python reads them: a table, its column `line`, and an expression of the text of each column."""
+        found = Reader(form.path, form.dialect, segment).rows(form.header, form.keys)
+        with self._file(b"", "jsonl") as file:
+            with file.open("w", encoding="utf-8", buffering=1 << 18) as lines:
+                for line, row in itertools.islice(found, rows):
+                    lines.write(json.dumps({"line": line, "row": row}, ensure_ascii=False) + "\n")
+            texts = {column: f"nullif(row[{at}], '')" for at, column in enumerate(form.header, 1)}
+            yield sql.read_rows(file, _ROW_BYTES), texts
+
+    @contextmanager
+    def _file(self, data: bytes, suffix: str) -> Iterator[Path]:
+        """A file of the thread's own that is gone afterwards."""
+        path = self._folder / f"{threading.get_ident()}.{suffix}"
+        path.write_bytes(data)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _reads_alike(segment: Segment, form: Form) -> bool:
+    """Whether DuckDB either reads these rows as Python would, or refuses them, but for surplus delimiters."""
+    data = segment.data
+    if not form.dialect.plain or len(form.header) == 1 or b"\0" in data:
+        return False
+    if b"\r" in data and not data.count(b"\r") == data.count(b"\r\n") == data.count(b"\n"):
+        return False
+    quote = form.dialect.quotechar.encode()
+    if quote in data:
+        # DuckDB drops blanks between a delimiter and a quote, to Python they belong to the value.
+        mark, ends = re.escape(quote), b"[" + re.escape(form.dialect.delimiter.encode()) + b"\\r\\n]"
+        blanks = mark + b"(?:(?<=" + ends + b" " + mark + b")|(?<=  " + mark + b")|(?= +(?:" + ends + b"|\\Z)))"
+        if re.search(blanks, data) or data.startswith(b" "):
+            return False
+    if form.modified is None:
+        return True
+    # A row's line is known from its number if each row is a line.
+    return quote not in data and not re.search(rb"\n\r?\n|\A\r?\n", data)
+
+
+def _delimiters(data: bytes, dialect: Dialect) -> int:
+    """How many delimiters stand outside of quotes."""
+    delimiter, quote = dialect.delimiter.encode(), re.escape(dialect.quotechar.encode())
+    quoted = re.findall(quote + b"[^" + quote + b"]*" + quote, data)
+    return data.count(delimiter) - b"".join(quoted).count(delimiter)

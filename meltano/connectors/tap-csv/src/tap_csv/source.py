@@ -1,0 +1,212 @@
+"""The bytes of one file as UTF-8, cut at ends of rows into segments that are worked on at the same time."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import typing as t
+import zlib
+from dataclasses import dataclass
+
+from tap_csv.errors import InputError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tap_csv.config import Entity
+
+SEGMENT = 48 << 20
+"""Bytes of a segment, near enough."""
+_FIRST = 4
+"""The first segment is smaller by this, so that whoever waits for it soon has something to do."""
+_CHUNK = 1 << 22
+_GZIP = b"\x1f\x8b"
+_MOST_CUTS = 64
+"""So many ends of lines are tried for one that is no part of a quoted value."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Whole rows of a file, unless a quote stands where nobody expects it; then the next segment goes on."""
+
+    data: bytes
+    line: int
+    """Number of its first line, from 1."""
+    offset: int
+    """Where it begins in the file, or in what the file was before it was compressed."""
+    last: bool
+
+    def joined(self, after: Segment) -> Segment:
+        """This segment and the one after it."""
+        return Segment(self.data + after.data, self.line, self.offset, after.last)
+
+    def without(self, size: int) -> Segment:
+        """The rest of it after so many bytes."""
+        rest = self.data[size:]
+        return Segment(rest, self.line + line_ends(self.data[:size]), self.offset + size, self.last)
+
+
+def line_ends(data: bytes) -> int:
+    """How many lines end here: by LF, CRLF or a lone CR."""
+    if b"\r" not in data:
+        return data.count(b"\n")
+    return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+
+
+class Source:
+    """One file; it is read once, from its beginning to its end."""
+
+    def __init__(self, path: Path, entity: Entity) -> None:
+        self.path = path
+        self._encoding = entity.encoding
+        self._quote = entity.dialect.quotechar.encode()
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file as it lies there; of what was read so far."""
+        return self._hash.hexdigest()
+
+    def drain(self) -> str:
+        """Hash of the whole file, for which it is read without looking at it."""
+        for _ in self._raw():
+            pass
+        return self.sha256
+
+    def segments(self, size: int = SEGMENT) -> Iterator[Segment]:
+        """Segments of about so many bytes; the last one may be empty.
+
+        Raises:
+            InputError: the file cannot be read, or holds what its encoding does not know.
+        """
+        chunks = self._utf8()
+        first = next(chunks, b"")
+        offset = len(codecs.BOM_UTF8) if self._encoding == "utf-8" and first.startswith(codecs.BOM_UTF8) else 0
+        pieces, length, line = [first[offset:]], len(first) - offset, 1
+        now = max(1, size // _FIRST)
+        while True:
+            while length < now and (chunk := next(chunks, None)) is not None:
+                pieces.append(chunk)
+                length += len(chunk)
+            if length < now:
+                yield Segment(b"".join(pieces), line, offset, last=True)
+                return
+            rest = self._cut(pieces)
+            data = b"".join(pieces)
+            if data:
+                yield Segment(data, line, offset, last=False)
+                now = min(size, 2 * now)
+            else:
+                now += len(rest)  # a row that is longer than a segment
+            line += line_ends(data)
+            offset += len(data)
+            pieces, length = [rest], len(rest)
+
+    def _cut(self, pieces: list[bytes]) -> bytes:
+        """Take from the pieces what follows the last end of a row, and return it."""
+        odd = sum(piece.count(self._quote) for piece in pieces[:-1]) % 2
+        end = self._end_of_row(pieces[-1], odd)
+        if not end and len(pieces) > 1:
+            pieces[:] = [b"".join(pieces)]
+            end = self._end_of_row(pieces[0], 0)
+        pieces[-1], rest = pieces[-1][:end], pieces[-1][end:]
+        return rest
+
+    def _end_of_row(self, data: bytes, odd: int) -> int:
+        """Where a row ends, as late as possible: at an end of a line before which quotes come in pairs; 0 if nowhere.
+
+        Args:
+            data: what is to be cut.
+            odd: whether an odd number of quotes stands before it.
+        """
+        mark = b"\n"
+        end = latest = data.rfind(mark) + 1
+        if not end:
+            mark = b"\r"
+            end = latest = data.rfind(mark, 0, -1) + 1  # its last byte may be half of a CRLF
+        odd ^= data.count(self._quote, 0, end) % 2
+        for _ in range(_MOST_CUTS):
+            if not odd or not end:
+                break
+            before = data.rfind(mark, 0, data.rfind(self._quote, 0, end)) + 1
+            odd ^= data.count(self._quote, before, end) % 2
+            end = before
+        return end or latest
+
+    def _raw(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                while chunk := file.read(_CHUNK):
+                    self._hash.update(chunk)
+                    yield chunk
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror or error}", self.path) from None
+
+    def _plain(self) -> Iterator[bytes]:
+        """The bytes, uncompressed if they are a gzip file."""
+        chunks = self._raw()
+        first = next(chunks, b"")
+        if not first.startswith(_GZIP):
+            yield first
+            yield from chunks
+            return
+        try:
+            rest, more = first, True
+            while rest:
+                unpacker = zlib.decompressobj(wbits=31)
+                while not unpacker.eof and more:
+                    yield unpacker.decompress(rest)
+                    if not unpacker.eof:
+                        rest = next(chunks, b"")
+                        more = bool(rest)
+                if not unpacker.eof:
+                    raise InputError("is cut off: the gzip file lacks its end", self.path)
+                rest = unpacker.unused_data or next(chunks, b"")
+                if rest and not rest.strip(b"\0"):
+                    return  # padding, which gzip passes over too
+        except zlib.error as error:
+            raise InputError(f"is a damaged gzip file: {error}", self.path) from None
+
+    def _utf8(self) -> Iterator[bytes]:
+        """The bytes in UTF-8; what is UTF-8 already is left as it is, whoever reads it finds what is wrong."""
+        if self._encoding == "utf-8":
+            yield from self._plain()
+            return
+        decoder = codecs.getincrementaldecoder(self._encoding)()
+        line, read, last = 1, 0, ""
+        for chunk in self._plain_and_end():
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeError as error:
+                raise undecodable(error, self.path, self._encoding, read + len(chunk), line) from None
+            read += len(chunk)
+            line += line_ends((last + text).encode()) - line_ends(last.encode())
+            last = text[-1:] or last
+            yield text.encode()
+
+    def _plain_and_end(self) -> Iterator[bytes]:
+        """The bytes in small chunks, so that a byte that cannot be decoded is found, then nothing."""
+        for chunk in self._plain():
+            for start in range(0, len(chunk), 1 << 16):
+                yield chunk[start : start + (1 << 16)]
+        yield b""
+
+
+def undecodable(error: UnicodeError, path: Path, encoding: str, read: int, line: int) -> InputError:
+    """Where a byte stands that the encoding does not know.
+
+    Args:
+        error: what the decoder raised.
+        path: the file.
+        encoding: its encoding.
+        read: bytes of the file up to the end of what was to be decoded.
+        line: the line on which that began.
+    """
+    what = str(error)
+    if isinstance(error, UnicodeDecodeError):  # not so when UTF-16 lacks its byte order mark
+        good = error.object[: error.start].decode(encoding, "replace")
+        line += line_ends(good.encode())
+        offset = read - len(error.object) + error.start
+        what = f"byte {error.object[error.start]:#04x} at offset {offset}: {error.reason}"
+    return InputError(f"is not {encoding}, set its encoding: {what}", path, line=line)

@@ -1,0 +1,202 @@
+"""Types of columns: their names, their JSON schemas, and how DuckDB makes a value of each out of text."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+
+NAMES = ("integer", "number", "decimal(P,S)", "boolean", "date", "time", "date-time", "string")
+"""What the setting `columns` takes."""
+
+_EXACT_IN_DOUBLE = 2**53
+_BIGINT = range(-(2**63), 2**63)
+_DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
+_MOST_DIGITS = 38
+
+
+@dataclass(frozen=True)
+class Type:
+    """A type of a column.
+
+    Expressions stand for a value `{v}` that is no null, and give null where it does not fit the type.
+    """
+
+    name: str
+    schema: dict[str, t.Any] = field(compare=False)
+    """JSON schema of a value, without null."""
+    sql: str
+    """The type that values have in DuckDB and in parquet files."""
+    from_text: str
+    """The expression that makes a value of its text."""
+    read: str = "VARCHAR"
+    """The type to let the CSV reader make, which is faster than to make it of text.
+
+    Not so for time stamps: the reader drops an offset, or makes null of what it does not know (DuckDB 1.5.5).
+    """
+    fast: str = ""
+    """A condition under which `quick` makes the value of what was read, which spares most values what costs time."""
+    quick: str = "{v}"
+    sure: str = "true"
+    """Whether a text is meant so, where the type is not known; for a text that fits."""
+
+    def value(self, value: str, *, text: bool) -> str:
+        """The expression that makes a value of what was read, and fails where it does not fit; null stays null."""
+        if self.from_text == "{v}" or (self.fast == "true" and not text):
+            return value
+        refuse = f"error('misfit')::{self.sql}"
+        slow = f"coalesce({self.from_text.format(v=value)}, {refuse})" if text or self.read == "VARCHAR" else refuse
+        fast = f"when {self.fast.format(v=value)} then {self.quick.format(v=value)}" if self.fast and not text else ""
+        return f"case {fast} when {value} is null then null else {slow} end"
+
+    def misfit(self, value: str) -> str:
+        """Whether a text is no such value."""
+        return f"({value} is not null and {self.from_text.format(v=value)} is null)"
+
+    def meant(self, value: str) -> str:
+        """Whether a text shall be taken for one."""
+        return f"({self.from_text.format(v=value)} is not null and {self.sure.format(v=value)})"
+
+
+def _if(condition: str, value: str) -> str:
+    return f"case when {condition} then {value} end"
+
+
+def _cast(kind: str) -> str:
+    return f"try_cast({{v}} as {kind})"
+
+
+def _instant(value: str, condition: str = "true") -> str:
+    """A finite time stamp in the years 1 to 9999, which is all that its text in JSON can say."""
+    known = f"isfinite({value}) and epoch_us({value}) between -62135596800000000 and 253402300799999999"
+    return _if(f"{known} and {condition}", f"make_timestamp(epoch_us({value}))")
+
+
+def _integer(kind: str, schema: dict[str, t.Any]) -> Type:
+    """DuckDB would round a fraction, and make an integer of a text that is longer than a DOUBLE is exact."""
+    number, short = _cast("DOUBLE"), f"abs({_cast('DOUBLE')}) < {_EXACT_IN_DOUBLE}"
+    text = _if(f"{number} = floor({number}) and (not contains({{v}}, '.') or {short})", _cast(kind))
+    no_leading_zeros = r"regexp_matches({v}, '^\s*[+-]?(0|[1-9]\d*)\s*$')"
+    if kind != "BIGINT":
+        return Type("integer", schema, kind, text, sure=no_leading_zeros)
+    fast = f"{{v}} = floor({{v}}) and abs({{v}}) < {_EXACT_IN_DOUBLE}"
+    return Type("integer", schema, kind, text, "DOUBLE", fast, "{v}::BIGINT", no_leading_zeros)
+
+
+_STAMP = _cast("TIMESTAMPTZ")
+_TIME = "try_cast('2000-01-01 ' || {v} as TIMESTAMPTZ)"
+_MIDNIGHT = "epoch_us({v}) % 86400000000 = 0"
+
+INTEGER = _integer("BIGINT", {"type": "integer"})
+HUGE = _integer("HUGEINT", {"type": "integer", "minimum": -(10**_MOST_DIGITS) + 1, "maximum": 10**_MOST_DIGITS - 1})
+NUMBER = Type(
+    "number",
+    {"type": "number"},
+    "DOUBLE",
+    _if(f"isfinite({_cast('DOUBLE')})", _cast("DOUBLE")),
+    "DOUBLE",
+    "isfinite({v})",
+    sure=r"not regexp_matches({v}, '^\s*[+-]?(0\d|\d{{16,}}\s*$)|_')",
+)
+BOOLEAN = Type(
+    "boolean",
+    {"type": "boolean"},
+    "BOOLEAN",
+    _cast("BOOLEAN"),
+    "BOOLEAN",
+    "true",
+    sure="lower({v}) in ('true', 'false')",
+)
+DATE = Type(
+    "date",
+    {"type": "string", "format": "date"},
+    "DATE",
+    f"({_instant(_STAMP, _MIDNIGHT.format(v=_STAMP))})::DATE",
+    fast="{v} like '____-__-__' and {v} >= '0001'",  # then nothing can follow but the day, and the year has 4 digits
+    quick="{v}::DATE",
+    sure=r"regexp_matches({v}, '^\s*\d{{4}}-\d{{1,2}}-\d{{1,2}}\s*$')",
+)
+TIME = Type(
+    "time",
+    {"type": "string", "format": "time"},
+    "TIME",
+    f"make_timestamp(epoch_us({_TIME}))::TIME",
+    sure=r"regexp_matches({v}, '^\s*\d{{1,2}}:\d{{2}}:\d{{2}}(\.\d+)?\s*$')",
+)
+DATE_TIME = Type(
+    "date-time",
+    {"type": "string", "format": "date-time"},
+    "TIMESTAMP",
+    _instant(_STAMP),
+    fast="{v} like '____-__-__ __:__:__' and {v} >= '0001'",  # then there is no offset, which this cast would drop
+    quick="{v}::TIMESTAMP",
+    sure=r"regexp_matches({v}, '^\s*\d{{4}}-\d{{1,2}}-\d{{1,2}}')",
+)
+STRING = Type("string", {"type": "string"}, "VARCHAR", "{v}")
+
+CANDIDATES = (INTEGER, HUGE, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME)
+"""Types that a column may be found to be of, the narrowest first; text is what fits none."""
+_NAMED = {one.name: one for one in (INTEGER, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME, STRING)}
+
+
+def decimal(precision: int, scale: int) -> Type:
+    """A number of exactly so many digits; more are refused, where DuckDB would round.
+
+    Raises:
+        ValueError: there is no such type.
+    """
+    if not 0 < precision <= _MOST_DIGITS or not 0 <= scale <= precision:
+        raise ValueError(f"decimal({precision},{scale})")
+    kind = f"DECIMAL({precision},{scale})"
+    widest = f"DECIMAL({_MOST_DIGITS},{_MOST_DIGITS - precision + scale})"
+    schema: dict[str, t.Any] = {"type": "number", "multipleOf": float(Decimal(1).scaleb(-scale)) if scale else 1}
+    schema |= {"x-singer.decimal": {"precision": precision, "scale": scale}}
+    text = _if(f"{_cast(kind)} = {_cast(widest)}", _cast(kind))
+    return Type(f"decimal({precision},{scale})", schema, kind, text)
+
+
+def named(name: str) -> Type:
+    """The type of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if found := _DECIMAL.fullmatch(name.strip().lower()):
+        return decimal(int(found[1]), int(found[2]))
+    try:
+        return _NAMED[name.strip().lower()]
+    except KeyError:
+        raise ValueError(name) from None
+
+
+def of_schema(schema: t.Mapping[str, t.Any]) -> Type:
+    """The type that a catalog's JSON schema of a property asks for; text if it asks for none that we know."""
+    kinds = schema.get("type")
+    found = {kinds} if isinstance(kinds, str) else set(kinds or ())
+    found.discard("null")
+    if found == {"string"}:
+        return _NAMED.get(schema.get("format") or "string", STRING)
+    if found == {"integer"}:
+        bounds = [schema[one] for one in ("minimum", "maximum") if isinstance(schema.get(one), (int, float))]
+        return INTEGER if all(int(one) in _BIGINT for one in bounds) else HUGE
+    if found and found <= {"integer", "number"}:
+        return _of_number(schema)
+    return BOOLEAN if found == {"boolean"} else STRING
+
+
+def _of_number(schema: t.Mapping[str, t.Any]) -> Type:
+    if not schema.get("multipleOf"):
+        return NUMBER
+    digits = schema.get("x-singer.decimal") or {}
+    try:
+        step = Decimal(str(schema["multipleOf"])).normalize()
+        scale = digits.get("scale", max(0, -int(step.as_tuple().exponent)))
+        return decimal(digits.get("precision", _MOST_DIGITS), scale)
+    except (InvalidOperation, ValueError, TypeError, AttributeError):
+        return NUMBER
+
+
+def property_of(kind: Type) -> dict[str, t.Any]:
+    """The JSON schema of a column, whose values may be null."""
+    return kind.schema | {"type": [kind.schema["type"], "null"]}

@@ -1,0 +1,194 @@
+"""Files: segments, compression, what the state remembers, and what becomes of files on their way."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tap_csv import catalog, source
+from tap_csv.config import Entity
+from tap_csv.source import Source
+from tap_csv_harness import TEXT, Synced, run
+
+if t.TYPE_CHECKING:
+    from tap_csv_harness import Sync
+
+STATEFUL: dict[str, t.Any] = {"infer_types": False}
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 99), st.text(st.sampled_from('a"\n\r, é'), max_size=9)), max_size=40),
+    size=st.integers(1, 200),
+    line_end=st.sampled_from(["\n", "\r\n", "\r"]),
+    stray=st.sampled_from(["", '7,5" pipe\n']),
+    batch=st.booleans(),
+)
+def test_segments_change_nothing(
+    rows: list[tuple[int, str]], size: int, line_end: str, stray: str, batch: bool, tmp_path_factory: t.Any
+) -> None:
+    """However small the segments are; a quote within a field leads them astray, and the rows stay right."""
+    folder = tmp_path_factory.mktemp("segments")
+    path = folder / "in.csv"
+    quoted = [f'{number},"{text.replace(chr(34), chr(34) * 2)}"' for number, text in rows]
+    path.write_bytes(("id,a" + line_end + stray + line_end.join(quoted) + line_end).encode())
+    config: dict[str, t.Any] = {"files": [{"entity": "e", "path": str(path), "keys": ["id"]}], **TEXT}
+    if batch:
+        config["batch_config"] = {"encoding": {"format": "parquet"}, "storage": {"root": str(folder)}}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(catalog, "SEGMENT", size)
+        monkeypatch.setattr(source, "_CHUNK", 16)
+        monkeypatch.setattr(source.Source.segments, "__defaults__", (size,))
+        monkeypatch.setattr(catalog.split, "__defaults__", (size,))
+        got = run(config)
+    assert got.error is None
+    expected = ([("7", '5" pipe')] if stray else []) + [(str(number), text) for number, text in rows]
+    assert [tuple(one.values()) for one in got.records] + got.rows() == expected
+    sent = {one.removeprefix("file://") for message in got.of_type("BATCH") for one in message["manifest"]}
+    assert {str(one) for one in folder.glob("*.parquet")} == sent
+
+
+def test_segments_end_where_rows_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_CHUNK", 256)
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"".join(b'%d,"x\ny"\n' % number for number in range(10_000)))
+    parts = list(Source(path, Entity("e", str(path))).segments(1000))
+    assert b"".join(part.data for part in parts) == path.read_bytes()
+    assert all(part.data.endswith(b'"\n') for part in parts[:-1])
+    assert len(parts) > 100
+    assert [part.offset for part in parts[:2]] == [0, len(parts[0].data)]
+    assert parts[1].line == 1 + parts[0].data.count(b"\n")
+
+
+@pytest.mark.parametrize("name", ["in.csv.gz", "in.data"])
+def test_gzip_is_known_by_its_first_bytes(sync: Sync, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"id,a\n1,x\n") + gzip.compress(b"2,y\n") + b"\0" * 10)
+    assert [one["id"] for one in sync(path).records] == ["1", "2"]
+    if name.endswith(".gz"):
+        assert [one["id"] for one in sync(tmp_path).records] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda whole: whole[:-9], "is cut off: the gzip file lacks its end"),
+        (lambda whole: whole[:-8] + b"?" * 8, "is a damaged gzip file"),
+    ],
+)
+def test_broken_gzip(sync: Sync, broken: t.Callable[[bytes], bytes], message: str) -> None:
+    got = sync(broken(gzip.compress(os.urandom(999).hex().encode() + b"\n")))
+    assert f"input.csv: {message}" in str(got.error)
+
+
+def test_unchanged_files_are_not_sent_again(sync: Sync, tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
+    first = sync(tmp_path, settings=STATEFUL)
+    assert len(first.of_type("STATE")) == 2  # after each file
+    assert sync(tmp_path, settings=STATEFUL, state=first.state).records == []
+    os.utime(tmp_path / "1.csv", (1, 1))  # touched, which its hash tells
+    touched = sync(tmp_path, settings=STATEFUL, state=first.state)
+    assert touched.records == []
+    assert touched.state != first.state
+    (tmp_path / "1.csv").write_text("id,a\n9,x\n")
+    (tmp_path / "3.csv").write_text("id,a\n3,x\n")
+    changed = sync(tmp_path, settings=STATEFUL, state=first.state)
+    assert [one["id"] for one in changed.records] == ["9", "3"]
+    (tmp_path / "2.csv").unlink()
+    gone = sync(tmp_path, settings=STATEFUL, state=changed.state)
+    assert gone.records == []
+    assert [Path(one).name for one in files_of(gone)] == ["1.csv", "3.csv"]
+
+
+def files_of(got: Synced) -> dict[str, t.Any]:
+    """The files that the last state of a run knows."""
+    assert got.state
+    return t.cast("dict[str, t.Any]", got.state["bookmarks"]["things"]["files"])
+
+
+def test_all_is_sent_again_when_rows_take_another_form(sync: Sync) -> None:
+    first = sync(b"id,a\n1,x\n", settings=STATEFUL)
+    again = sync(b"id,a\n1,x\n", settings=STATEFUL, state=first.state, columns={"id": "integer"})
+    assert again.records == [{"id": 1, "a": "x"}]
+    assert len(sync(b"id,a\n1,x\n", settings=TEXT, state=first.state).records) == 1
+
+
+def test_no_state_moves_past_what_was_sent(sync: Sync, tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("id,a\n1,x\n")
+    (tmp_path / "2.csv").write_text("id,a\n2\n")
+    got = sync(tmp_path, settings=STATEFUL)
+    assert "2.csv, line 2" in str(got.error)
+    assert [Path(one).name for one in files_of(got)] == ["1.csv"]
+    (tmp_path / "2.csv").write_text("id,a\n2,x\n")
+    assert [one["id"] for one in sync(tmp_path, settings=STATEFUL, state=got.state).records] == ["2"]
+
+
+def test_a_file_of_another_stream_stays_in_the_state(sync: Sync) -> None:
+    state = {"bookmarks": {"others": {"files": {}}}}
+    assert sync(b"id,a\n1,x\n", state=state).state == {"bookmarks": {"others": {"files": {}}, "things": {}}}
+
+
+def test_deselected_stream(tmp_path: Path, sync: Sync) -> None:
+    entry = {"tap_stream_id": "things", "metadata": [{"breadcrumb": [], "metadata": {"selected": False}}]}
+    assert sync(b"id,a\n1,x\n", catalog={"streams": [entry]}).messages == []
+    entry = {"tap_stream_id": "nothing", "metadata": []}
+    assert "the catalog has stream 'nothing'" in str(sync(b"id\n", catalog={"streams": [entry]}).error)
+
+
+def start(tmp_path: Path, *flags: str, **settings: t.Any) -> subprocess.Popen[bytes]:
+    """The tap as a program, on a file of half a million rows."""
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"id,a\n" + b"".join(b"%d,abcdefghij\n" % number for number in range(500_000)))
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}], **settings}))
+    (tmp_path / "tmp").mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-m", "tap_csv.cli", "--config", str(config), *flags],
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    tap = start(tmp_path)
+    assert tap.stdout
+    assert tap.stderr
+    tap.stdout.readline()
+    tap.stdout.close()
+    assert tap.stderr.read().splitlines()[-1] == b"tap-csv: nobody reads the messages any more"
+    tap.stderr.close()
+    assert tap.wait() == 1
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_tap_that_is_terminated_leaves_no_file(tmp_path: Path) -> None:
+    tap = start(tmp_path)
+    assert tap.stdout
+    tap.stdout.readline()  # the rest does not fit into the pipe
+    tap.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    tap.communicate()
+    assert tap.returncode == 128 + signal.SIGTERM
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("flag", "messages"), [("--test=records", []), ("--test=schema", ["SCHEMA", "STATE"])])
+def test_trying_out(tmp_path: Path, flag: str, messages: list[str]) -> None:
+    (tmp_path / "batch").mkdir()
+    storage = {"encoding": {"format": "parquet"}, "storage": {"root": str(tmp_path / "batch")}}
+    said, _ = start(tmp_path, flag, batch_config=storage, incremental=False).communicate()
+    assert [json.loads(line)["type"] for line in io.BytesIO(said)] == messages
+    assert list((tmp_path / "batch").iterdir()) == []

@@ -1,0 +1,244 @@
+"""Types: found, named or taken from a catalog; DuckDB's way, Python's way, RECORD and BATCH give the same values."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import tempfile
+import typing as t
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tap_csv import convert, types
+from tap_csv_harness import Synced, discover, run
+
+if t.TYPE_CHECKING:
+    from tap_csv_harness import Sync
+
+TYPED: dict[str, t.Any] = {"incremental": False}
+WAYS = ("duckdb", "python")
+
+
+def batch(folder: Path) -> dict[str, t.Any]:
+    """Settings that ask for BATCH messages."""
+    return {**TYPED, "batch_config": {"encoding": {"format": "parquet"}, "storage": {"root": f"file://{folder}"}}}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Rows are read by DuckDB where it reads them as Python does, or always by Python."""
+    only(request.param, monkeypatch)
+    return str(request.param)
+
+
+def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rows be read in one way only."""
+    if way == "python":
+        monkeypatch.setattr(convert, "_reads_alike", lambda *_: False)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (["1", "-2", "+3", " 4 "], "integer"),
+        (["9223372036854775807", "0"], "integer"),
+        (["9223372036854775808"], "integer"),
+        (["9" * 39], "string"),  # no type holds all its digits
+        (["007", "1"], "string"),  # a code, not a number
+        (["1_000"], "string"),
+        (["1", "2.5", "-1e3"], "number"),
+        (["01.5"], "string"),
+        (["nan", "1.5"], "string"),
+        (["true", "FALSE"], "boolean"),
+        (["t", "f"], "string"),
+        (["2024-01-31", "1999-12-1"], "date"),
+        (["2024-02-30"], "string"),
+        (["01/02/2024"], "string"),  # nobody knows which of both is the month
+        (["2024-01-31 10:00:00", "2024-01-31T10:00:00.5+02:00", "2024-01-31"], "date-time"),
+        (["10:00:00", "23:59:59.5"], "time"),
+        (["infinity"], "string"),
+        (["x", "1"], "string"),
+        (["", ""], "string"),
+        (["", "1"], "integer"),
+    ],
+)
+def test_type_that_is_found(sync: Sync, values: list[str], found: str) -> None:
+    got = sync(("k,v\n" + "".join(f"k,{value}\n" for value in values)).encode(), keys=[], settings=TYPED)
+    assert got.error is None
+    schema = got.types["v"]
+    assert types.of_schema(schema).name == found
+    assert schema["type"][1] == "null"
+
+
+VALUES = {
+    "integer": [("12", 12), (" 12 ", 12), ("1.0", 1), ("1e3", 1000), ("9007199254740993", 9007199254740993)],
+    "number": [("1.5", 1.5), ("-0.1", -0.1), ("1e22", 1e22)],
+    "decimal(20,2)": [("123456789012345678.12", Decimal("123456789012345678.12")), ("1", Decimal("1.00"))],
+    "boolean": [("true", True), ("F", False), ("1", True)],
+    "date": [("2024-01-31", dt.date(2024, 1, 31)), ("2024-01-31 00:00", dt.date(2024, 1, 31))],
+    "time": [("10:00:00.25", dt.time(10, 0, 0, 250_000))],
+    "date-time": [
+        ("2024-01-31 10:00:00.25", dt.datetime(2024, 1, 31, 10, 0, 0, 250_000)),  # noqa: DTZ001 - UTC as parquet has it
+        ("2024-01-31T00:30:00+02:00", dt.datetime(2024, 1, 30, 22, 30)),  # noqa: DTZ001
+    ],
+    "string": [("x", "x"), (" x", " x"), ("é\u2028", "é\u2028")],
+}
+MISFITS = {
+    "integer": ["1.5", "x", "12e-1", "9223372036854775808", "9007199254740993.5", "nan", "inf"],
+    "number": ["x", "nan", "inf", "1e400"],
+    "decimal(20,2)": ["0.125", "1" * 19, "x"],
+    "boolean": ["2", "on"],
+    "date": ["2024-02-30", "2024-01-31 10:00", "infinity", "x"],
+    "time": ["25:00:00", "x"],
+    "date-time": ["2024-13-01", "infinity", "x"],
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_values(sync: Sync, tmp_path: Path, way: str, kind: str) -> None:
+    content = "id,v\n" + "".join(f"{number},{text}\n" for number, (text, _) in enumerate(VALUES[kind])) + "n,\n"
+    columns = {"id": "string", "v": kind}
+    got = sync(content.encode(), columns=columns, settings=batch(tmp_path))
+    assert got.error is None
+    values = [value for _, value in VALUES[kind]]
+    assert [value for _, value in got.rows()] == [*values, None]
+    records = sync(content.encode(), columns=columns, settings=TYPED).records
+    sent = [record["v"] for record in records]
+    if kind in {"date", "time"}:
+        sent = [value and type(values[0]).fromisoformat(value) for value in sent]  # type: ignore[attr-defined]
+    elif kind == "date-time":
+        sent = [value and dt.datetime.fromisoformat(value).replace(tzinfo=None) for value in sent]
+    elif kind.startswith("decimal"):
+        sent = [None if value is None else pytest.approx(Decimal(str(value))) for value in sent]
+    assert sent == [*values, None]
+
+
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in MISFITS.items() for text in texts])
+def test_a_misfit_is_refused_where_it_stands(sync: Sync, way: str, kind: str, text: str) -> None:
+    good = VALUES[kind][0][0]
+    content = f'id,v\n1,{good}\n\n2,{text}\n3,"{text}"\n'
+    got = sync(content.encode(), columns={"v": kind}, settings=TYPED)
+    assert f"input.csv, line 4, column 'v': the value is no {kind}" in str(got.error)
+    assert got.state is None
+
+
+def test_a_misfit_late_in_the_file(sync: Sync) -> None:
+    """Its type was found from rows before it; whoever looks at all rows finds another."""
+    content = b"id,v\n" + b"".join(b"%d,1\n" % number for number in range(30_000)) + b"x,y\n"
+    got = sync(content, settings=TYPED)
+    assert "line 30002, column 'id': the value is no integer" in str(got.error)
+    whole = sync(content, settings={**TYPED, "infer_rows": -1})
+    assert whole.error is None
+    assert {types.of_schema(schema).name for schema in whole.types.values()} == {"string"}
+
+
+def test_decimals_keep_every_digit(sync: Sync, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("id,v\n1,12345678901234567890.123456789\n")
+    files = [{"entity": "e", "path": str(path), "keys": ["id"], "columns": {"v": "decimal(38,9)"}}]
+    got = run({"files": files, **batch(tmp_path)})
+    assert got.rows() == [(1, Decimal("12345678901234567890.123456789"))]
+    assert got.types["v"]["multipleOf"] == 1e-9
+
+
+def test_a_catalog_says_the_types(sync: Sync, tmp_path: Path) -> None:
+    path = tmp_path / "input.csv"
+    path.write_text("id,a,b\n1,1.50,2024-01-01\n")
+    files = [{"entity": "things", "path": str(path), "keys": ["id"]}]
+    catalog = discover({"files": files})
+    catalog["streams"][0]["schema"]["properties"]["a"] = {"type": ["null", "number"], "multipleOf": 0.01}
+    catalog["streams"][0]["schema"]["properties"]["b"] = {"type": "string"}
+    got = sync(path, catalog=catalog, settings=batch(tmp_path))
+    assert got.rows() == [(1, Decimal("1.50"), "2024-01-01")]
+
+
+def test_empty_is_null_unless_all_is_text(sync: Sync, way: str) -> None:
+    content = b'id,a,b\n1,,\n2,"",x\n'
+    assert [one["a"] for one in sync(content, settings=TYPED).records] == [None, None]
+    assert [one["a"] for one in sync(content, settings={**TYPED, "infer_types": False}).records] == ["", ""]
+
+
+def test_columns_that_are_not_there(sync: Sync) -> None:
+    got = sync(b"id\n1\n", columns={"price": "number"})
+    assert "line 1, column 'price': `columns` gives it a type, but it is no column of the header" in str(got.error)
+
+
+# What the fields of a file may look like: plausible values, and the characters that matter to CSV.
+PLAUSIBLE = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats().map(repr),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+    st.dates().map(str),
+    st.datetimes().map(str),
+    st.times().map(str),
+    st.sampled_from(["", "true", "t", "1", "007", "1e3", "1_0", "nan", "infinity", "epoch", " 1 ", "2024-01-01 "]),
+    st.text(st.sampled_from(" \",;'\n\r\té0a"), max_size=4),
+)
+
+
+@st.composite
+def csv_bytes(draw: st.DrawFn) -> bytes:
+    """A file with two to four columns, well formed or nearly so."""
+    width = draw(st.integers(2, 4))
+    line_end = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
+    lines = [",".join(f"c{at}" for at in range(width))]
+    for _ in range(draw(st.integers(1, 6))):
+        fields = []
+        for _ in range(draw(st.sampled_from([width] * 12 + [width - 1, width + 1, width + 2]))):
+            field = draw(PLAUSIBLE)
+            quoted = draw(st.booleans())
+            fields.append('"' + field.replace('"', '""') + '"' if quoted else field)
+        lines.append(",".join(fields) + draw(st.sampled_from([""] * 20 + [",", ",,", " "])))
+    return (line_end.join(lines) + draw(st.sampled_from(["", line_end]))).encode()
+
+
+@settings(deadline=None, max_examples=150)
+@given(content=csv_bytes(), kinds=st.lists(st.sampled_from([*VALUES, None]), min_size=4, max_size=4))
+@example(b"c0,c1\n1,2,\n", [None] * 4)
+@example(b"c0,c1\n1,,\n", [None] * 4)
+@example(b'c0,c1\n1, "2"\n', [None] * 4)
+@example(b'c0,c1\n1,"2" \n', [None] * 4)
+@example(b'c0,c1\n1,5" pipe\n2,"a\nb"\n', [None] * 4)
+def test_both_ways_and_both_messages_give_the_same(content: bytes, kinds: list[str | None]) -> None:
+    outcomes = []
+    for way in WAYS:
+        for by_batch in (False, True):
+            with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
+                only(way, monkeypatch)
+                path = Path(folder) / "in.csv"
+                path.write_bytes(content)
+                header = content.splitlines()[0].decode().split(",")
+                columns = {name: kind for name, kind in zip(header, kinds, strict=False) if kind}
+                files = [{"entity": "e", "path": str(path), "keys": ["c0"], "columns": columns}]
+                got = run({"files": files, **(batch(Path(folder)) if by_batch else TYPED)})
+                outcomes.append(_outcome(got, folder))
+    assert outcomes[0] == outcomes[1] == outcomes[2] == outcomes[3]
+
+
+def _outcome(got: Synced, folder: str) -> t.Any:
+    """What a run gave, in a form that is the same for RECORD and BATCH."""
+    if got.error:
+        return str(got.error).replace(folder, "")
+    names, schemas = list(got.types), list(got.types.values())
+    rows: list[tuple[t.Any, ...]] = [tuple(record[name] for name in names) for record in got.records] or got.rows()
+    return schemas, [[_plain(value, schema) for value, schema in zip(row, schemas, strict=True)] for row in rows]
+
+
+def _plain(value: t.Any, schema: dict[str, t.Any]) -> t.Any:
+    form = schema.get("format")
+    if form == "date-time" and isinstance(value, str):
+        return dt.datetime.fromisoformat(value).replace(tzinfo=None)
+    if form in {"date", "time"} and value is not None:
+        return str(value)
+    if schema.get("multipleOf") and value is not None:
+        return float(value)
+    return value
+
+
+def test_the_schema_is_json(sync: Sync) -> None:
+    for kind in (*types.CANDIDATES, types.decimal(38, 0)):
+        again = types.of_schema(json.loads(json.dumps(types.property_of(kind))))
+        assert (again.name, again.sql) == (kind.name, kind.sql)

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Measure this beside its peers, and write docs/benchmarks.md: scripts/bench.sh singer [--help]
+set -euo pipefail
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case "${1:-}" in
+singer) ;;
+-h | --help)
+  sed -n '2s/^# //p' "${BASH_SOURCE[0]}"
+  exit 0
+  ;;
+*)
+  echo "bench.sh: no benchmark '${1:-}'; there is singer" >&2
+  exit 2
+  ;;
+esac
+scripts/bootstrap.sh --quiet
+PYTHONPATH=tests exec "${UV_PROJECT_ENVIRONMENT:-.venv}/bin/python" -m "bench.$1" "${@:2}"

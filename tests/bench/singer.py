@@ -1,0 +1,320 @@
+"""CSV to DuckDB through Singer, beside DuckDB itself and what people use else; writes its part of docs/benchmarks.md.
+
+Every figure of a table is taken in one run. Times are of whole programs, their start included. The file is read once
+before, so that no program is the first to read it. A table is loaded into a new database, then the same rows again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+from workspace import BIN, apart
+
+from bench import measure, page
+from bench.measure import Measured
+from elt import layout
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DATA = layout.STATE / "bench"
+PEERS = Path(__file__).parent / "peers"
+PLAIN_ROWS = 100_000
+"""Rows for the peer that needs a minute for a million; its time is said of as many rows as the others had."""
+
+ROWS = """
+    select
+        i as id,
+        (hash(i) % 1000000)::bigint as customer_id,
+        case when hash(i + 1) % 10 > 0 then 'name ' || (hash(i + 2) % 100000) end as name,
+        case
+            when hash(i + 3) % 20 = 0 then 'line one' || chr(10) || 'line "two", ' || i
+            when hash(i + 4) % 10 > 0 then 'note ' || (hash(i + 5) % 1000)
+        end as note,
+        round((hash(i + 6) % 10000000) / 100.0, 2)::double as amount,
+        case when hash(i + 7) % 10 > 0 then (hash(i + 8) % 100)::integer end as quantity,
+        hash(i + 9) % 2 = 0 as is_returned,
+        date '2015-01-01' + (hash(i + 10) % 3650)::integer as ordered_on,
+        case
+            when hash(i + 12) % 10 > 0 then timestamp '2015-01-01' + to_seconds((hash(i + 11) % 300000000)::integer)
+        end as updated_at,
+        case when hash(i + 13) % 10 > 0 then (hash(i + 14) % 1000000) / 1e6 end::double as score
+    from range({rows}) as numbers(i)
+"""
+"""Ten columns of all types, with nulls, and line breaks and quotes within quotes in one row of twenty."""
+LIMIT = """
+import sys, duckdb
+duckdb.connect(sys.argv[2]).execute(f"create table things as from read_csv('{sys.argv[1]}')")
+"""
+LIMIT_UPSERT = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[2])
+connection.execute("begin")
+connection.execute(f"create temp table new as from read_csv('{sys.argv[1]}')")
+connection.execute("delete from things using new where things.id = new.id")
+connection.execute("insert into things from new")
+connection.execute("commit")
+"""
+
+
+@dataclass
+class Lab:
+    """A folder for one size of the data, with what all ways of loading need."""
+
+    rows: int
+    folder: Path
+    env: dict[str, str] = field(repr=False)
+
+    @functools.cached_property
+    def csv(self) -> Path:
+        """The file, made once for all runs of this benchmark."""
+        path = DATA / f"things_{self.rows}.csv"
+        if not path.exists():
+            say(f"making {path}")
+            DATA.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            with duckdb.connect() as connection:
+                connection.execute(f"copy ({ROWS.format(rows=self.rows)}) to '{part}' (format csv, header)")
+            part.rename(path)
+        with path.open("rb") as file:  # into the page cache
+            while file.read(1 << 24):
+                pass
+        return path
+
+    def tap(self, *, batch: bool) -> list[str | Path]:
+        """Our tap."""
+        settings: dict[str, t.Any] = {"files": [{"entity": "things", "path": str(self.csv), "keys": ["id"]}]}
+        if batch:
+            settings["batch_config"] = {"encoding": {"format": "parquet"}, "storage": {"root": str(self.folder)}}
+        return [BIN / "tap-csv", "--config", self.write(f"tap_{batch}.json", settings)]
+
+    def target(self, database: Path) -> list[str | Path]:
+        """Our target."""
+        settings = {"path": str(database), "temp_dir": str(self.folder)}
+        return [BIN / "target-duckdb", "--config", self.write("target.json", settings)]
+
+    def write(self, name: str, content: object) -> Path:
+        """A file of JSON, whose content YAML takes too."""
+        path = self.folder / name
+        path.write_text(json.dumps(content))
+        return path
+
+    def count(self, database: Path, table: str = "main.things") -> None:
+        """Make sure that all rows are there, each once."""
+        with duckdb.connect(str(database), read_only=True) as connection:
+            found = connection.execute(f"select count(*), count(distinct id) from {table}").fetchone()
+        assert found == (self.rows, self.rows), f"{database} holds {found}, not {self.rows} rows"
+
+    @functools.cached_property
+    def records(self) -> Path:
+        """The rows as RECORD messages."""
+        path = self.folder / "records.jsonl"
+        with path.open("wb") as output:
+            subprocess.run([str(word) for word in self.tap(batch=False)], stdout=output, env=self.env, check=True)
+        return path
+
+    @functools.cached_property
+    def project(self) -> Path:
+        """A project of Meltano with our pair, and the catalog that saves it a discovery."""
+        (self.folder / "project").mkdir(exist_ok=True)
+        found = subprocess.run([*map(str, self.tap(batch=True)), "--discover"], env=self.env, capture_output=True)
+        self.write("project/catalog.json", json.loads(found.stdout))
+        plugin = {"namespace": "bench", "settings": []}
+        extractor = plugin | {"name": "tap-csv", "executable": "tap-csv", "catalog": "catalog.json"}
+        extractor |= {"capabilities": ["catalog", "discover", "state"]}
+        extractor["config"] = json.loads((self.folder / "tap_True.json").read_text()) | {"incremental": False}
+        self.target(self.folder / "meltano.duckdb")
+        loader = plugin | {"name": "target-duckdb", "executable": "target-duckdb"}
+        loader["config"] = json.loads((self.folder / "target.json").read_text())
+        project = {"version": 1, "project_id": "bench", "send_anonymous_usage_stats": False, "auto_install": False}
+        project["default_environment"] = "dev"
+        project["environments"] = [{"name": "dev"}]
+        project["plugins"] = {"extractors": [extractor], "loaders": [loader]}
+        self.write("project/meltano.yml", project)
+        return self.folder / "project"
+
+
+def say(what: str) -> None:
+    """A line of progress."""
+    print(f"bench: {what}", flush=True)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of loading."""
+
+    name: str
+    run: Callable[[Lab, Path, str], Measured]
+    """Load the rows into a database; `first` or `again`."""
+    table: str = "main.things"
+    most: int | None = None
+    """It is measured on no more rows than this."""
+
+
+def _limit(lab: Lab, database: Path, which: str) -> Measured:
+    script = LIMIT if which == "first" else LIMIT_UPSERT
+    command = [sys.executable, "-c", script, lab.csv, database]
+    return measure.pipe(command, env=lab.env, cwd=lab.folder)
+
+
+def _pipe(lab: Lab, database: Path, _: str) -> Measured:
+    return measure.pipe(lab.tap(batch=True), lab.target(database), env=lab.env, cwd=lab.folder)
+
+
+def _record_pipe(lab: Lab, database: Path, _: str) -> Measured:
+    return measure.pipe(lab.tap(batch=False), lab.target(database), env=lab.env, cwd=lab.folder)
+
+
+def _meltano(lab: Lab, database: Path, _: str) -> Measured:
+    assert database == lab.folder / "meltano.duckdb"
+    env = lab.env | {"MELTANO_DATABASE_URI": f"sqlite:///{lab.folder}/meltano.db"}
+    return measure.pipe([BIN / "meltano", "run", "--force", "tap-csv", "target-duckdb"], env=env, cwd=lab.project)
+
+
+def _records(lab: Lab, database: Path, _: str) -> Measured:
+    return measure.pipe(lab.target(database), env=lab.env, cwd=lab.folder, source=lab.records)
+
+
+def _whole_file(lab: Lab, database: Path, _: str) -> Measured:
+    tap = lab.tap(batch=True)
+    settings = json.loads(Path(tap[-1]).read_text()) | {"infer_rows": -1}
+    tap[-1] = lab.write("tap_whole.json", settings)
+    return measure.pipe(tap, lab.target(database), env=lab.env, cwd=lab.folder)
+
+
+def _python(peer: str) -> Path:
+    """The interpreter of a peer's own environment, made of its own lock."""
+    home = DATA / "peers" / peer
+    env = apart(layout.STATE) | {"UV_PROJECT_ENVIRONMENT": str(home)}
+    env.pop("VIRTUAL_ENV", None)
+    command = [BIN / "uv", "sync", "--quiet", "--frozen", "--project", PEERS / peer]
+    subprocess.run([str(word) for word in command], env=env, check=True)
+    return home / "bin" / "python"
+
+
+def _dlt(lab: Lab, database: Path, which: str) -> Measured:
+    python, folder = _python("dlt"), lab.folder / "dlt"
+    if which == "first":
+        shutil.rmtree(folder, ignore_errors=True)
+    command = [python, PEERS / "dlt/load.py", lab.csv, database, "replace" if which == "first" else "merge", folder]
+    env = lab.env | {"RUNTIME__DLTHUB_TELEMETRY": "false", "PROGRESS": "log"}
+    return measure.pipe(command, env=env, cwd=lab.folder)
+
+
+def _plain(lab: Lab, database: Path, _: str) -> Measured:
+    python = _python("target_duckdb")
+    part = dataclasses.replace(lab, rows=PLAIN_ROWS)
+    tap = [python, PEERS / "target_duckdb/plain_tap.py", "--config", lab.write("plain.json", {"path": str(part.csv)})]
+    settings = {"filepath": str(database), "default_target_schema": "main"}
+    target = [python.parent / "target-duckdb", "--config", lab.write("released.json", settings)]
+    measured = measure.pipe(tap, target, env=lab.env, cwd=lab.folder)
+    return dataclasses.replace(measured, seconds=measured.seconds * lab.rows / PLAIN_ROWS)
+
+
+def _released(lab: Lab, database: Path, _: str) -> Measured:
+    python = _python("target_duckdb")
+    part = lab.folder / "records_part.jsonl"
+    with lab.records.open("rb") as lines, part.open("wb") as output:
+        output.writelines(line for _, line in zip(range(PLAIN_ROWS + 1), lines, strict=False))
+    settings = {"filepath": str(database), "default_target_schema": "main"}
+    target = [python.parent / "target-duckdb", "--config", lab.write("released.json", settings)]
+    measured = measure.pipe(target, env=lab.env, cwd=lab.folder, source=part)
+    return dataclasses.replace(measured, seconds=measured.seconds * lab.rows / PLAIN_ROWS)
+
+
+SCALED = "target-duckdb 0.8.0"
+WAYS = (
+    Way("DuckDB's read_csv (the limit)", _limit),
+    Way("ours by pipe", _pipe),
+    Way("ours by meltano run", _meltano),
+    Way("ours by pipe, types from the whole file", _whole_file),
+    Way("ours by pipe, RECORD messages", _record_pipe),
+    Way("ours, the target on RECORD messages", _records),
+    Way("dlt 1.31 with arrow", _dlt, "bench.things"),
+    Way(f"{SCALED} on RECORD messages", _released, most=1_000_000),
+    Way(f"plain SDK tap | {SCALED}", _plain, most=1_000_000),
+)
+
+
+def measured(rows: int, times: int, only: str | None) -> dict[str, dict[str, Measured]]:
+    """Measure all ways on so many rows: `first` load, and the same rows `again`."""
+    found: dict[str, dict[str, Measured]] = {}
+    with tempfile.TemporaryDirectory(prefix="elt-bench-", dir=DATA if DATA.exists() else None) as name:
+        lab = Lab(rows, Path(name), apart(layout.STATE))
+        for way in WAYS:
+            if (way.most and rows > way.most) or (only and only not in way.name and way is not WAYS[0]):
+                continue
+            database = lab.folder / "meltano.duckdb"
+
+            def first(way: Way = way, database: Path = database) -> Measured:
+                database.unlink(missing_ok=True)
+                return way.run(lab, database, "first")
+
+            results = {"first": measure.median(first, times)}
+            if SCALED not in way.name:
+                lab.count(database, way.table)
+                results["again"] = measure.median(lambda way=way, db=database: way.run(lab, db, "again"), 1)
+                lab.count(database, way.table)
+            found[way.name] = results
+            shown = ", ".join(f"{which} {one.seconds:.1f} s {one.peak >> 20} MiB" for which, one in results.items())
+            say(f"{rows:,} rows, {way.name}: {shown}")
+    return found
+
+
+def rendered(rows: int, found: dict[str, dict[str, Measured]]) -> str:
+    """The table of one size."""
+    limit = found[WAYS[0].name]["first"].seconds
+    lines = []
+    for name, results in found.items():
+        one, again = results["first"], results.get("again")
+        lines.append(
+            [
+                name + ("*" if SCALED in name else ""),
+                f"{one.seconds:.1f}",
+                f"{rows / one.seconds / 1000:,.0f}",
+                f"{one.seconds / limit:.2f}",
+                " + ".join(f"{peak >> 20:,}" for peak in one.peaks),
+                f"{again.seconds:.1f}" if again else "",
+            ]
+        )
+    head = ["", "s", "1,000 rows/s", "x limit", "peak MiB, each program", "the same rows again, s"]
+    return f"**{rows:,} rows**\n\n{page.table(head, lines)}"
+
+
+def main(words: Sequence[str]) -> None:
+    """Measure, print, and write the page."""
+    parser = argparse.ArgumentParser(prog="scripts/bench.sh singer", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000], help="sizes, in rows")
+    parser.add_argument("--times", type=int, default=3, help="runs of each way, of which the middle one counts")
+    parser.add_argument("--only", metavar="TEXT", help="only ways with this in their names; writes no page")
+    arguments = parser.parse_args(words)
+    begin, tables, charts = time.monotonic(), [], {}
+    DATA.mkdir(parents=True, exist_ok=True)
+    for rows in arguments.rows:
+        found = measured(rows, arguments.times, arguments.only)
+        tables.append(rendered(rows, found))
+        print(f"\n{tables[-1]}\n", flush=True)
+        charts[rows] = {name: results["first"].seconds for name, results in found.items() if "whole" not in name}
+    if arguments.only:
+        return
+    rows = min(arguments.rows)
+    chart = page.bars("singer", f"{rows:,} rows of CSV into DuckDB, seconds", charts[rows])
+    note = f"\\* measured on {PLAIN_ROWS:,} rows; its time grows in proportion."
+    page.put("singer", "\n\n".join([f"![Seconds by way of loading]({chart})", *tables, note]))
+    say(f"wrote {page.PAGE.relative_to(layout.ROOT)} after {time.monotonic() - begin:.0f} s")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
