@@ -144,6 +144,7 @@ def test_deselected_stream(tmp_path: Path, sync: Sync) -> None:
     entry = {"tap_stream_id": "things", "metadata": [{"breadcrumb": [], "metadata": {"selected": False}}]}
     assert sync(b"id,a\n1,x\n", catalog={"streams": [entry]}).messages == []
     entry = {"tap_stream_id": "nothing", "metadata": []}
+    assert "the catalog is not of the form" in str(sync(b"id\n", catalog={"streams": [{"metadata": []}]}).error)
     assert "the catalog has stream 'nothing'" in str(sync(b"id\n", catalog={"streams": [entry]}).error)
 
 

@@ -117,10 +117,14 @@ def test_values(sync: Sync, tmp_path: Path, way: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in MISFITS.items() for text in texts])
-def test_a_misfit_is_refused_where_it_stands(sync: Sync, way: str, kind: str, text: str) -> None:
+def test_a_misfit_is_refused_where_it_stands(sync: Sync, tmp_path: Path, way: str, kind: str, text: str) -> None:
     good = VALUES[kind][0][0]
     content = f'id,v\n1,{good}\n\n2,{text}\n3,"{text}"\n'
-    got = sync(content.encode(), columns={"v": kind}, settings=TYPED)
+    (tmp_path / "batch").mkdir()
+    got = sync(
+        content.encode(), columns={"v": kind}, settings=batch(tmp_path / "batch") if way == "duckdb" else TYPED
+    )
+    assert list((tmp_path / "batch").iterdir()) == []
     assert f"input.csv, line 4, column 'v': the value is no {kind}" in str(got.error)
     assert got.state is None
 

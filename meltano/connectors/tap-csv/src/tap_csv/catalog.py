@@ -31,7 +31,8 @@ METADATA: dict[str, Json] = {
     LINE: {"type": ["integer", "null"]},
 }
 """JSON schemas of the columns that say where a row is from."""
-_SAMPLE_BYTES = 1 << 22
+_HEADER, _SAMPLE = 1 << 16, 1 << 24
+"""Bytes in which a header is looked for, and of which a sample of rows is taken."""
 _GLANCE = 200
 """Rows."""
 
@@ -79,7 +80,7 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
         InputError: there is no file, or one does not fit.
     """
     files = tuple(find(entity.path))
-    headers = {file: split(Source(file, entity), entity, _SAMPLE_BYTES)[0] for file in files}
+    headers = {file: split(Source(file, entity), entity, _HEADER)[0] for file in files}
     columns = headers[files[0]]
     for file, header in headers.items():
         refuse_missing(columns, header, file, f"{files[0]} has")
@@ -132,7 +133,7 @@ def split(source: Source, entity: Entity, size: int = SEGMENT) -> tuple[list[str
     Raises:
         InputError: the file cannot be read, or its header does not fit.
     """
-    segments = source.segments(size)
+    segments = source.segments(size, None if size == SEGMENT else size)
     first = next(segments)
     while True:
         reader = Reader(source.path, entity.dialect, first)
@@ -166,10 +167,11 @@ def _infer(
     fitting: dict[str, list[types.Type]] = {column: list(types.CANDIDATES) for column in columns}
     filled: set[str] = set()
     for file in files:
-        header, segments = split(Source(file, entity), entity, SEGMENT if rows is None else _SAMPLE_BYTES)
+        header, segments = split(Source(file, entity), entity, SEGMENT if rows is None else _SAMPLE)
         form = Form(file, entity.dialect, tuple(header), entity.keys, {})
         for segment in segments:
-            fitting, _ = converter.fits(segment, form, _GLANCE, fitting)  # rules most types out, at little cost
+            if not filled:
+                fitting, _ = converter.fits(segment, form, _GLANCE, fitting)  # rules most types out, at little cost
             fitting, now = converter.fits(segment, form, rows, fitting)
             filled |= now
             if rows is not None:

@@ -18,8 +18,6 @@ if t.TYPE_CHECKING:
 
 SEGMENT = 48 << 20
 """Bytes of a segment, near enough."""
-_FIRST = 4
-"""The first segment is smaller by this, so that whoever waits for it soon has something to do."""
 _CHUNK = 1 << 22
 _GZIP = b"\x1f\x8b"
 _MOST_CUTS = 64
@@ -74,17 +72,21 @@ class Source:
             pass
         return self.sha256
 
-    def segments(self, size: int = SEGMENT) -> Iterator[Segment]:
+    def segments(self, size: int = SEGMENT, first: int | None = None) -> Iterator[Segment]:
         """Segments of about so many bytes; the last one may be empty.
+
+        Args:
+            size: of a segment.
+            first: of the first one, after which they grow; a quarter of that unless given.
 
         Raises:
             InputError: the file cannot be read, or holds what its encoding does not know.
         """
         chunks = self._utf8()
-        first = next(chunks, b"")
-        offset = len(codecs.BOM_UTF8) if self._encoding == "utf-8" and first.startswith(codecs.BOM_UTF8) else 0
-        pieces, length, line = [first[offset:]], len(first) - offset, 1
-        now = max(1, size // _FIRST)
+        begin = next(chunks, b"")
+        offset = len(codecs.BOM_UTF8) if self._encoding == "utf-8" and begin.startswith(codecs.BOM_UTF8) else 0
+        pieces, length, line = [begin[offset:]], len(begin) - offset, 1
+        now = first or max(1, size // 4)  # soon there is something to do for whoever waits for it
         while True:
             while length < now and (chunk := next(chunks, None)) is not None:
                 pieces.append(chunk)

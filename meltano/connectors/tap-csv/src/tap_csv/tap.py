@@ -112,13 +112,16 @@ class Tap:
             yield from map(self._discovered, self._config.entities)
             return
         entities = {entity.name: entity for entity in self._config.entities}
-        for entry in chosen["streams"]:
-            if not catalog.is_selected(entry):
-                continue
-            name = entry["tap_stream_id"]
-            if name not in entities:
-                raise SettingsError(f"the catalog has stream {name!r}, of which the settings name no files")
-            yield catalog.chosen(entry, entities[name], self._config)
+        try:
+            for entry in chosen["streams"]:
+                if not catalog.is_selected(entry):
+                    continue
+                name = entry["tap_stream_id"]
+                if name not in entities:
+                    raise SettingsError(f"the catalog has stream {name!r}, of which the settings name no files")
+                yield catalog.chosen(entry, entities[name], self._config)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SettingsError(f"the catalog is not of the form that --discover prints: {error!r}") from None
 
     def _send_file(self, stream: Stream, file: Path, known: _Known) -> None:
         """Send the rows of a file, unless it is known and did not change."""
@@ -170,6 +173,9 @@ class Tap:
                     _forget(*gone)
                     waiting.appendleft(self._submit(segment.joined(after), form))
                     continue
+                except BaseException:
+                    path.unlink(missing_ok=True)
+                    raise
                 if rows:
                     yield path, rows
                 else:
@@ -218,7 +224,7 @@ class _Known:
         self._files: dict[str, Json] = {}
         if remember and bookmark and bookmark.get("form") == self._form:
             listed = {str(file) for file in stream.files}
-            self._files = {file: {**one} for file, one in bookmark["files"].items() if file in listed}
+            self._files = {file: {**one} for file, one in bookmark.get("files", {}).items() if file in listed}
 
     def bookmark(self) -> Json:
         """What a state has to say of the stream."""
