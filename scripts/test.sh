@@ -17,5 +17,5 @@ integration | e2e) parts=("tests/$1") && shift ;;
 esac
 scripts/bootstrap.sh --quiet
 [[ -z ${ELT_LIBRARY_PATH:-} ]] || export LD_LIBRARY_PATH="$ELT_LIBRARY_PATH" # elt/layout.py says what it is
-# Two at a time: tests mostly wait for processes that start.
+# Two at a time: those of e2e, which often wait, and meanwhile all others.
 exec env -u PYTHONDONTWRITEBYTECODE "${UV_PROJECT_ENVIRONMENT:-.venv}/bin/pytest" -n 2 "${parts[@]}" "$@"

@@ -15,8 +15,7 @@ if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-OWN_STACK = tuple(f"tests/e2e/test_{name}.py" for name in ("devcontainer", "docs", "fresh_clone", "nix"))
-"""Files of tests/e2e that start stacks of their own; all others share one."""
+E2E = "tests/e2e/"
 
 
 @pytest.fixture
@@ -36,15 +35,13 @@ def browser() -> t.Iterator[Browser]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what starts stacks of its own last, so that one worker has the platform while another needs no stack."""
-    order = {"platform": -1} | {part: number for number, part in enumerate(OWN_STACK, 1)}
-    items.sort(key=lambda item: order.get(part_of(item.nodeid), 0))
+    """Put first what takes longest; and within it last what uses the platform, which runs from then on to the end."""
+    items.sort(key=lambda item: (part_of(item.nodeid) != E2E, "platform" in getattr(item, "fixturenames", ())))
 
 
 def part_of(nodeid: str) -> str:
-    """What one worker takes as a whole, since each makes its own session fixtures: a file, or all of the platform."""
-    file = nodeid.partition("::")[0]
-    return "platform" if file.startswith("tests/e2e/") and file not in OWN_STACK else file
+    """What one worker takes as a whole: a file, or all that starts stacks, since two of them crowd two processors."""
+    return E2E if nodeid.startswith(E2E) else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -199,7 +199,7 @@ def csv_bytes(draw: st.DrawFn) -> bytes:
     return (line_end.join(lines) + draw(st.sampled_from(["", line_end]))).encode()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(content=csv_bytes(), kinds=st.lists(st.sampled_from([*VALUES, None]), min_size=4, max_size=4))
 @example(b"c0,c1\n1,2,\n", [None] * 4)
 @example(b"c0,c1\n1,,\n", [None] * 4)
