@@ -21,7 +21,10 @@ class Measured:
 
     seconds: float
     peaks: tuple[int, ...]
-    """Peak resident memory in bytes of each program, or of the largest process that it started and waited for."""
+    """Peak resident memory in bytes of each program, or of the largest process that it started and waited for.
+
+    Linux counts from what this program had when it started the other: less than that is never seen.
+    """
 
     @property
     def peak(self) -> int:

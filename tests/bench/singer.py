@@ -244,7 +244,7 @@ WAYS = (
     Way("ours, the target on RECORD messages", _records),
     Way("dlt 1.31 with arrow", _dlt, "bench.things"),
     Way(f"{SCALED} on RECORD messages", _released, most=1_000_000),
-    Way(f"plain SDK tap | {SCALED}", _plain, most=1_000_000),
+    Way(f"a plain SDK tap into {SCALED}", _plain, most=1_000_000),
 )
 
 
