@@ -89,7 +89,7 @@ VALUES = {
 MISFITS = {
     "integer": ["1.5", "x", "12e-1", "9223372036854775808", "9007199254740993.5", "nan", "inf"],
     "number": ["x", "nan", "inf", "1e400"],
-    "decimal(20,2)": ["0.125", "1" * 19, "x"],
+    "decimal(20,2)": ["0.125", "1" * 19, "1.0000000000000001e+18", "x"],
     "boolean": ["2", "on"],
     "date": ["2024-02-30", "2024-01-31 10:00", "infinity", "x"],
     "time": ["25:00:00", "x"],
@@ -203,6 +203,7 @@ def csv_bytes(draw: st.DrawFn) -> bytes:
 @given(content=csv_bytes(), kinds=st.lists(st.sampled_from([*VALUES, None]), min_size=4, max_size=4))
 @example(b"c0,c1\n1,2,\n", [None] * 4)
 @example(b"c0,c1\n1,,\n", [None] * 4)
+@example(b"c0,c1\n1.0000000000000001e+18,0", ["decimal(20,2)", None, None, None])
 @example(b'c0,c1\n1, "2"\n', [None] * 4)
 @example(b'c0,c1\n1,"2" \n', [None] * 4)
 @example(b'c0,c1\n1,5" pipe\n2,"a\nb"\n', [None] * 4)
