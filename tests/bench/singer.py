@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import shutil
 import subprocess
@@ -83,7 +84,6 @@ class Lab:
         path = DATA / f"things_{self.rows}.csv"
         if not path.exists():
             say(f"making {path}")
-            DATA.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
             with duckdb.connect() as connection:
                 connection.execute(f"copy ({ROWS.format(rows=self.rows)}) to '{part}' (format csv, header)")
@@ -93,17 +93,34 @@ class Lab:
                 pass
         return path
 
-    def tap(self, *, batch: bool) -> list[str | Path]:
-        """Our tap."""
+    @property
+    def database(self) -> Path:
+        """The database that all ways load into, one after the other."""
+        return self.folder / "things.duckdb"
+
+    def tap_settings(self, *, batch: bool) -> dict[str, t.Any]:
+        """Settings of our tap."""
         settings: dict[str, t.Any] = {"files": [{"entity": "things", "path": str(self.csv), "keys": ["id"]}]}
         if batch:
             settings["batch_config"] = {"encoding": {"format": "parquet"}, "storage": {"root": str(self.folder)}}
-        return [BIN / "tap-csv", "--config", self.write(f"tap_{batch}.json", settings)]
+        return settings
 
-    def target(self, database: Path) -> list[str | Path]:
+    def tap(self, *, batch: bool, **settings: object) -> list[str | Path]:
+        """Our tap."""
+        return [BIN / "tap-csv", "--config", self.write("tap.json", self.tap_settings(batch=batch) | settings)]
+
+    @property
+    def target_settings(self) -> dict[str, str]:
+        """Settings of our target."""
+        return {"path": str(self.database), "temp_dir": str(self.folder)}
+
+    def target(self) -> list[str | Path]:
         """Our target."""
-        settings = {"path": str(database), "temp_dir": str(self.folder)}
-        return [BIN / "target-duckdb", "--config", self.write("target.json", settings)]
+        return [BIN / "target-duckdb", "--config", self.write("target.json", self.target_settings)]
+
+    def run(self, *commands: Sequence[str | Path], source: Path | None = None, **env: str) -> Measured:
+        """Run programs in this folder and measure them."""
+        return measure.pipe(*commands, env=self.env | env, cwd=self.folder, source=source)
 
     def write(self, name: str, content: object) -> Path:
         """A file of JSON, whose content YAML takes too."""
@@ -111,33 +128,32 @@ class Lab:
         path.write_text(json.dumps(content))
         return path
 
-    def count(self, database: Path, table: str = "main.things") -> None:
+    def count(self, table: str) -> None:
         """Make sure that all rows are there, each once."""
-        with duckdb.connect(str(database), read_only=True) as connection:
+        with duckdb.connect(str(self.database), read_only=True) as connection:
             found = connection.execute(f"select count(*), count(distinct id) from {table}").fetchone()
-        assert found == (self.rows, self.rows), f"{database} holds {found}, not {self.rows} rows"
+        assert found == (self.rows, self.rows), f"{table} holds {found}, not {self.rows} rows"
 
     @functools.cached_property
     def records(self) -> Path:
         """The rows as RECORD messages."""
         path = self.folder / "records.jsonl"
         with path.open("wb") as output:
-            subprocess.run([str(word) for word in self.tap(batch=False)], stdout=output, env=self.env, check=True)
+            subprocess.run(self.tap(batch=False), stdout=output, env=self.env, check=True)
         return path
 
     @functools.cached_property
     def project(self) -> Path:
         """A project of Meltano with our pair, and the catalog that saves it a discovery."""
         (self.folder / "project").mkdir(exist_ok=True)
-        found = subprocess.run([*map(str, self.tap(batch=True)), "--discover"], env=self.env, capture_output=True)
+        found = subprocess.run([*self.tap(batch=True), "--discover"], env=self.env, capture_output=True, check=True)
         self.write("project/catalog.json", json.loads(found.stdout))
         plugin = {"namespace": "bench", "settings": []}
         extractor = plugin | {"name": "tap-csv", "executable": "tap-csv", "catalog": "catalog.json"}
         extractor |= {"capabilities": ["catalog", "discover", "state"]}
-        extractor["config"] = json.loads((self.folder / "tap_True.json").read_text()) | {"incremental": False}
-        self.target(self.folder / "meltano.duckdb")
+        extractor["config"] = self.tap_settings(batch=True) | {"incremental": False}
         loader = plugin | {"name": "target-duckdb", "executable": "target-duckdb"}
-        loader["config"] = json.loads((self.folder / "target.json").read_text())
+        loader["config"] = self.target_settings
         project = {"version": 1, "project_id": "bench", "send_anonymous_usage_stats": False, "auto_install": False}
         project["default_environment"] = "dev"
         project["environments"] = [{"name": "dev"}]
@@ -156,42 +172,36 @@ class Way:
     """One way of loading."""
 
     name: str
-    run: Callable[[Lab, Path, str], Measured]
-    """Load the rows into a database; `first` or `again`."""
+    run: Callable[[Lab, str], Measured]
+    """Load the rows; `first` or `again`."""
     table: str = "main.things"
     most: int | None = None
     """It is measured on no more rows than this."""
 
 
-def _limit(lab: Lab, database: Path, which: str) -> Measured:
-    script = LIMIT if which == "first" else LIMIT_UPSERT
-    command = [sys.executable, "-c", script, lab.csv, database]
-    return measure.pipe(command, env=lab.env, cwd=lab.folder)
+def _limit(lab: Lab, which: str) -> Measured:
+    return lab.run([sys.executable, "-c", LIMIT if which == "first" else LIMIT_UPSERT, lab.csv, lab.database])
 
 
-def _pipe(lab: Lab, database: Path, _: str) -> Measured:
-    return measure.pipe(lab.tap(batch=True), lab.target(database), env=lab.env, cwd=lab.folder)
+def _pipe(lab: Lab, _: str) -> Measured:
+    return lab.run(lab.tap(batch=True), lab.target())
 
 
-def _record_pipe(lab: Lab, database: Path, _: str) -> Measured:
-    return measure.pipe(lab.tap(batch=False), lab.target(database), env=lab.env, cwd=lab.folder)
+def _record_pipe(lab: Lab, _: str) -> Measured:
+    return lab.run(lab.tap(batch=False), lab.target())
 
 
-def _meltano(lab: Lab, database: Path, _: str) -> Measured:
-    assert database == lab.folder / "meltano.duckdb"
-    env = lab.env | {"MELTANO_DATABASE_URI": f"sqlite:///{lab.folder}/meltano.db"}
-    return measure.pipe([BIN / "meltano", "run", "--force", "tap-csv", "target-duckdb"], env=env, cwd=lab.project)
+def _whole_file(lab: Lab, _: str) -> Measured:
+    return lab.run(lab.tap(batch=True, infer_rows=-1), lab.target())
 
 
-def _records(lab: Lab, database: Path, _: str) -> Measured:
-    return measure.pipe(lab.target(database), env=lab.env, cwd=lab.folder, source=lab.records)
+def _records(lab: Lab, _: str) -> Measured:
+    return lab.run(lab.target(), source=lab.records)
 
 
-def _whole_file(lab: Lab, database: Path, _: str) -> Measured:
-    tap = lab.tap(batch=True)
-    settings = json.loads(Path(tap[-1]).read_text()) | {"infer_rows": -1}
-    tap[-1] = lab.write("tap_whole.json", settings)
-    return measure.pipe(tap, lab.target(database), env=lab.env, cwd=lab.folder)
+def _meltano(lab: Lab, _: str) -> Measured:
+    command = [BIN / "meltano", "--cwd", lab.project, "run", "--force", "tap-csv", "target-duckdb"]
+    return lab.run(command, MELTANO_DATABASE_URI=f"sqlite:///{lab.folder}/meltano.db")
 
 
 def _python(peer: str) -> Path:
@@ -200,38 +210,41 @@ def _python(peer: str) -> Path:
     env = apart(layout.STATE) | {"UV_PROJECT_ENVIRONMENT": str(home)}
     env.pop("VIRTUAL_ENV", None)
     command = [BIN / "uv", "sync", "--quiet", "--frozen", "--project", PEERS / peer]
-    subprocess.run([str(word) for word in command], env=env, check=True)
+    subprocess.run(command, env=env, check=True)
     return home / "bin" / "python"
 
 
-def _dlt(lab: Lab, database: Path, which: str) -> Measured:
+def _dlt(lab: Lab, which: str) -> Measured:
     python, folder = _python("dlt"), lab.folder / "dlt"
     if which == "first":
         shutil.rmtree(folder, ignore_errors=True)
-    command = [python, PEERS / "dlt/load.py", lab.csv, database, "replace" if which == "first" else "merge", folder]
-    env = lab.env | {"RUNTIME__DLTHUB_TELEMETRY": "false", "PROGRESS": "log"}
-    return measure.pipe(command, env=env, cwd=lab.folder)
+    disposition = "replace" if which == "first" else "merge"
+    command = [python, PEERS / "dlt/load.py", lab.csv, lab.database, disposition, folder]
+    return lab.run(command, RUNTIME__DLTHUB_TELEMETRY="false")
 
 
-def _plain(lab: Lab, database: Path, _: str) -> Measured:
-    python = _python("target_duckdb")
+def _plain(lab: Lab, _: str) -> Measured:
     part = dataclasses.replace(lab, rows=PLAIN_ROWS)
-    tap = [python, PEERS / "target_duckdb/plain_tap.py", "--config", lab.write("plain.json", {"path": str(part.csv)})]
-    settings = {"filepath": str(database), "default_target_schema": "main"}
-    target = [python.parent / "target-duckdb", "--config", lab.write("released.json", settings)]
-    measured = measure.pipe(tap, target, env=lab.env, cwd=lab.folder)
-    return dataclasses.replace(measured, seconds=measured.seconds * lab.rows / PLAIN_ROWS)
+    config = lab.write("plain.json", {"path": str(part.csv)})
+    tap = [_python("target_duckdb"), PEERS / "target_duckdb/plain_tap.py", "--config", config]
+    return _scaled(lab, lab.run(tap, _released_target(lab)))
 
 
-def _released(lab: Lab, database: Path, _: str) -> Measured:
-    python = _python("target_duckdb")
+def _released(lab: Lab, _: str) -> Measured:
     part = lab.folder / "records_part.jsonl"
     with lab.records.open("rb") as lines, part.open("wb") as output:
-        output.writelines(line for _, line in zip(range(PLAIN_ROWS + 1), lines, strict=False))
-    settings = {"filepath": str(database), "default_target_schema": "main"}
-    target = [python.parent / "target-duckdb", "--config", lab.write("released.json", settings)]
-    measured = measure.pipe(target, env=lab.env, cwd=lab.folder, source=part)
-    return dataclasses.replace(measured, seconds=measured.seconds * lab.rows / PLAIN_ROWS)
+        output.writelines(itertools.islice(lines, PLAIN_ROWS + 1))
+    return _scaled(lab, lab.run(_released_target(lab), source=part))
+
+
+def _released_target(lab: Lab) -> list[str | Path]:
+    settings = {"filepath": str(lab.database), "default_target_schema": "main"}
+    return [_python("target_duckdb").parent / "target-duckdb", "--config", lab.write("released.json", settings)]
+
+
+def _scaled(lab: Lab, part: Measured) -> Measured:
+    """What all rows would take where a part was loaded."""
+    return dataclasses.replace(part, seconds=part.seconds * lab.rows / PLAIN_ROWS)
 
 
 SCALED = "target-duckdb 0.8.0"
@@ -251,22 +264,21 @@ WAYS = (
 def measured(rows: int, times: int, only: str | None) -> dict[str, dict[str, Measured]]:
     """Measure all ways on so many rows: `first` load, and the same rows `again`."""
     found: dict[str, dict[str, Measured]] = {}
-    with tempfile.TemporaryDirectory(prefix="elt-bench-", dir=DATA if DATA.exists() else None) as name:
+    with tempfile.TemporaryDirectory(prefix="elt-bench-", dir=DATA) as name:
         lab = Lab(rows, Path(name), apart(layout.STATE))
         for way in WAYS:
             if (way.most and rows > way.most) or (only and only not in way.name and way is not WAYS[0]):
                 continue
-            database = lab.folder / "meltano.duckdb"
 
-            def first(way: Way = way, database: Path = database) -> Measured:
-                database.unlink(missing_ok=True)
-                return way.run(lab, database, "first")
+            def first(way: Way = way) -> Measured:
+                lab.database.unlink(missing_ok=True)
+                return way.run(lab, "first")
 
             results = {"first": measure.median(first, times)}
             if SCALED not in way.name:
-                lab.count(database, way.table)
-                results["again"] = measure.median(lambda way=way, db=database: way.run(lab, db, "again"), 1)
-                lab.count(database, way.table)
+                lab.count(way.table)
+                results["again"] = way.run(lab, "again")
+                lab.count(way.table)
             found[way.name] = results
             shown = ", ".join(f"{which} {one.seconds:.1f} s {one.peak >> 20} MiB" for which, one in results.items())
             say(f"{rows:,} rows, {way.name}: {shown}")

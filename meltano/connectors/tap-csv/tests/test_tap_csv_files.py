@@ -47,9 +47,8 @@ def test_segments_change_nothing(
     if batch:
         config["batch_config"] = {"encoding": {"format": "parquet"}, "storage": {"root": str(folder)}}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(catalog, "SEGMENT", size)
         monkeypatch.setattr(source, "_CHUNK", 16)
-        monkeypatch.setattr(source.Source.segments, "__defaults__", (size,))
+        monkeypatch.setattr(source.Source.segments, "__defaults__", (size, size))
         monkeypatch.setattr(catalog.split, "__defaults__", (size,))
         got = run(config)
     assert got.error is None
@@ -63,7 +62,7 @@ def test_segments_end_where_rows_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(source, "_CHUNK", 256)
     path = tmp_path / "in.csv"
     path.write_bytes(b"".join(b'%d,"x\ny"\n' % number for number in range(10_000)))
-    parts = list(Source(path, Entity("e", str(path))).segments(1000))
+    parts = list(Source(path, Entity("e", str(path))).segments(1000, 1000))
     assert b"".join(part.data for part in parts) == path.read_bytes()
     assert all(part.data.endswith(b'"\n') for part in parts[:-1])
     assert len(parts) > 100

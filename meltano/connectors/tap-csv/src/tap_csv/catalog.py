@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import typing as t
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from tap_csv.convert import FILE, LINE, MODIFIED, Form
 from tap_csv.errors import InputError
 from tap_csv.files import find
 from tap_csv.reader import OpenEndError, Reader
-from tap_csv.source import SEGMENT, Source
+from tap_csv.source import FIRST, Source
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ METADATA: dict[str, Json] = {
 _HEADER, _SAMPLE = 1 << 16, 1 << 24
 """Bytes in which a header is looked for, and of which a sample of rows is taken."""
 _GLANCE = 200
-"""Rows."""
+"""Rows that are looked at before all others of a sample."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,18 @@ def _is_selected(marks: Json) -> bool:
     return bool(marks.get("selected-by-default", True) if chosen is None else chosen)
 
 
-def split(source: Source, entity: Entity, size: int = SEGMENT) -> tuple[list[str], Iterator[Segment]]:
+def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> tuple[list[str], Iterator[Segment]]:
     """The header of a file, and all its rows.
+
+    Args:
+        source: the file.
+        entity: how it is written.
+        first_bytes: size of the first segment, for those who need no other.
 
     Raises:
         InputError: the file cannot be read, or its header does not fit.
     """
-    segments = source.segments(size, None if size == SEGMENT else size)
+    segments = source.segments(first_bytes)
     first = next(segments)
     while True:
         reader = Reader(source.path, entity.dialect, first)
@@ -142,12 +148,7 @@ def split(source: Source, entity: Entity, size: int = SEGMENT) -> tuple[list[str
         except OpenEndError:
             first = first.joined(next(segments))
             continue
-        return header, _after(first.without(reader.size_of_header), segments)
-
-
-def _after(first: Segment, segments: Iterator[Segment]) -> Iterator[Segment]:
-    yield first
-    yield from segments
+        return header, itertools.chain([first.without(reader.size_of_header)], segments)
 
 
 def refuse_missing(wanted: t.Iterable[str], header: list[str], file: Path, where: str) -> None:
@@ -167,7 +168,7 @@ def _infer(
     fitting: dict[str, list[types.Type]] = {column: list(types.CANDIDATES) for column in columns}
     filled: set[str] = set()
     for file in files:
-        header, segments = split(Source(file, entity), entity, SEGMENT if rows is None else _SAMPLE)
+        header, segments = split(Source(file, entity), entity, FIRST if rows is None else _SAMPLE)
         form = Form(file, entity.dialect, tuple(header), entity.keys, {})
         for segment in segments:
             if not filled:

@@ -144,6 +144,7 @@ class Converter:
                     pass
                 else:
                     yield table, {column: sql.name(column) for column in form.header}
+                    self._engine().execute(f"drop table {table}")
                     return
         with self._as_text(segment, form, rows) as found:
             yield found

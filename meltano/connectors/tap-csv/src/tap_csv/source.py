@@ -18,6 +18,8 @@ if t.TYPE_CHECKING:
 
 SEGMENT = 48 << 20
 """Bytes of a segment, near enough."""
+FIRST = SEGMENT // 4
+"""Of the first one, so that soon there is something to do for whoever waits for it."""
 _CHUNK = 1 << 22
 _GZIP = b"\x1f\x8b"
 _MOST_CUTS = 64
@@ -72,12 +74,12 @@ class Source:
             pass
         return self.sha256
 
-    def segments(self, size: int = SEGMENT, first: int | None = None) -> Iterator[Segment]:
+    def segments(self, first: int = FIRST, size: int = SEGMENT) -> Iterator[Segment]:
         """Segments of about so many bytes; the last one may be empty.
 
         Args:
-            size: of a segment.
-            first: of the first one, after which they grow; a quarter of that unless given.
+            first: of the first one; the next ones double it.
+            size: until they are of this.
 
         Raises:
             InputError: the file cannot be read, or holds what its encoding does not know.
@@ -86,7 +88,7 @@ class Source:
         begin = next(chunks, b"")
         offset = len(codecs.BOM_UTF8) if self._encoding == "utf-8" and begin.startswith(codecs.BOM_UTF8) else 0
         pieces, length, line = [begin[offset:]], len(begin) - offset, 1
-        now = first or max(1, size // 4)  # soon there is something to do for whoever waits for it
+        now = first
         while True:
             while length < now and (chunk := next(chunks, None)) is not None:
                 pieces.append(chunk)

@@ -191,8 +191,9 @@ class Loader:
         if self._config.hard_delete or stream.overwrite:
             self._connection.execute(f"delete from {table} where {old}")
             return
-        if DELETED_AT not in table.columns(self._connection):
+        if DELETED_AT not in stream.there:
             self._connection.execute(f"alter table {table} add column {DELETED_AT} timestamp")
+            stream.there[DELETED_AT] = "TIMESTAMP"
         now = sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(" "))
         self._connection.execute(f"update {table} set {DELETED_AT} = {now} where {old} and {DELETED_AT} is null")
 
