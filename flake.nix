@@ -54,7 +54,7 @@
                 echo "  scripts/e2e.sh proves it, scripts/up.sh starts it; elt doctor says what is wrong"
                 echo "  ${lib.concatMapStringsSep ", " (tool: "${tool.pname} ${tool.version}") (tools pkgs)}"
               fi
-              "$root/scripts/bootstrap.sh" --quiet
+              "$root/scripts/bootstrap.sh" --quiet || exit
               export PATH="${lib.makeBinPath (tools pkgs)}:''${UV_PROJECT_ENVIRONMENT:-$root/.venv}/bin:$PATH"
             '';
           }
@@ -91,7 +91,7 @@
         ];
       });
 
-      apps = eachSystem (pkgs: lib.genAttrs [ "e2e" "up" ] (app pkgs));
+      apps = eachSystem (pkgs: lib.genAttrs [ "down" "e2e" "up" ] (app pkgs));
 
       checks = eachSystem (pkgs: {
         style = pkgs.runCommand "check-style" { nativeBuildInputs = linters pkgs; } ''

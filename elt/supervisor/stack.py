@@ -7,7 +7,6 @@ holds as long as it lives, never by a file that says so.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from elt import guard
 from elt.bootstrap import example_settings
 from elt.errors import SetupError, StackError
-from elt.supervisor import leftovers, ports, signals, spec
+from elt.supervisor import leftovers, lockfile, ports, signals, spec
 from elt.supervisor.client import SOCKET_NAME, Client, Row, short_path
 from elt.supervisor.progress import FINISHED, Change, Progress
 
@@ -290,16 +289,16 @@ class Stack:
         """Ask the supervisor to stop, wait for its end, kill it if need be, and sweep."""
         with signals.uninterruptible():
             limit, asked = time.monotonic() + KEEPER_GRACE, False
-            while (lock := self._take_lock()) is None and time.monotonic() < limit:
+            while (lock := lockfile.take(self.run)) is None and time.monotonic() < limit:
                 asked = asked or self.client.stop_all()
                 if not asked and self.child:  # it does not listen yet
                     self.child.terminate()
                 time.sleep(0.05)
             if lock is None:
                 self._kill_supervisor()
-                lock = self._take_lock()
+                lock = lockfile.take(self.run)
             if lock is None:
-                raise StackError(f"the supervisor would not end; it holds {self.run / 'supervisor.lock'}")
+                raise StackError(f"the supervisor would not end; it holds {self.run / lockfile.NAME}")
             try:
                 if self.child:
                     self.child.wait()
@@ -321,27 +320,11 @@ class Stack:
 
     def is_running(self) -> bool:
         """Whether a supervisor runs (or is about to)."""
-        with contextlib.suppress(FileNotFoundError), (self.run / "supervisor.lock").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not mislead each other
-            except BlockingIOError:
-                return True
-        return False
-
-    def _take_lock(self) -> int | None:
-        """The lock of this state folder, held until it is closed; None when a supervisor holds it."""
-        self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.run / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        return lock
+        return lockfile.is_held(self.run)
 
     @contextlib.contextmanager
     def _lock(self) -> t.Iterator[int | None]:
-        lock = self._take_lock()
+        lock = lockfile.take(self.run)
         try:
             yield lock
         finally:

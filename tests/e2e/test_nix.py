@@ -122,7 +122,7 @@ def test_every_system_has_shells_and_programs(nix, here, system):
     assert code == 0, output
     shown = json.loads(output[output.index("{") :])
     assert sorted(shown["devShells"][system]) == ["bi", "default"]
-    assert sorted(shown["apps"][system]) == ["e2e", "up"]
+    assert sorted(shown["apps"][system]) == ["down", "e2e", "up"]
     assert system in shown["formatter"]
 
 
@@ -140,6 +140,17 @@ def test_the_shell_uses_its_own_programs_and_keeps_libraries_from_itself(nix, he
     assert lines["duckdb"] == str(here.root / ".venv" / "bin" / "duckdb")
     assert lines["elt"].startswith(store)
     assert lines["elt-uv"].startswith(store)
+
+
+def test_no_shell_opens_when_bootstrap_fails(nix, here):
+    project = here.root / "pyproject.toml"
+    before = project.read_text()
+    project.write_text(before.replace('"duckdb==1.5.5"', '"duckdb>=1.5.5"'))
+    code, output = with_double(nix, here, "develop", "-c", "echo", "opened")
+    project.write_text(before)
+    assert code != 0
+    assert "uv.lock does not fit" in output
+    assert "opened" not in output
 
 
 def test_the_packages_are_those_of_every_door(nix, here):

@@ -192,6 +192,23 @@ def test_bootstrap_installs_them_for_any_shell_and_editor(clone):
     assert "D100" in done.stdout
 
 
+def test_a_hook_that_a_container_wrote_serves_its_host_and_the_other_way_round(clone):
+    clone.run(sys.executable, "-c", "from elt import bootstrap; bootstrap.install_hooks()")
+    hook = clone.root / ".git" / "hooks" / "pre-commit"
+    hook.write_text(hook.read_text().replace(sys.prefix, "/elsewhere"))
+    clone.root.joinpath(".venv").symlink_to(sys.prefix)
+    clone.env["PATH"] = os.defpath
+    clone.plant(Bad("elt/planted.py", "import nothing\n", ""))
+    commit = ("git", "commit", "--message=Planted")
+    on_host = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
+    clone.root.joinpath(".venv").unlink()
+    clone.env["PATH"] = f"{BIN}:{os.defpath}"
+    in_container = clone.run(*commit)
+    for done in (on_host, in_container):
+        assert done.returncode == 1, done.stdout
+        assert "D100" in done.stdout
+
+
 def test_bootstrap_leaves_the_hook_of_another_alone(clone):
     hook = clone.root / ".git" / "hooks" / "pre-commit"
     hook.write_text("#!/bin/sh\nexit 0\n")

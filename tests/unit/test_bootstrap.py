@@ -15,6 +15,7 @@ import pytest
 from workspace import ROOT, apart, run
 
 from elt import bootstrap, layout
+from elt.supervisor import lockfile
 
 
 @pytest.fixture
@@ -166,6 +167,25 @@ def test_full_disk_and_read_only_state_are_refused_in_one_line(state):
     done = run("scripts/bootstrap.sh", env=env | {"ELT_STATE": str(state.parent / "file" / "state")})
     assert done.returncode == 1
     assert done.stderr.startswith("bootstrap: state:")
+
+
+def test_the_environment_of_a_running_stack_is_not_made_for_another_python(state):
+    """The other Python is one that is gone: uv then makes the environment anew, as for one of another door."""
+    environment = state / "environment"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to("/elsewhere/bin/python3")
+    config = environment / "pyvenv.cfg"
+    config.write_text("home = /elsewhere/bin\nversion_info = 3.11.0\n")
+    lock = lockfile.take(state / "run")
+    assert lock is not None
+    try:
+        done = run("scripts/bootstrap.sh", env=apart(state) | {"UV_PROJECT_ENVIRONMENT": str(environment)})
+    finally:
+        os.close(lock)
+    assert done.returncode == 1
+    assert "/elsewhere/bin" in done.stderr
+    assert "scripts/down.sh" in done.stderr
+    assert config.exists()
 
 
 def test_second_run_has_nothing_to_do(state):
