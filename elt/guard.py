@@ -17,6 +17,10 @@ process-compose.yaml, under whichever supervisor runs the file:
 at once every orphan that reaches it (its own guard was killed), and when the supervisor is killed it waits for
 the guards below to end their processes in order, before it kills what is left.
 
+`elt-guard --fork NAME COMMAND...` has the process NAME of the stack fork COMMAND, which that one has imported
+already (elt/preload.py). All of the above holds; the two ends of a connection take the place of parent and child.
+Where no such process answers, ELT_PRELOAD is off or the system is not Linux, the guard runs COMMAND as always.
+
 Linux has all of it. Elsewhere orphans are found by process group only, and the parent is looked at each second.
 Standard library only, and as little of it as possible: one of these starts with every process.
 """
@@ -28,6 +32,14 @@ import select
 import signal
 import sys
 import time
+
+TYPE_CHECKING = False  # importing typing costs 5 ms
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 PASSED = (*STOPS, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -41,6 +53,10 @@ GRACE = 8.0
 """Seconds between the request to stop and the end of all, unless -t says otherwise."""
 LOOK = 1.0
 """Seconds between two looks at what the kernel does not report by itself."""
+PATIENCE = 10.0
+"""Seconds that the process which forks COMMAND may take to come (back) before COMMAND is run without it."""
+READY = b"ready\n"
+"""Answer of that process to an empty request."""
 STUBBORN = 5.0
 """Seconds after which a process that survives SIGKILL (stuck in the kernel, or another user's) is given up."""
 
@@ -214,7 +230,20 @@ def _unregister(path: str, text: str) -> None:
 # The guard ---------------------------------------------------------------------------------------
 
 
-def _prctl(option: int, value: int) -> None:
+def refresh(guard: int) -> None:
+    """In a child just forked: take off what is its guard's, and die with it."""
+    signal.set_wakeup_fd(-1)
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_DFL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != guard:  # it ended before the kernel knew that it matters
+        os._exit(128 + signal.SIGKILL)
+    os.closerange(3, 1024)  # a lock that the guard holds must not live on in its command
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def prctl(option: int, value: int) -> None:
+    """Tell the kernel something about this process; nothing where it is not Linux."""
     if LINUX:
         import ctypes  # noqa: PLC0415 - 3 ms, and only the guard needs it
 
@@ -240,20 +269,28 @@ class Guard:
 
     def run(self) -> int:
         """Run the command; returns the exit code to end with."""
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
         started_at = time.time()
         self._start()
         name = self.keep or os.environ.get("PC_PROC_NAME", "")
         path = register_path(name) if name else ""
-        text = _register(path, self.main, started_at) if path else ""
+        text = _register(path, self.main, started_at) if path and self.main else ""
+        self._watch()
+        if text:
+            _unregister(path, text)
+        return self.exit_code()
+
+    def exit_code(self) -> int:
+        """That of the command; as if killed when it had to be."""
+        return 128 + signal.SIGKILL if self.status is None else self.status
+
+    def _watch(self) -> None:
+        """Wait for the command's end, or for the time when it must end, and end what is left."""
         while self.status is None and time.monotonic() < self.deadline:
             self._wait()
         if self.keep:
             self._let_guards_finish()
         self._end_family()
-        if text:
-            _unregister(path, text)
-        return 128 + signal.SIGKILL if self.status is None else self.status
 
     def _open_parent(self) -> int | None:
         """A descriptor that becomes readable when the parent ends; None where it must be polled."""
@@ -277,24 +314,19 @@ class Guard:
 
     def _become(self, guard: int) -> None:
         """In the child: turn into the command, with the signal state and descriptors of a fresh process."""
-        signal.set_wakeup_fd(-1)
-        for number in (*HANDLED, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != guard:  # it ended before the kernel knew that it matters
-            os._exit(128 + signal.SIGKILL)
-        os.closerange(3, 1024)  # a lock that the guard holds must not live on in its command
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        refresh(guard)
         os.execvp(self.command[0], self.command)  # noqa: S606 - that is what a guard is for
 
-    def _wait(self) -> None:
-        """Sleep until something happens, and see to it."""
-        watched = [self.wake] if self.parent_end is None else [self.wake, self.parent_end]
+    def _wait(self, longest: float = float("inf")) -> None:
+        """Sleep until something happens, at most that many seconds, and see to it."""
         looks = self.keep or (self.parent_end is None and self.parent)
-        patience = min(LOOK if looks else float("inf"), self.deadline - time.monotonic())
-        ready = select.select(watched, [], [], None if patience == float("inf") else max(patience, 0))[0]
+        patience = min(LOOK if looks else longest, self.deadline - time.monotonic())
+        ready = select.select(self._ends(), [], [], None if patience == float("inf") else max(patience, 0))[0]
         received = os.read(self.wake, 256) if self.wake in ready else b""
         self._reap()
+        self._look(ready)
         if self.status is not None:
             return
         for number in received:
@@ -305,13 +337,23 @@ class Guard:
         if self.keep:
             end(self._orphans())
 
+    def _ends(self) -> list[int]:
+        """Descriptors that become readable when something happens."""
+        return [self.wake] if self.parent_end is None else [self.wake, self.parent_end]
+
+    def _look(self, ready: list[int]) -> None:
+        """See to what else happened; here all is told by a signal."""
+
     def _pass(self, number: int) -> None:
         if number in STOPS:
             if number in self.passed:
                 return
             self.passed.add(number)
             self.deadline = min(self.deadline, time.monotonic() + self.grace)
-        end({self.main}, number)
+            if not self.main:  # another process is about to fork it
+                self.status = 128 + number
+        if self.main:
+            end({self.main}, number)
 
     def _parent_vanished(self) -> None:
         if self.parent_end is not None:
@@ -366,23 +408,133 @@ class Guard:
         self._reap()
 
 
+class Remote(Guard):
+    """A guard whose command another process forks: a branch of elt/preload.py is its parent and ends what it leaves.
+
+    Over their connection the branch says the command's process id, then its exit code, a line each, and hangs up when
+    nothing is left. When this end hangs up, the branch kills the command.
+    """
+
+    def __init__(self, command: list[str], vanish: int, grace: float, server: str) -> None:
+        super().__init__(command, vanish, grace, "")
+        self.server, self.heard = server, b""
+        self.leash: socket.socket | None = None
+
+    def _start(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.leash is None and self.status is None:
+            try:
+                self.leash = ask(self.server, self._request())
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    os.write(2, f"elt-guard: {self.server}: {error.strerror}; runs without it\n".encode())
+                    super()._start()
+                    return
+                self._wait(0.05)
+        while not self.main and self.status is None:
+            self._wait()
+
+    def _request(self) -> bytes:
+        import json  # noqa: PLC0415
+
+        folder, environment = os.getcwd(), dict(os.environ)  # noqa: PTH109
+        return json.dumps({"command": self.command, "environment": environment, "folder": folder}).encode()
+
+    def _ends(self) -> list[int]:
+        return super()._ends() + ([self.leash.fileno()] if self.leash else [])
+
+    def _look(self, ready: list[int]) -> None:
+        if self.leash and self.leash.fileno() in ready:
+            self._hear(self.leash)
+
+    def _hear(self, leash: socket.socket) -> None:
+        try:
+            heard = leash.recv(64)
+        except ConnectionError:
+            heard = b""
+        self.heard += heard
+        main, *status = self.heard.split(b"\n")[:-1] or [b"0"]
+        self.main = int(main)
+        if status:
+            self.status = int(status[0])
+        elif not heard:
+            self.status = 128 + signal.SIGKILL
+
+    def _end_family(self) -> None:
+        if self.leash:
+            self.leash.settimeout(STUBBORN)
+            try:
+                self.leash.shutdown(1)  # SHUT_WR
+                while self.leash.recv(64):
+                    pass
+            except OSError:  # the branch is gone, or what it must kill cannot be killed
+                pass
+        super()._end_family()
+
+
+def is_preloading() -> bool:
+    """Whether processes are forked from one that has imported their program: setting ELT_PRELOAD, on Linux."""
+    return LINUX and os.environ.get("ELT_PRELOAD") == "True"
+
+
+def at_server(name: str, act: Callable[[str], T]) -> T:
+    """What `act` makes of the path at which the process NAME listens: short, however deep the clone is."""
+    folder = os.open(os.path.join(os.environ.get("ELT_STATE", ""), "run"), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH118
+    try:
+        return act(f"/proc/self/fd/{folder}/{name}.fork")
+    finally:
+        os.close(folder)
+
+
+def ask(name: str, message: bytes) -> socket.socket:
+    """Send a message with this process's standard streams; returns the connection on which the answer comes.
+
+    Raises:
+        OSError: nobody listens.
+    """
+    import socket  # noqa: PLC0415 - 4 ms
+
+    connection = socket.socket(socket.AF_UNIX)
+    at_server(name, connection.connect)
+    socket.send_fds(connection, [len(message).to_bytes(4, "big")], [0, 1, 2])
+    if message:  # after an empty one the other end may have hung up by now
+        connection.sendall(message)
+    return connection
+
+
+def answers(name: str) -> bool:
+    """Whether the process NAME of the stack forks what it is asked for, or is told not to."""
+    if not is_preloading():
+        return True
+    try:
+        with ask(name, b"") as connection:
+            connection.settimeout(2)
+            return connection.recv(64) == READY
+    except OSError:
+        return False
+
+
 def main() -> int:
     """Read the command line and guard; returns the exit code."""
-    vanish, grace, keep, words = int(signal.SIGTERM), GRACE, "", sys.argv[1:]
+    vanish, grace, keep, server, words = int(signal.SIGTERM), GRACE, "", "", sys.argv[1:]
     try:
-        while words and words[0] in {"-s", "-t", "--keep"}:
+        while words and words[0] in {"-s", "-t", "--keep", "--fork"}:
             option, value, *words = words
             if option == "-s":
                 vanish = signal.Signals[f"SIG{value.upper().removeprefix('SIG')}"]
             elif option == "-t":
                 grace = float(value)
+            elif option == "--fork":
+                server = value
             else:
                 keep = value
     except (KeyError, ValueError):
         words = []
     if not words:
-        print("usage: elt-guard [-s SIGNAL] [-t SECONDS] COMMAND...", file=sys.stderr)
+        print("usage: elt-guard [-s SIGNAL] [-t SECONDS] [--fork NAME] COMMAND...", file=sys.stderr)
         return 2
+    if server and is_preloading():
+        return Remote(words, vanish, grace, server).run()
     return Guard(words, vanish, grace, keep).run()
 
 

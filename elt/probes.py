@@ -46,6 +46,7 @@ def healthy(process: str) -> bool:
     checks: dict[str, t.Callable[[float], bool]] = {
         "postgres": _postgres_answers,
         "redis": _redis_answers,
+        "airflow-preload": lambda _: guard.answers("airflow-preload"),
         "celery-worker": _worker_takes_tasks,
         "flower": _flower_listens,
         **{name: lambda since, job=job: _job_beats(job, since) for name, job in JOBS.items()},  # type: ignore[misc]

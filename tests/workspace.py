@@ -11,11 +11,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import typing as t
 from pathlib import Path
 
+from elt import guard
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.prefix) / "bin"
+PATIENCE = 20.0
+"""Seconds that a test waits for what should come at once."""
 PORTS = ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "POSTGRES_PORT", "VALKEY_PORT")
 
 PACKAGES = """
@@ -102,3 +107,16 @@ def run(*command: str | Path, env: t.Mapping[str, str], seconds: float = 120) ->
     return subprocess.run(
         [*map(str, command)], cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=seconds
     )
+
+
+def wait_for(condition: t.Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Wait until a condition holds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    return not guard.start_of(pid)

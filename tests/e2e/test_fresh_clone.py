@@ -48,12 +48,12 @@ def test_under_process_compose(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
 def test_as_an_ordinary_user():
-    """Below /var/tmp, since pytest's folders are closed to others; with the system's Python and PATH."""
+    """Below /var/tmp, since pytest's folders are closed to others; the system's Python, nothing preloaded."""
     base = Path("/var/tmp") / f"elt-ordinary-{os.getpid()}"
     try:
         base.mkdir(mode=0o755)
         here = arrive(base / "workspace", base / "home", "embedded", "/usr/local/bin:/usr/bin:/bin")
-        here.env["UV_CACHE_DIR"] = str(base / "cache")
+        here.env |= {"UV_CACHE_DIR": str(base / "cache"), "ELT_PRELOAD": "0"}
         given_to(NOBODY, base)
         said = here.prove(("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"))
         assert "supervisor: embedded" in said

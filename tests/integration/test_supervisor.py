@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,14 +17,13 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from workspace import BIN, PATIENCE, wait_for
 
 from elt import guard
 from elt.errors import ConfigError, SetupError, StackError
 from elt.supervisor import leftovers
 from elt.supervisor.stack import KEEPER, Stack
 
-PATIENCE = 20.0
-BIN = Path(sys.executable).parent
 PROBE = {"period_seconds": 1, "timeout_seconds": 2, "failure_threshold": 20}
 STEADY = "trap 'echo stop $PC_PROC_NAME >> order; exit' TERM; echo start $PC_PROC_NAME >> order; "
 WAIT = "while :; do sleep 0.05; done"
@@ -43,13 +41,6 @@ try:
 except EltError as error:
     sys.exit(str(error))
 """
-
-
-def wait_for(condition: t.Callable[[], object], seconds: float = PATIENCE) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "waited in vain"
-        time.sleep(0.02)
 
 
 def process(script: str, *options: str, restart: str = "always", **more: object) -> dict[str, t.Any]:

@@ -13,27 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from workspace import PATIENCE, is_gone, wait_for
 
 from elt import guard
 
-PATIENCE = 10.0
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux adopts orphans")
-
-
-def wait_for(condition: t.Callable[[], object], seconds: float = PATIENCE) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "waited in vain"
-        time.sleep(0.02)
 
 
 def number_in(path: Path) -> int:
     wait_for(lambda: path.exists() and path.read_text().strip())
     return int(path.read_text())
-
-
-def is_gone(pid: int) -> bool:
-    return not guard.start_of(pid)
 
 
 class Guarded:

@@ -1,0 +1,253 @@
+"""Import a program once, and fork from that each process of it which the stack asks for.
+
+Half of what a start of the stack costs is six times the same imports. Here they are done once, while the databases
+start; then each `elt-guard --fork NAME COMMAND...` asks over a socket for its command, and this process forks
+
+- a *branch*, which guards the command as elt/guard.py says: it kills what descends from the command when that ends,
+  when the asker hangs up (it was killed) and when this process is gone; and below it
+- the command itself, with environment, folder and standard streams of the asker.
+
+So each process is still one of its own to the supervisor. A fork is right only of a process with one thread and no
+open connection: the modules listed here start none, and `serve` refuses if they did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+import setproctitle
+
+from elt import guard
+from elt.errors import ConfigError, EltError, StackError
+
+REQUEST_SECONDS = 5
+"""How long an asker may take to say what it wants."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is imported once.
+
+    Attributes:
+        modules: names of modules, roots of what its processes need.
+        run: runs a command in the process just forked, by its words; returns or raises SystemExit.
+    """
+
+    modules: tuple[str, ...]
+    run: t.Callable[[list[str]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an asker wants, as elt/guard.py sends it; `streams` are its standard input, output and error."""
+
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+    streams: list[int]
+
+
+def _airflow(command: list[str]) -> None:
+    """Be `airflow ...`. The object-relational mapper is set up anew, as it holds what no two processes may share."""
+    from airflow import __main__ as airflow  # noqa: PLC0415
+    from airflow import settings  # noqa: PLC0415
+
+    settings.dispose_orm(do_log=False)
+    settings.configure_orm()  # type: ignore[no-untyped-call]
+    sys.argv = command
+    airflow.main()  # type: ignore[no-untyped-call]
+
+
+PROGRAMS = {
+    "airflow": Program(
+        (
+            "airflow.__main__",
+            "airflow.api_fastapi.app",
+            "airflow.api_fastapi.core_api.app",
+            "airflow.api_fastapi.execution_api.app",
+            "airflow.cli.commands.api_server_command",
+            "airflow.cli.commands.dag_processor_command",
+            "airflow.cli.commands.scheduler_command",
+            "airflow.cli.commands.triggerer_command",
+            "airflow.dag_processing.manager",
+            "airflow.jobs.scheduler_job_runner",
+            "airflow.jobs.triggerer_job_runner",
+            # Not Celery's application, airflow.providers.celery.executors: it reads the client's name when imported.
+            "airflow.providers.celery.cli.celery_command",
+            "celery.apps.worker",
+            "celery.backends.database",
+            "celery.bin.worker",
+            "celery.concurrency.prefork",
+            "flower.command",
+            "kombu.transport.redis",
+            "uvicorn.lifespan.on",
+            "uvicorn.protocols.http.h11_impl",
+            # what the first tasks would import
+            "airflow.providers.standard.operators.bash",
+            "airflow.providers.standard.operators.python",
+            "airflow.providers.standard.sensors.filesystem",
+            "airflow.providers.standard.triggers.file",
+            "airflow.sdk.execution_time.supervisor",
+            "airflow.sdk.execution_time.task_runner",
+        ),
+        _airflow,
+    ),
+}
+
+
+def main() -> None:
+    """Be the process that forks: `elt-preload PROGRAM`, under a guard that gives it a name in the stack."""
+    try:
+        if len(sys.argv) != 2 or sys.argv[1] not in PROGRAMS:
+            raise ConfigError(f"usage: elt-preload {'|'.join(PROGRAMS)}")
+        program = PROGRAMS[sys.argv[1]]
+        if not guard.is_preloading():
+            print("ELT_PRELOAD is off, or the system is not Linux: each process imports for itself", flush=True)
+            signal.pause()
+        request = serve(program, os.environ["PC_PROC_NAME"])
+    except EltError as error:
+        sys.exit(f"elt-preload: {error}")
+    setproctitle.setproctitle(" ".join(request.command))
+    program.run(request.command)
+
+
+def serve(program: Program, name: str) -> Request:
+    """Import, then fork what is asked for, for ever.
+
+    Returns:
+        In each process that was forked to run a command: what was asked.
+
+    Raises:
+        StackError: the imports have started a thread.
+    """
+    listener = guard.at_server(name, _listen)  # first, so that askers wait instead of being refused
+    began = time.monotonic()
+    for module in program.modules:
+        importlib.import_module(module)
+    if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:  # those of libraries count as well
+        raise StackError(f"{threads} threads run after the imports; a process with threads must not be forked")
+    gc.collect()
+    gc.freeze()  # else the collector's marks would copy every shared page
+    print(f"{len(sys.modules)} modules imported in {time.monotonic() - began:.1f} s", flush=True)
+    wake, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    while True:
+        ready = select.select([listener, wake], [], [])[0]
+        if wake in ready:
+            os.read(wake, 256)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+        if listener in ready and (request := _serve_one(listener)):
+            return request
+
+
+def _listen(path: str) -> socket.socket:
+    Path(path).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    return listener
+
+
+def _serve_one(listener: socket.socket) -> Request | None:
+    """See to one asker; None in this process, the request in that of the command."""
+    connection = listener.accept()[0]
+    streams: list[int] = []
+    try:
+        request = _receive(connection, streams)
+        if request is None:
+            connection.sendall(guard.READY)
+        elif not os.fork():
+            listener.close()
+            if Branch(request, connection).fork():
+                return request
+            os._exit(0)
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        print(f"a request that cannot be served: {error!r}", file=sys.stderr, flush=True)
+    for stream in streams:
+        os.close(stream)
+    connection.close()
+    return None
+
+
+def _receive(connection: socket.socket, streams: list[int]) -> Request | None:
+    """What somebody asks for; None when only whether he would be served. Adds the descriptors that come with it."""
+    connection.settimeout(REQUEST_SECONDS)
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
+    streams += descriptors
+    length = int.from_bytes(head, "big")
+    body = b""
+    while len(body) < length:
+        part = connection.recv(length - len(body))
+        if not part:
+            raise EOFError("it ends in the middle")
+        body += part
+    connection.settimeout(None)
+    return Request(**json.loads(body), streams=streams) if body else None
+
+
+class Branch(guard.Guard):
+    """The guard around a forked command; its parent is the asker at the other end of the connection."""
+
+    def __init__(self, request: Request, connection: socket.socket) -> None:
+        os.setsid()
+        super().__init__(request.command, signal.SIGTERM, guard.GRACE, "")
+        self.request, self.connection = request, connection
+        setproctitle.setproctitle(f"elt-preload: {' '.join(request.command)}")
+
+    def fork(self) -> bool:
+        """Start the command; true in its process, false here when nothing of it is left and the asker knows."""
+        guard.prctl(guard.PR_SET_CHILD_SUBREAPER, 1)
+        signal.pthread_sigmask(signal.SIG_BLOCK, guard.HANDLED)
+        me = os.getpid()
+        self.main = os.fork()
+        if not self.main:
+            for number, stream in enumerate(self.request.streams):
+                os.dup2(stream, number)
+            self.connection.close()  # refresh() would close only its number
+            guard.refresh(me)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.environ.clear()
+            os.environ.update(self.request.environment)
+            os.chdir(self.request.folder)
+            return True
+        for stream in self.request.streams:
+            os.close(stream)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, guard.HANDLED)
+        self._say(self.main)
+        self._watch()
+        self._say(self.exit_code())
+        return False
+
+    def _say(self, number: int) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: the next look will find that out
+            self.connection.sendall(f"{number}\n".encode())
+
+    def _ends(self) -> list[int]:
+        return [*super()._ends(), self.connection.fileno()]
+
+    def _look(self, ready: list[int]) -> None:
+        if self.connection.fileno() in ready:  # it says nothing: this is its end
+            self._parent_vanished()
+
+    def _parent_vanished(self) -> None:
+        self.deadline = 0
+
+
+if __name__ == "__main__":
+    main()

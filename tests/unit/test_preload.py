@@ -1,0 +1,169 @@
+"""elt/preload.py and `elt-guard --fork`: a command that another process forks is still the guard's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import typing as t
+
+import psutil
+import pytest
+from workspace import is_gone, wait_for
+
+from elt import guard
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+
+SERVER = """
+import importlib, os, subprocess, sys, threading
+from elt import preload
+
+def run(command):
+    assert "fractions" in sys.modules
+    sys.argv = command
+    exec(command[1])
+
+preload.PROGRAMS["toy"] = preload.Program(("fractions", *os.environ["MODULES"].split()), run)
+sys.argv = ["elt-preload", "toy"]
+preload.main()
+"""
+"""A preload parent of a program that runs Python given on its command line."""
+SLEEP = "import time; print(os.getpid(), flush=True); time.sleep(60)"
+
+
+class Stack:
+    """A state folder with a preload parent of that program in it."""
+
+    def __init__(self, state: Path, modules: str = "") -> None:
+        self.state = state
+        (state / "run").mkdir(parents=True)
+        self.env = os.environ | {"ELT_STATE": str(state), "ELT_PRELOAD": "True", "MODULES": modules}
+        self.started: list[subprocess.Popen[str]] = []
+        self.server = self.start([sys.executable, "-c", SERVER], PC_PROC_NAME="parent")
+
+    def start(self, command: list[str], cwd: Path | None = None, **more: str) -> subprocess.Popen[str]:
+        """Start a program with its output in a pipe."""
+        self.started.append(
+            subprocess.Popen(command, env=self.env | more, cwd=cwd, stdout=-1, stderr=-1, stdin=-1, text=True)
+        )
+        return self.started[-1]
+
+    def ask(self, code: str, *options: str, **more: t.Any) -> subprocess.Popen[str]:
+        """Start a guard that has the parent fork that code."""
+        command = [sys.executable, "-IS", guard.__file__, "--fork", "parent", *options, "toy", code]
+        return self.start(command, **more)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> t.Iterator[t.Callable[..., Stack]]:
+    made: list[Stack] = []
+
+    def make(*words: str, deep: str = "state") -> Stack:
+        made.append(Stack(tmp_path / deep, *words))
+        return made[-1]
+
+    yield make
+    for process in [process for one in made for process in one.started]:
+        process.kill()
+        process.communicate()
+
+
+def first_number(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+def test_it_has_the_askers_streams_environment_folder_and_exit_code(stack, tmp_path):
+    code = "print(os.getcwd(), os.environ['ASKED'], sys.stdin.read()); print('err', file=sys.stderr); sys.exit(7)"
+    process = stack(deep="deep/" + "d" * 120).ask(code, cwd=tmp_path, ASKED="yes")
+    out, err = process.communicate("typed", timeout=20)
+    assert (process.returncode, out, err) == (7, f"{tmp_path} yes typed\n", "err\n")
+
+
+def test_what_is_registered_and_shown_is_the_command(stack):
+    here = stack()
+    process = here.ask(SLEEP, PC_PROC_NAME="child")
+    pid = first_number(process)
+    wait_for(lambda: guard.read("child", str(here.state)))
+    record = guard.read("child", str(here.state))
+    assert (record.guard, record.main) == (process.pid, pid)
+    assert psutil.Process(pid).cmdline()[0].startswith("toy import time")
+    process.terminate()
+    assert process.wait(10) == 128 + signal.SIGTERM
+    assert is_gone(pid)
+    assert guard.read("child", str(here.state)) is None
+
+
+def test_a_signal_of_death_is_told(stack):
+    process = stack().ask("os.kill(os.getpid(), 9)")
+    assert process.wait(20) == 128 + signal.SIGKILL
+
+
+def test_a_command_that_does_not_end_is_killed_after_the_grace(stack):
+    code = f"import signal; signal.signal(15, signal.SIG_IGN); {SLEEP}"
+    process = stack().ask(code, "-t", "0.3")
+    pid = first_number(process)
+    process.terminate()
+    assert process.wait(10) == 128 + signal.SIGKILL
+    assert is_gone(pid)
+
+
+@pytest.mark.parametrize("killed", ["guard", "command", "parent"])
+def test_whoever_is_killed_nothing_of_the_command_is_left(stack, killed):
+    """The command has a child in a session of its own, whom the kernel alone would let live."""
+    here = stack()
+    code = f"p = subprocess.Popen(['sleep', '60'], start_new_session=True); print(p.pid, flush=True); {SLEEP}"
+    process = here.ask(code)
+    child, pid = first_number(process), first_number(process)
+    os.kill({"guard": process.pid, "command": pid, "parent": here.server.pid}[killed], signal.SIGKILL)
+    assert process.wait(10) != 0
+    wait_for(lambda: is_gone(child) and is_gone(pid))
+
+
+def test_commands_do_not_share_what_they_change(stack):
+    here = stack()
+    for number in "12":
+        code = f"print(os.environ.get('CHANGED')); os.environ['CHANGED'] = '{number}'; sys.modules.pop('json')"
+        out, err = here.ask(code).communicate(timeout=20)
+        assert (out, err) == ("None\n", "")
+
+
+def test_imports_that_start_a_thread_are_refused(stack, tmp_path, monkeypatch):
+    lines = "import threading, time", "threading.Thread(target=time.sleep, args=[60], daemon=True).start()"
+    (tmp_path / "threaded.py").write_text("\n".join(lines))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    server = stack("threaded").server
+    assert server.wait(20) == 1
+    assert "2 threads run after the imports" in server.stderr.read()
+
+
+def test_a_garbled_request_harms_nobody(stack):
+    here = stack()
+    assert here.ask("pass").wait(20) == 0
+    for garbage in (b"\0\0\0\5{]", b"\0\0\0\2{}", b"\0"):
+        folder = os.open(here.state / "run", os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(f"/proc/self/fd/{folder}/parent.fork")
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(garbage)
+        os.close(folder)
+    assert here.ask("print('well')").communicate(timeout=20)[0] == "well\n"
+
+
+@pytest.mark.parametrize("preload", ["False", "True"])
+def test_without_the_parent_the_command_is_run_as_always(tmp_path, preload):
+    """Switched off, and when nobody answers."""
+    (tmp_path / "run").mkdir()
+    code = "from elt import guard; guard.PATIENCE = 0.2; import sys; sys.exit(guard.main())"
+    command = [sys.executable, "-c", code, "--fork", "parent", "sh", "-c", "echo alone; exit 3"]
+    env = os.environ | {"ELT_STATE": str(tmp_path), "ELT_PRELOAD": preload}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (3, "alone\n")
+    assert ("runs without it" in done.stderr) == (preload == "True")
