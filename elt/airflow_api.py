@@ -82,9 +82,10 @@ class AirflowApi:
             raise StackError(f"{dag} has not run yet")
         return rows[0]["dag_run_id"], rows[0]["state"]
 
-    def clear_failed(self, dag: str, run: str) -> None:
-        """Let the tasks of a run that failed, and those that waited for them, run again."""
-        body = {"dag_run_id": run, "only_failed": True, "reset_dag_runs": True, "dry_run": False}
+    def clear(self, dag: str, run: str, task: str | None = None) -> None:
+        """Let tasks of a run that ended run again: one and all after it, else those that failed and what waited."""
+        which = {"task_ids": [task], "include_downstream": True, "only_failed": False} if task else {}
+        body = {"dag_run_id": run, "only_failed": True, "reset_dag_runs": True, "dry_run": False} | which
         self._json("POST", f"/api/v2/dags/{dag}/clearTaskInstances", json=body)
 
     def run_state(self, dag: str, run: str) -> str:

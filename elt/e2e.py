@@ -126,6 +126,8 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
 def resume(settings: Settings) -> None:
     """Let the last run, which failed, go on at the task that failed, and follow it to its end.
 
+    What the mending changed may be the input of an earlier task, and then that one is repeated as well.
+
     Raises:
         StackError: there is no stack, the last run did not fail, or it failed again.
     """
@@ -135,8 +137,24 @@ def resume(settings: Settings) -> None:
         run, state = api.last_run(DAG)
         if state != "failed":
             raise StackError(f"the last run of {DAG}, {run}, did not fail but is {state}: nothing to go on with")
-        api.clear_failed(DAG, run)
+        outdated = _outdated(api.tasks(DAG, run))
+        if outdated:
+            print(f"  {outdated[1]} changed since: goes on with {outdated[0]}", flush=True)
+        api.clear(DAG, run, outdated and outdated[0])
         follow(api, run, RUN_SECONDS)
+
+
+def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:
+    """The first task that succeeded on input which changed since it began, and what changed."""
+    loaded = [path for extract in extracts.listed() for path in extract.files()]
+    project = [path for path in layout.DBT_PROJECT.rglob("*") if "checks" not in path.parts and path.is_file()]
+    inputs = {"extract_load": [extracts.MELTANO_YML, *loaded], "dbt_run": project}
+    began = {task.name: task.started for task in tasks if task.state == "success"}
+    for name, paths in inputs.items():
+        for path in paths:
+            if path.stat().st_ctime > (began.get(name) or float("inf")):
+                return name, path
+    return None
 
 
 # The run -----------------------------------------------------------------------------------------
@@ -220,7 +238,7 @@ def _why_failed(api: AirflowApi, run: str) -> str:
     )
     files = layout.LOGS.glob(f"tasks/*/run_id={run}/task_id={task.name}/attempt={task.tries}.log")
     where = [f"log: {file}" for file in files]
-    return "\n    ".join([*why, *where, "once that is mended, `elt pipeline --resume` goes on with this task"])
+    return "\n    ".join([*why, *where, "once that is mended, `elt pipeline --resume` goes on"])
 
 
 # The checks --------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ class _Outcome:
             return f"dbt: {self._failed[0]}{more}"
         if self.loaded:
             return self._last(DBT)
-        if any("Extractor failed" in text for _, text in self._lines):
+        if any(re.search("Extractor (and loader )?failed", text) for _, text in self._lines):
             return self._last("tap-csv")
         if any("Loader failed" in text for _, text in self._lines):
             return self._last("target-duckdb")

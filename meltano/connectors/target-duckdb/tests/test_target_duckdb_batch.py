@@ -92,7 +92,7 @@ def test_odd_paths(warehouse: Warehouse, folder: Path, name: str) -> None:
 def test_load_methods(warehouse: Warehouse, folder: Path, load_method: str) -> None:
     warehouse.load(schema(), record({"id": 1}), record({"id": 9}))
     files = [parquet(folder, f"select {number} as id, 'x' as a") for number in (1, 2, 1)]
-    warehouse.load(schema(), *map(batch, files), load_method=load_method, add_metadata_columns=True)
+    warehouse.load(schema(), *map(batch, files), state(1), load_method=load_method, add_metadata_columns=True)
     expected = {"append-only": [1, 1, 1, 2, 9], "overwrite": [1, 2], "upsert": [1, 2, 9]}[load_method]
     assert [one for (one,) in warehouse.rows("select id from things order by id")] == expected
     assert warehouse.rows("select distinct _sdc_extracted_at is null from things where a = 'x'") == [(False,)]
@@ -268,6 +268,7 @@ def test_records_and_batches_give_the_same_table(
             got = warehouse.load(
                 schema(properties),
                 *messages,
+                state(1),
                 load_method=load_method,
                 batch_size_rows=batch_size_rows,
                 default_target_schema=way,

@@ -138,7 +138,7 @@ def test_kill_while_a_table_is_overwritten(warehouse: Warehouse, tmp_path: Path)
     config.write_text(json.dumps(settings | {"temp_dir": str(tmp_path)}))
     query = "select count(*), min(n) = -1 from things"
     for _ in range(3):
-        warehouse.load(schema(PROPERTIES), record({"id": -1, "n": -1}), load_method="overwrite")
+        warehouse.load(schema(PROPERTIES), record({"id": -1, "n": -1}), state(0), load_method="overwrite")
         run = Run(config, by_record(0, tmp_path))
         timer = threading.Timer(0.25 + chance.random() * 0.5, run.process.kill)
         timer.start()

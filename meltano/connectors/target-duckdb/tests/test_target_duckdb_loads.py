@@ -79,13 +79,29 @@ def test_overwrite_that_fails_changes_nothing(warehouse: Warehouse) -> None:
     assert got.error
     assert got.states == []
     assert warehouse.rows("from things") == [(1, "old")]
-    assert warehouse.load(schema(), record({"id": 2, "a": "new"}), load_method="overwrite").error is None
+    assert warehouse.load(schema(), record({"id": 2, "a": "new"}), state(1), load_method="overwrite").error is None
     assert warehouse.rows("from things") == [(2, "new")]
+
+
+@pytest.mark.parametrize("sent", [3, 0], ids=["in the middle of a stream", "before the first record"])
+def test_a_tap_that_dies_overwrites_nothing(warehouse: Warehouse, sent: int) -> None:
+    """Another stream, complete by then, stays as it was as well: all or nothing."""
+    old = [schema(), record({"id": 1, "a": "old"}), schema(stream="others"), record({"id": 1}, stream="others")]
+    warehouse.load(*old)
+    new = [record({"id": number, "a": "new"}) for number in range(9)]
+    others = [schema(stream="others"), *[record({"id": number}, stream="others") for number in range(sent)]]
+    messages = [schema(), *new, state(1), *others]
+    got = warehouse.load(*messages, load_method="overwrite", batch_size_rows=2)
+    assert str(got.error).startswith("the input ends without a STATE after its last record")
+    assert got.states == []
+    assert warehouse.rows("from things") == [(1, "old")]
+    assert warehouse.rows("from others") == [(1, None)]
+    assert warehouse.rows("select table_name from duckdb_tables() order by all") == [("others",), ("things",)]
 
 
 def test_overwrite_with_nothing_empties_and_takes_the_new_columns(warehouse: Warehouse) -> None:
     warehouse.load(schema(), record({"id": 1}))
-    warehouse.load(schema({"id": TEXT}), load_method="overwrite")
+    warehouse.load(schema({"id": TEXT}), state(1), load_method="overwrite")
     assert warehouse.rows("from things") == []
     assert warehouse.types() == {"id": "VARCHAR"}
 

@@ -101,8 +101,8 @@ class Tap:
                 if self._config.incremental:
                     said["bookmarks"][name] = known.bookmark()
                     self._say({"type": "STATE", "value": said})
-            if not self._config.incremental:
-                self._say({"type": "STATE", "value": said})
+        if not self._config.incremental and said["bookmarks"]:  # by this a target knows that the tap did not die
+            self._say({"type": "STATE", "value": said})
 
     def _discovered(self, entity: Entity) -> Stream:
         return catalog.discover(entity, self._config, self._converter)

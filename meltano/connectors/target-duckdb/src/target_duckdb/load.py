@@ -101,6 +101,12 @@ class Loader:
             for stream in streams:
                 stream.goal.aside.take_place_of(self._connection, stream.goal)
 
+    def discard(self, streams: Iterable[Stream]) -> None:
+        """Drop the tables that were built aside."""
+        with self._transaction():
+            for stream in streams:
+                self._connection.execute(f"drop table if exists {stream.goal.aside}")
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:

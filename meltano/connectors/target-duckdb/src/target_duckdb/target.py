@@ -11,7 +11,14 @@ import typing as t
 from pathlib import Path
 
 from target_duckdb import database, messages
-from target_duckdb.errors import InputError, MissingKeyError, RecordBeforeSchemaError, SchemaError, SettingsError
+from target_duckdb.errors import (
+    InputError,
+    MissingKeyError,
+    RecordBeforeSchemaError,
+    SchemaError,
+    SettingsError,
+    TargetError,
+)
 from target_duckdb.files import Batch
 from target_duckdb.load import Loader
 from target_duckdb.spool import Spool, exact_decimals
@@ -58,6 +65,8 @@ class Target:
         self._state: t.Any = None
         self._state_is_new = False
         self._committed = False
+        self._complete = False
+        """Whether the last message was a STATE, which says that the tap has sent all that comes before it."""
 
     def __enter__(self) -> t.Self:
         """The target itself."""
@@ -95,6 +104,12 @@ class Target:
         self._flush()
         overwritten = [stream for stream in self._streams.values() if stream.overwrite]
         if overwritten:
+            if not self._complete:
+                self._loader.discard(overwritten)
+                raise TargetError(
+                    "the input ends without a STATE after its last record, as when a tap dies: "
+                    "what was to be overwritten stays as it was"
+                )
             self._loader.swap(overwritten)
             for stream in overwritten:
                 stream.overwrite = False
@@ -137,7 +152,7 @@ class Target:
         if kind == "STATE":
             if "value" not in message:
                 raise InputError("STATE lacks its value")
-            self._state, self._state_is_new = message["value"], True
+            self._state, self._state_is_new, self._complete = message["value"], True, True
             self._line += 1
             if self._committed and not self._waiting:
                 self._say_state()
@@ -145,6 +160,7 @@ class Target:
             return
         if kind not in {"SCHEMA", "RECORD", "BATCH", "ACTIVATE_VERSION"}:
             raise InputError(f"unknown message type {kind!r}")
+        self._complete = False
         name = message.get("stream")
         if not isinstance(name, str) or not name:
             raise InputError(f"{kind} lacks its stream")
@@ -219,6 +235,7 @@ class Target:
         self._add(stream, line + b"\n", 1)
 
     def _add(self, stream: Stream, block: bytes, rows: int) -> None:
+        self._complete = False
         if not self._waiting:
             self._waiting_since = time.monotonic()
         self._waiting_streams += not stream.spool.rows
