@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -17,8 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tap_csv import catalog, source
-from tap_csv.config import Entity
+from tap_csv.config import Config, Entity
+from tap_csv.convert import Converter, Form
 from tap_csv.source import Source
+from tap_csv.tap import Tap
+from tap_csv.types import STRING
 from tap_csv_harness import TEXT, Synced, run
 
 if t.TYPE_CHECKING:
@@ -192,3 +196,137 @@ def test_trying_out(tmp_path: Path, flag: str, messages: list[str]) -> None:
     said, _ = start(tmp_path, flag, batch_config=storage, incremental=False).communicate()
     assert [json.loads(line)["type"] for line in io.BytesIO(said)] == messages
     assert list((tmp_path / "batch").iterdir()) == []
+
+
+def test_members_of_a_gzip_file_stand_behind_any_padding(tmp_path: Path, sync: Sync) -> None:
+    one, two = gzip.compress(b"id,a\n1,x\n"), gzip.compress(b"2,y\n")
+    for size in (1, (4 << 20) - len(one), 5 << 20):
+        path = tmp_path / "in.csv.gz"
+        path.write_bytes(one + bytes(size) + two)
+        assert [row["id"] for row in sync(path).records] == ["1", "2"]
+
+
+def test_a_gzip_file_is_cut_into_segments_of_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv.gz"
+    path.write_bytes(gzip.compress(b"id,a\n" + b"1,xxxxxxxxxxxxxx\n" * 1_000_000))
+    entity = Entity("things", str(path), ("id",))
+    sizes = [len(one.data) for one in Source(path, entity).segments(1 << 20, 1 << 20)]
+    assert max(sizes) <= (1 << 20) + (4 << 20)
+    assert sum(sizes) == 5 + 17 * 1_000_000
+
+
+def test_a_link_that_leads_round_and_round_gives_each_file_once(tmp_path: Path, sync: Sync) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.csv").write_text("id,a\n1,x\n")
+    (tmp_path / "folder" / "loop").symlink_to(".")
+    assert len(sync(tmp_path / "folder" / "**" / "*.csv").records) == 1
+    (tmp_path / "folder" / "b.csv").symlink_to("nowhere")
+    assert "is a link to nothing" in str(sync(tmp_path / "folder" / "*.csv").error)
+
+
+def test_a_pipe_in_a_folder_is_passed_over(tmp_path: Path, sync: Sync) -> None:
+    (tmp_path / "a.csv").write_text("id,a\n1,x\n")
+    os.mkfifo(tmp_path / "b.csv")
+    assert len(sync(tmp_path).records) == 1
+
+
+@pytest.mark.parametrize("text", ["\ufeffx", "\ufeff"])
+def test_a_mark_at_the_start_of_a_segment_is_kept(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(f"id,a\n1,y\n{text},z\n")
+    header, segments = catalog.split(Source(path, Entity("things", str(path), ())), Entity("things", str(path), ()))
+    form = Form(path, Entity("things", str(path), ()).dialect, tuple(header), (), dict.fromkeys(header, STRING))
+    first = next(segments)
+    last = first.without(4)
+    goal = tmp_path / "rows.jsonl"
+    Converter(tmp_path).convert(last, dataclasses.replace(form, stream="things"), goal)
+    assert json.loads(goal.read_text())["record"]["id"] == text
+
+
+def test_a_byte_order_mark_is_dropped_whatever_the_encoding(tmp_path: Path, sync: Sync) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes("\ufeffid,a\n1,x\n".encode("utf-16-le"))
+    assert sync(path, encoding="utf-16-le").records == [{"id": "1", "a": "x"}]
+    path.write_bytes(gzip.compress(b"") + gzip.compress("\ufeffid,a\n1,x\n".encode()))
+    assert sync(path).records == [{"id": "1", "a": "x"}]
+
+
+def test_a_row_over_many_segments_takes_time_in_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each segment is read again a few times, not once for each that follows."""
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"id,a\n" + b'1,"x\\"\n' * 4000)
+    read: list[int] = []
+    convert = Converter.convert
+    monkeypatch.setattr(Converter, "convert", lambda *words: read.append(len(words[1].data)) or convert(*words))
+    monkeypatch.setattr(Source.segments, "__defaults__", (200, 200))
+    run({"files": [{"entity": "things", "path": str(path), "keys": [], "escapechar": "\\"}]} | TEXT)
+    assert sum(read) < 6 * path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"bookmarks": "x"},
+        {"bookmarks": {"things": "x"}},
+        {"bookmarks": {"things": {"files": None}}},
+        {"bookmarks": {"things": {"files": {"input.csv": {}}}}},
+        {"bookmarks": {"things": {"files": {"input.csv": None}}}},
+        [1],
+    ],
+)
+def test_a_damaged_state_is_refused(tmp_path: Path, sync: Sync, state: t.Any) -> None:
+    good = sync(b"id,a\n1,x\n", settings=STATEFUL).state
+    assert good
+    form = good["bookmarks"]["things"]["form"]
+    text = json.dumps(state).replace("input.csv", str(tmp_path / "input.csv"))
+    state = json.loads(text.replace('"files":', f'"form": "{form}", "files":'))
+    got = sync(b"id,a\n1,x\n", settings=STATEFUL, state=state)
+    assert "is not of the form in which this tap says it" in str(got.error)
+
+
+def test_what_an_empty_value_means_is_part_of_the_state(sync: Sync) -> None:
+    first = sync(b"id,a\nx,\n", settings={})
+    assert first.records == [{"id": "x", "a": None}]
+    assert sync(b"id,a\nx,\n", settings=STATEFUL, state=first.state).records == [{"id": "x", "a": ""}]
+
+
+def test_a_catalog_that_chooses_no_column_or_leaves_out_a_key_is_refused(sync: Sync) -> None:
+    properties = {"id": {"type": "string"}, "a": {"type": "string"}}
+    entry = {"tap_stream_id": "things", "schema": {"properties": {"a": properties["a"]}}}
+    assert "lacks the column id, which is a key" in str(sync(b"id,a\n1,x\n", catalog={"streams": [entry]}).error)
+    none = [{"breadcrumb": ["properties", name], "metadata": {"selected": False}} for name in properties]
+    entry = {"tap_stream_id": "things", "schema": {"properties": properties}, "metadata": none}
+    got = sync(b"id,a\n1,x\n", catalog={"streams": [entry]}, keys=[])
+    assert (got.messages, "no column that is selected" in str(got.error)) == ([], True)
+
+
+def test_a_file_that_nobody_will_read_is_removed(tmp_path: Path) -> None:
+    class Closed(io.BytesIO):
+        def flush(self) -> None:
+            if b"BATCH" in self.getvalue():
+                raise BrokenPipeError
+
+    (tmp_path / "in.csv").write_text("id,a\n1,x\n")
+    (tmp_path / "batch").mkdir()
+    storage = {"encoding": {"format": "parquet"}, "storage": {"root": str(tmp_path / "batch")}}
+    files = [{"entity": "things", "path": str(tmp_path / "in.csv"), "keys": ["id"]}]
+    tap = Tap(Config.from_dict({"files": files, "batch_config": storage}), Closed())
+    with pytest.raises(BrokenPipeError), tap:
+        tap.sync()
+    assert list((tmp_path / "batch").iterdir()) == []
+
+
+def test_files_that_a_target_left_are_gone_after_a_day(tmp_path: Path) -> None:
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    old, new, other = (folder / name for name in ("p-tap-csv-1.parquet", "p-tap-csv-2.parquet", "p-3.parquet"))
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    (tmp_path / "in.csv").write_text("id,a\n1,x\n")
+    files = [{"entity": "things", "path": str(tmp_path / "in.csv"), "keys": ["id"]}]
+    storage = {"encoding": {"format": "parquet"}, "storage": {"root": str(folder), "prefix": "p-"}}
+    got = run({"files": files, "batch_config": storage})
+    assert len(got.rows()) == 1
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]

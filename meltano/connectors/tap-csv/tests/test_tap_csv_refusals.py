@@ -45,6 +45,9 @@ BAD_ROWS = {
     "NUL": (b"id,a\n1,x\n2,y\0\n", "line 3: NUL at character 4 of the line"),
     "quote open in the last column": (b'id,a\n1,x\n2,"y\n3,z\n', "line 3: a quote or an escape is still open"),
     "quote open in the first column": (b'id,a\n1,x\n"2,y\n3,z\n', "line 3: a quote or an escape is still open"),
+    "cut off after a quote": (b'id,a\n1,x\n"', "line 3: a quote or an escape is still open"),
+    "nothing but a quote": (b'"', "line 1: a quote or an escape is still open"),
+    "surplus delimiter beside quotes within values": (b'id,a\n1,2,\nx"q,w"y\n', "line 2, column 'a': ragged row"),
     "escape open": (b"id,a\n1,x\n2,y\\", "line 3: a quote or an escape is still open"),
     "quote open for long": (b'id,a\n1,x\n2,"y' + b"y" * 140_000, "line 3: field larger than field limit (131072)"),
 }

@@ -43,7 +43,10 @@ def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        (["1", "-2", "+3", " 4 "], "integer"),
+        (["1", "-2", " 4 "], "integer"),
+        (["+4915112345678", "1"], "string"),  # a number to call, not to count with
+        (["12345678901234567.89", "1.5"], "string"),  # more digits than a DOUBLE holds
+        (["0.30000000000000004", "1.5"], "number"),  # as a DOUBLE is written
         (["9223372036854775807", "0"], "integer"),
         (["9223372036854775808"], "integer"),
         (["9" * 39], "string"),  # no type holds all its digits
@@ -247,3 +250,60 @@ def test_the_schema_is_json(sync: Sync) -> None:
     for kind in (*types.CANDIDATES, types.decimal(38, 0)):
         again = types.of_schema(json.loads(json.dumps(types.property_of(kind))))
         assert (again.name, again.sql) == (kind.name, kind.sql)
+
+
+def test_integers_beyond_64_bits_keep_every_digit_both_ways(sync: Sync, tmp_path: Path) -> None:
+    values = [12345678901234567890123, 12345678901234567890124, -9223372036854775809, 5, 10**38 - 1]
+    content = ("id,k\n" + "".join(f"{value},k\n" for value in values)).encode()
+    got = sync(content, settings=TYPED)
+    assert [one["id"] for one in got.records] == values
+    assert [int(row[0]) for row in sync(content, settings=batch(tmp_path)).rows()] == values
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "fits"),
+    [
+        ("decimal(38,2)", "1.239", False),
+        ("decimal(38,0)", "9.5", False),
+        ("decimal(38,10)", "1e-11", False),
+        ("decimal(37,2)", "1.2301", False),
+        ("decimal(20,2)", "1.00000000000000000000000009", False),
+        ("decimal(20,2)", "1e-30", False),
+        ("decimal(20,2)", "1.5e3", True),
+        ("decimal(38,2)", "1.2300", True),
+        ("decimal(38,2)", "-.5", True),
+        ("decimal(5,2)", "1000.00", False),
+        ("decimal(18,18)", "0.25", True),
+    ],
+)
+def test_a_decimal_is_exact_or_refused(sync: Sync, kind: str, value: str, *, fits: bool) -> None:
+    for other in ("", 'x"y'):  # the latter is for Python to read
+        got = sync(f"id,v,o\n1,{value},{other}\n".encode(), columns={"v": kind}, settings=TYPED)
+        assert (got.error is None) == fits
+        if fits:
+            assert got.records[0]["v"] == float(value)
+
+
+def test_a_catalog_with_multiples_refuses_what_it_would_round(sync: Sync) -> None:
+    properties = {"id": {"type": "string"}, "v": {"type": "number", "multipleOf": 0.01}}
+    catalog = {"streams": [{"tap_stream_id": "things", "schema": {"properties": properties}}]}
+    assert sync(b"id,v\n1,1.23\n", catalog=catalog).records[0]["v"] == 1.23
+    assert "is no decimal(38,2)" in str(sync(b"id,v\n1,1.239\n", catalog=catalog).error)
+
+
+def test_a_folder_named_like_a_partition_changes_no_value(
+    sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "region=north"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    content = b"id,region\n1,south\n2,east\n"
+    assert [one["region"] for one in sync(content).records] == ["south", "east"]
+    assert [one["region"] for one in sync(content + b'3,"x\ny"z\n').records][:2] == ["south", "east"]
+
+
+def test_types_are_found_where_the_sample_ends_within_a_row(sync: Sync) -> None:
+    rows = "".join(f'{number} 5" pipe,"x\n{"y" * 900}"\n' for number in range(20_000))
+    got = sync(f"a,b\n{rows}".encode(), keys=[], settings=TYPED)
+    assert got.error is None
+    assert len(got.records) == 20_000

@@ -279,3 +279,26 @@ def test_records_and_batches_give_the_same_table(
         assert rows["jsonl"] == rows["gzip"] == rows["parquet"] == rows["records"]
         expected = len(records) if load_method == "append-only" else len({one["id"] for one in records})
         assert len(rows["records"]) == expected
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_a_folder_named_like_a_partition_changes_no_value(warehouse: Warehouse, folder: Path, form: str) -> None:
+    partition = folder / "a=north"
+    partition.mkdir()
+    if form == "parquet":
+        file = parquet(partition, "select 1 as id, 'south' as a")
+    else:
+        file = jsonl(partition, {"id": 1, "a": "south"})
+    assert warehouse.load(schema(), batch(file, form=form)).error is None
+    assert warehouse.rows("select a from things") == [("south",)]
+
+
+def test_a_double_that_may_have_lost_digits_is_no_integer(warehouse: Warehouse, folder: Path) -> None:
+    for value, fits in (("2.0::double ** 53 - 1", True), ("2.0::double ** 53", False), ("1e25::double", False)):
+        got = warehouse.load(schema(), batch(parquet(folder, f"select {value} as id")))
+        assert (got.error is None) == fits, value
+
+
+def test_a_column_that_duckdb_takes_for_itself_is_refused(warehouse: Warehouse, folder: Path) -> None:
+    file = parquet(folder, "select 1 as id, 2 as file_row_number")
+    assert "column 'file_row_number': DuckDB gives" in str(warehouse.load(schema(), batch(file)).error)

@@ -10,6 +10,8 @@ import pytest
 from target_duckdb_harness import record, schema, state
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from target_duckdb_harness import Warehouse
 
 INTEGER = {"type": ["null", "integer"]}
@@ -345,3 +347,19 @@ def test_more_streams_than_files_may_be_open(warehouse: Warehouse) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert got.error is None
     assert warehouse.rows("select count(*), sum(estimated_size) from duckdb_tables()") == [(260, 260)]
+
+
+@pytest.mark.parametrize("name", ["rowid", "ROWID", "file_row_number", "0"])
+def test_a_column_called_like_the_number_of_a_row_is_one_like_others(warehouse: Warehouse, name: str) -> None:
+    properties = {"id": {"type": "integer"}, name: {"type": ["null", "integer"]}}
+    values = [(1, None), (2, 6), (2, 5), (3, None)]
+    got = warehouse.load(schema(properties), *[record({"id": one, name: other}) for one, other in values])
+    assert got.error is None
+    assert warehouse.rows("from things order by id") == [(1, None), (2, 5), (3, None)]
+
+
+def test_a_folder_named_like_a_partition_changes_no_value(warehouse: Warehouse, tmp_path: Path) -> None:
+    folder = tmp_path / "a=north"
+    folder.mkdir()
+    warehouse.load(schema(), record({"id": 1, "a": "south"}), temp_dir=str(folder))
+    assert warehouse.rows("select a from things") == [("south",)]

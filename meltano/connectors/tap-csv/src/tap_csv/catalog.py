@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tap_csv import types
 from tap_csv.convert import FILE, LINE, MODIFIED, Form
-from tap_csv.errors import InputError
+from tap_csv.errors import InputError, SettingsError
 from tap_csv.files import find
 from tap_csv.reader import OpenEndError, Reader
 from tap_csv.source import FIRST, Source
@@ -105,6 +105,7 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
 
     Raises:
         InputError: there is no file.
+        SettingsError: the catalog chooses no column, or leaves out a key.
     """
     marks = {tuple(one["breadcrumb"]): one["metadata"] for one in stream.get("metadata", ())}
     properties = {name: one for name, one in stream["schema"]["properties"].items() if name not in METADATA}
@@ -113,6 +114,10 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
         for name, one in properties.items()
         if name in entity.keys or _is_selected(marks.get(("properties", name), {}))
     }
+    if left_out := [key for key in entity.keys if key not in kept]:
+        raise SettingsError(f"the catalog's stream {entity.name!r} lacks the column {left_out[0]}, which is a key")
+    if not kept:
+        raise SettingsError(f"the catalog's stream {entity.name!r} has no column that is selected")
     return Stream(entity, tuple(find(entity.path)), kept, config.metadata)
 
 
@@ -171,9 +176,14 @@ def _infer(
         header, segments = split(Source(file, entity), entity, FIRST if rows is None else _SAMPLE)
         form = Form(file, entity.dialect, tuple(header), entity.keys, {})
         for segment in segments:
-            if not filled:
-                fitting, _ = converter.fits(segment, form, _GLANCE, fitting)  # rules most types out, at little cost
-            fitting, now = converter.fits(segment, form, rows, fitting)
+            whole = segment
+            for count in (rows,) if filled else (_GLANCE, rows):  # a glance rules most types out, at little cost
+                while True:
+                    try:
+                        fitting, now = converter.fits(whole, form, count, fitting)
+                        break
+                    except OpenEndError:
+                        whole = whole.joined(next(segments))
             filled |= now
             if rows is not None:
                 break

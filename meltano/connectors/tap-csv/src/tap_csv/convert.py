@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import re
@@ -206,6 +207,9 @@ class Converter:
             chosen = ", ".join(f"{value} as {sql.name(column)}" for column, value in values.items())
             how = f"format parquet, {_PARQUET}"
         else:
+            for column, kind in form.types.items():
+                if wider := kind.with_leading_zero():
+                    values[column] = f"{values[column]}::{wider}"
             for column in stamps:
                 values[column] = f"strftime({values[column]}, '%Y-%m-%dT%H:%M:%S.%fZ')"
             fields = ", ".join(f"{sql.name(column)} := {value}" for column, value in values.items())
@@ -244,16 +248,19 @@ class Converter:
 def _reads_alike(segment: Segment, form: Form) -> bool:
     """Whether DuckDB either reads these rows as Python would, or refuses them, but for surplus delimiters."""
     data = segment.data
-    if not form.dialect.plain or len(form.header) == 1 or b"\0" in data:
+    if not form.dialect.plain or len(form.header) == 1 or b"\0" in data or data.startswith(codecs.BOM_UTF8):
         return False
     if b"\r" in data and not data.count(b"\r") == data.count(b"\r\n") == data.count(b"\n"):
         return False
     quote = form.dialect.quotechar.encode()
     if quote in data:
         # DuckDB drops blanks between a delimiter and a quote, to Python they belong to the value.
-        mark, ends = re.escape(quote), b"[" + re.escape(form.dialect.delimiter.encode()) + b"\\r\\n]"
-        blanks = mark + b"(?:(?<=" + ends + b" " + mark + b")|(?<=  " + mark + b")|(?= +(?:" + ends + b"|\\Z)))"
-        if re.search(blanks, data) or data.startswith(b" "):
+        # A quote within a value that has none around it is a letter like others; `_delimiters` does not know that.
+        mark, delimiter = re.escape(quote), re.escape(form.dialect.delimiter.encode())
+        ends, others = b"[" + delimiter + b"\\r\\n]", b"[^" + delimiter + mark + b"\\r\\n]"
+        blanks = b"(?<=" + ends + b" " + mark + b")|(?<=  " + mark + b")|(?= +(?:" + ends + b"|\\Z))"
+        within = b"(?<=" + others + mark + b")(?=" + others + b")"
+        if re.search(mark + b"(?:" + blanks + b"|" + within + b")", data) or data.startswith(b" "):
             return False
     if form.modified is None:
         return True

@@ -31,10 +31,20 @@ def find(named: str) -> list[Path]:
     if not glob.has_magic(named):
         reason = "is a link to nothing" if path.is_symlink() else "no such file or folder"
         raise InputError(reason, path)
-    found = sorted(Path(one) for one in glob.glob(named, recursive=True) if Path(one).is_file())  # noqa: PTH207 - the pattern may be absolute
+    found: dict[Path, Path] = {}
+    for one in sorted(map(Path, glob.glob(named, recursive=True))):  # noqa: PTH207 - the pattern may be absolute
+        if one.is_symlink() and not one.exists():
+            raise InputError("is a link to nothing", one)
+        if one.is_file():
+            found.setdefault(one.resolve(), one)  # `**` follows links, round and round
     if not found:
         raise InputError("no file matches", path)
-    return found
+    return list(found.values())
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device, which could be waited for in vain."""
+    return path.exists() and not path.is_file()
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -45,7 +55,7 @@ def _in_folder(folder: Path) -> list[Path]:
         Path(parent, name)
         for parent, _, names in os.walk(folder, onerror=refuse)
         for name in names
-        if name.lower().endswith(SUFFIXES)
+        if name.lower().endswith(SUFFIXES) and not _is_special(Path(parent, name))
     )
     if not found:
         raise InputError(f"the folder holds no {' or '.join(SUFFIXES)} file", folder)

@@ -57,7 +57,7 @@ class Reader:
         except csv.Error as error:
             raise self._refused(error, 1) from None
         if self._ended:
-            self._end(header, 1)
+            self._end(header, 1, reader.line_num)
         self.size_of_header = len("".join(self._taken).encode())
         self._check_header(header, keys)
         return header
@@ -83,7 +83,7 @@ class Reader:
         try:
             for row in reader:
                 if self._ended:
-                    self._end(row, line)
+                    self._end(row, line, before + reader.line_num - line)
                     return
                 if len(row) == width:
                     for index in key_indexes:
@@ -118,14 +118,22 @@ class Reader:
         self._ended = True
         yield _END
 
-    def _end(self, row: list[str], line: int) -> None:
-        if row == [_END]:
+    def _end(self, row: list[str], line: int, lines: int) -> None:
+        """Look at the row that holds what was handed over after the last line, and how many lines it takes up."""
+        if row == [_END] and lines == 1:
             return
         if not self._segment.last:
             raise OpenEndError
         raise InputError("a quote or an escape is still open at the end of the file", self._path, line=line)
 
     def _refused(self, error: csv.Error, line: int) -> InputError:
+        """What to raise.
+
+        Raises:
+            OpenEndError: what is refused is no more than that the segment ends.
+        """
+        if self._ended and "unexpected end of data" in str(error):  # so says a strict dialect
+            self._end([], line, 0)
         hint = "; is a quote left open?" if "field larger" in str(error) else ""
         return InputError(f"{error}{hint}", self._path, line=line)
 

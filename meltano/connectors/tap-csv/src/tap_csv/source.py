@@ -85,8 +85,8 @@ class Source:
             InputError: the file cannot be read, or holds what its encoding does not know.
         """
         chunks = self._utf8()
-        begin = next(chunks, b"")
-        offset = len(codecs.BOM_UTF8) if self._encoding == "utf-8" and begin.startswith(codecs.BOM_UTF8) else 0
+        begin = next(filter(None, chunks), b"")
+        offset = len(codecs.BOM_UTF8) if begin.startswith(codecs.BOM_UTF8) else 0
         pieces, length, line = [begin[offset:]], len(begin) - offset, 1
         now = first
         while True:
@@ -156,19 +156,19 @@ class Source:
             yield from chunks
             return
         try:
-            rest, more = first, True
-            while rest:
+            packed = first
+            while packed:
                 unpacker = zlib.decompressobj(wbits=31)
-                while not unpacker.eof and more:
-                    yield unpacker.decompress(rest)
+                while not unpacker.eof:
+                    plain = unpacker.decompress(packed, _CHUNK)
+                    yield plain
                     if not unpacker.eof:
-                        rest = next(chunks, b"")
-                        more = bool(rest)
-                if not unpacker.eof:
-                    raise InputError("is cut off: the gzip file lacks its end", self.path)
-                rest = unpacker.unused_data or next(chunks, b"")
-                if rest and not rest.strip(b"\0"):
-                    return  # padding, which gzip passes over too
+                        packed = unpacker.unconsumed_tail or next(chunks, b"")
+                        if not packed and not plain:
+                            raise InputError("is cut off: the gzip file lacks its end", self.path)
+                packed = unpacker.unused_data.lstrip(b"\0")
+                while not packed and (chunk := next(chunks, b"")):
+                    packed = chunk.lstrip(b"\0")  # padding, which gzip passes over too
         except zlib.error as error:
             raise InputError(f"is a damaged gzip file: {error}", self.path) from None
 

@@ -32,7 +32,8 @@ def read_csv(file: Path, types: Mapping[str, str], dialect: Dialect) -> str:
     quote = literal(dialect.quotechar)
     return (
         f"read_csv({path(file)}, columns = {{{columns}}}, auto_detect = false, header = false, nullstr = '', "
-        f"delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, comment = '', strict_mode = true)"
+        f"delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, comment = '', strict_mode = true, "
+        "hive_partitioning = false)"
     )
 
 
@@ -40,5 +41,6 @@ def read_rows(file: Path, longest: int) -> str:
     """Rows of a file of JSON lines that hold a line number and a list of fields: columns `line` and `row`."""
     columns = "{'line': 'BIGINT', 'row': 'VARCHAR[]'}"
     return (
-        f"read_json({path(file)}, columns = {columns}, format = 'newline_delimited', maximum_object_size = {longest})"
+        f"read_json({path(file)}, columns = {columns}, format = 'newline_delimited', hive_partitioning = false, "
+        f"maximum_object_size = {longest})"
     )

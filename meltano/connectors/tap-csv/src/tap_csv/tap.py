@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import logging
@@ -36,9 +38,13 @@ if t.TYPE_CHECKING:
 LOGGER = logging.getLogger("tap-csv")
 
 WORKERS = min(8, os.cpu_count() or 1)
+_OURS = "tap-csv-"
+"""How the names of files of BATCH messages begin, behind the prefix of the settings."""
 _AHEAD = 1
 """Segments that wait while all workers are busy."""
 _COPY = 1 << 20
+_STALE_SECONDS = 86_400
+"""A file of a BATCH message that is older was left by a target that failed or was killed."""
 
 
 class Tap:
@@ -87,12 +93,16 @@ class Tap:
 
         Raises:
             InputError: a file does not fit; what was sent before it is covered by the last state.
-            SettingsError: the catalog names no stream of the settings.
+            SettingsError: the catalog or the state does not fit.
         """
-        said: Json = {"bookmarks": {**((state or {}).get("bookmarks") or {})}}
+        try:
+            said: Json = {"bookmarks": {**((state or {}).get("bookmarks") or {})}}
+        except (AttributeError, TypeError):
+            raise SettingsError("the state is not of the form in which this tap says it") from None
+        self._remove_stale()
         for stream in list(self._streams(chosen)):  # all are looked at before the first row is sent
             name = stream.entity.name
-            known = _Known(stream, said["bookmarks"].get(name), remember=self._config.incremental)
+            known = _Known(stream, said["bookmarks"].get(name), self._config)
             said["bookmarks"][name] = known.bookmark()
             schema = {"type": "SCHEMA", "stream": name, "schema": stream.schema()}
             self._say(schema | {"key_properties": stream.entity.keys})
@@ -103,6 +113,14 @@ class Tap:
                     self._say({"type": "STATE", "value": said})
         if not self._config.incremental and said["bookmarks"]:  # by this a target knows that the tap did not die
             self._say({"type": "STATE", "value": said})
+
+    def _remove_stale(self) -> None:
+        """Remove what targets of other days have not read."""
+        if folder := self._config.batch_folder:
+            for path in folder.glob(f"{glob.escape(self._config.batch_prefix)}{_OURS}*.parquet"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                        path.unlink()
 
     def _discovered(self, entity: Entity) -> Stream:
         return catalog.discover(entity, self._config, self._converter)
@@ -169,9 +187,15 @@ class Tap:
                 try:
                     rows = future.result()
                 except OpenEndError:
-                    after, *_ = gone = waiting.popleft() if waiting else self._submit(next(segments), form)
-                    _forget(*gone)
-                    waiting.appendleft(self._submit(segment.joined(after), form))
+                    size = 2 * len(segment.data)
+                    while len(segment.data) < size and not segment.last:  # one by one would take forever
+                        if waiting:
+                            after, *_ = gone = waiting.popleft()
+                            _forget(*gone)
+                        else:
+                            after = next(segments)
+                        segment = segment.joined(after)
+                    waiting.appendleft(self._submit(segment, form))
                     continue
                 except BaseException:
                     path.unlink(missing_ok=True)
@@ -188,14 +212,19 @@ class Tap:
         folder, prefix = Path(self._folder.name), ""
         if self._config.batch_folder:
             folder, prefix = self._config.batch_folder, self._config.batch_prefix
-        path = folder / f"{prefix}{uuid.uuid4().hex}.{'parquet' if self._config.batch_folder else 'jsonl'}"
+        suffix = "parquet" if self._config.batch_folder else "jsonl"
+        path = folder / f"{prefix}{_OURS}{uuid.uuid4().hex}.{suffix}"
         return segment, path, self._pool.submit(self._converter.convert, segment, form, path)
 
     def _send_rows(self, path: Path, stream: Stream) -> None:
         if self._config.batch_folder:
             encoding = {"format": "parquet", "compression": "none"}
             manifest = [f"file://{path}"]
-            self._say({"type": "BATCH", "stream": stream.entity.name, "encoding": encoding, "manifest": manifest})
+            try:
+                self._say({"type": "BATCH", "stream": stream.entity.name, "encoding": encoding, "manifest": manifest})
+            except OSError:
+                path.unlink(missing_ok=True)  # nobody will read it
+                raise
             return
         with path.open("rb") as lines:
             shutil.copyfileobj(lines, self._output, _COPY)
@@ -209,22 +238,32 @@ class Tap:
 class _Known:
     """The files of a stream that were sent as a whole."""
 
-    def __init__(self, stream: Stream, bookmark: Json | None, *, remember: bool) -> None:
+    _FIELDS = ("size", "mtime_ns", "sha256")
+
+    def __init__(self, stream: Stream, bookmark: Json | None, config: Config) -> None:
         """Take what a state says, if it was said of rows of the same form.
 
         Args:
             stream: the stream.
             bookmark: what the state has of it.
-            remember: whether files are remembered at all.
+            config: says whether files are remembered at all, and what an empty value means.
+
+        Raises:
+            SettingsError: the state is damaged.
         """
-        entity = stream.entity
-        form = [stream.schema(), entity.keys, entity.encoding, dataclasses.asdict(entity.dialect)]
+        entity, remember = stream.entity, config.incremental
+        form = [stream.schema(), entity.keys, entity.encoding, dataclasses.asdict(entity.dialect), config.infer_types]
         self._form = hashlib.sha256(json.dumps(form).encode()).hexdigest()
         self._remember = remember
         self._files: dict[str, Json] = {}
-        if remember and bookmark and bookmark.get("form") == self._form:
-            listed = {str(file) for file in stream.files}
-            self._files = {file: {**one} for file, one in bookmark.get("files", {}).items() if file in listed}
+        try:
+            if remember and bookmark and bookmark.get("form") == self._form:
+                wanted = {str(file) for file in stream.files}
+                known = {file: one for file, one in bookmark.get("files", {}).items() if file in wanted}
+                self._files = {file: {name: one[name] for name in self._FIELDS} for file, one in known.items()}
+        except (AttributeError, KeyError, TypeError) as error:
+            what = f"the state of stream {entity.name!r} is not of the form in which this tap says it: {error!r}"
+            raise SettingsError(what) from None
 
     def bookmark(self) -> Json:
         """What a state has to say of the stream."""
@@ -244,7 +283,8 @@ class _Known:
     def add(self, file: Path, stat: os.stat_result, sha256: str) -> None:
         """Remember a file that was sent."""
         if self._remember:
-            self._files[str(file)] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
+            facts = (stat.st_size, stat.st_mtime_ns, sha256)
+            self._files[str(file)] = dict(zip(self._FIELDS, facts, strict=True))
 
 
 def _forget(_: Segment, path: Path, future: Future[int]) -> None:

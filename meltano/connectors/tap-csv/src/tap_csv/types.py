@@ -14,6 +14,7 @@ _EXACT_IN_DOUBLE = 2**53
 _BIGINT = range(-(2**63), 2**63)
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _MOST_DIGITS = 38
+_EXPONENT = "(contains({v}, 'e') or contains({v}, 'E'))"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Type:
         fast = f"when {self.fast.format(v=value)} then {self.quick.format(v=value)}" if self.fast and not text else ""
         return f"case {fast} when {value} is null then null else {slow} end"
 
+    def with_leading_zero(self) -> str:
+        """The type whose values DuckDB writes as `0.5`, for one whose it writes as `.5`, which is no JSON."""
+        found = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.sql)
+        return f"DECIMAL({int(found[1]) + 1},{found[2]})" if found and found[1] == found[2] else ""
+
     def misfit(self, value: str) -> str:
         """Whether a text is no such value."""
         return f"({value} is not null and {self.from_text.format(v=value)} is null)"
@@ -77,11 +83,11 @@ def _integer(kind: str, schema: dict[str, t.Any]) -> Type:
     """DuckDB would round a fraction, and make an integer of a text that is longer than a DOUBLE is exact."""
     number, short = _cast("DOUBLE"), f"abs({_cast('DOUBLE')}) < {_EXACT_IN_DOUBLE}"
     text = _if(f"{number} = floor({number}) and (not contains({{v}}, '.') or {short})", _cast(kind))
-    no_leading_zeros = r"regexp_matches({v}, '^\s*[+-]?(0|[1-9]\d*)\s*$')"
+    plain = r"regexp_matches({v}, '^\s*-?(0|[1-9]\d*)\s*$')"  # zeros and a plus before a number mean something
     if kind != "BIGINT":
-        return Type("integer", schema, kind, text, sure=no_leading_zeros)
+        return Type("integer", schema, kind, f"case when not {_EXPONENT} then {text} end", sure=plain)
     fast = f"{{v}} = floor({{v}}) and abs({{v}}) < {_EXACT_IN_DOUBLE}"
-    return Type("integer", schema, kind, text, "DOUBLE", fast, "{v}::BIGINT", no_leading_zeros)
+    return Type("integer", schema, kind, text, "DOUBLE", fast, "{v}::BIGINT", plain)
 
 
 _STAMP = _cast("TIMESTAMPTZ")
@@ -89,7 +95,10 @@ _TIME = "try_cast('2000-01-01 ' || {v} as TIMESTAMPTZ)"
 _MIDNIGHT = "epoch_us({v}) % 86400000000 = 0"
 
 INTEGER = _integer("BIGINT", {"type": "integer"})
-HUGE = _integer("HUGEINT", {"type": "integer", "minimum": -(10**_MOST_DIGITS) + 1, "maximum": 10**_MOST_DIGITS - 1})
+# Parquet has no HUGEINT; DuckDB would write a DOUBLE.
+HUGE = _integer(
+    "DECIMAL(38,0)", {"type": "integer", "minimum": -(10**_MOST_DIGITS) + 1, "maximum": 10**_MOST_DIGITS - 1}
+)
 NUMBER = Type(
     "number",
     {"type": "number"},
@@ -97,7 +106,8 @@ NUMBER = Type(
     _if(f"isfinite({_cast('DOUBLE')})", _cast("DOUBLE")),
     "DOUBLE",
     "isfinite({v})",
-    sure=r"not regexp_matches({v}, '^\s*[+-]?(0\d|\d{{16,}}\s*$)|_')",
+    # More than 17 digits tell that it is no DOUBLE that was written.
+    sure=r"not regexp_matches({v}, '^\s*(\+|-?0\d|-?\d{{16,}}\s*$)|_|[1-9](\.?\d){{17}}')",
 )
 BOOLEAN = Type(
     "boolean",
@@ -146,15 +156,19 @@ def decimal(precision: int, scale: int) -> Type:
     Raises:
         ValueError: there is no such type.
     """
-    if not 0 < precision <= _MOST_DIGITS or not 0 <= scale <= precision:
+    if not 0 < precision <= _MOST_DIGITS or not 0 <= scale <= precision or scale == _MOST_DIGITS:
         raise ValueError(f"decimal({precision},{scale})")
     kind = f"DECIMAL({precision},{scale})"
     widest = f"DECIMAL({_MOST_DIGITS},{_MOST_DIGITS - precision + scale})"
     schema: dict[str, t.Any] = {"type": "number", "multipleOf": float(Decimal(1).scaleb(-scale)) if scale else 1}
     schema |= {"x-singer.decimal": {"precision": precision, "scale": scale}}
-    # The cast lets a number with an exponent be too large for its type (DuckDB 1.5.5); the comparison finds it.
-    text = _if(f"try({_cast(kind)} = {_cast(widest)})", _cast(kind))
-    return Type(f"decimal({precision},{scale})", schema, kind, text)
+    # Without an exponent the digits after the point tell. The cast lets a number with one be too large for its type
+    # (DuckDB 1.5.5), which the first comparison finds; the second one finds digits too small for either.
+    digits = rf"regexp_matches({{v}}, '^[^.]*(\.\d{{{{0,{scale}}}}}0*\s*)?$')"
+    same = f"try({_cast(kind)} = {_cast(widest)}) and {_cast('DOUBLE')} = {_cast(kind)}::DOUBLE"
+    text = _if(f"case when {_EXPONENT} then {same} else {digits} end", _cast(kind))
+    few = f"(not contains({{v}}, '.') or length({{v}}) - instr({{v}}, '.') <= {scale}) and not {_EXPONENT}"
+    return Type(f"decimal({precision},{scale})", schema, kind, text, fast=few, quick=f"{{v}}::{kind}")
 
 
 def named(name: str) -> Type:

@@ -37,6 +37,7 @@ _OBJECT_SIZE = 2 << 20
 """Longest line the JSON reader expects; it splits a file among threads by twice this size."""
 _FILE_OBJECT_SIZE = 16 << 20
 """The same for the files of a BATCH, whose lines nobody has seen."""
+_ROW = "file_row_number"
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
 
 
@@ -265,7 +266,7 @@ class Loader:
         count = f"count({VERSION})" if reader.versions else "0"
         counted = self._connection.execute(f"select count(*), {count} from {table}").fetchone()
         assert counted
-        return Stage(table, "rowid", {name: sql.name(name) for name in reader.names}, *counted)
+        return Stage(table, "rowid", reader.names(), *counted)
 
     def _drop_stages(self) -> None:
         while self._stages:
@@ -274,9 +275,13 @@ class Loader:
 
     def _stage_parquet(self, stream: Stream, path: Path) -> Stage:
         """Parquet is read where it lies: DuckDB takes from it only the columns that a step needs."""
-        source = f"read_parquet({sql.path(str(path))}, file_row_number = true)"
+        plain = f"read_parquet({sql.path(str(path))}, hive_partitioning = false"
+        source = f"{plain}, {_ROW} = true)"
         try:
-            described = self._connection.execute(f"describe select * from {source}").fetchall()
+            described = self._connection.execute(f"describe select * from {plain})").fetchall()
+            if any(name.lower() == _ROW for name, *_ in described):
+                what = "DuckDB gives this name to the numbers of rows: leave it out, or send the stream as RECORDs"
+                raise InputError(what, stream=stream.name, file=str(path), column=_ROW)
             counted = self._connection.execute(f"select count(*) from {source}").fetchone()
         except duckdb.Error as error:
             raise InputError(f"cannot be read: {one_line(error)}", stream=stream.name, file=str(path)) from error
@@ -286,7 +291,7 @@ class Loader:
         values = {column.name: _parquet_value(column, there, lower) for column in stream.columns}
         for name, value in values.items():
             self._check_parquet(stream, path, source, name, value)
-        return Stage(source, "file_row_number", values, counted[0])
+        return Stage(source, _ROW, values, counted[0])
 
     def _check_parquet(self, stream: Stream, path: Path, source: str, name: str, value: str) -> None:
         """Refuse a column whose values do not fit, before the transaction begins to depend on it."""
@@ -320,18 +325,20 @@ class Reader:
     versions: bool = False
     gzip: bool = False
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns of the stage."""
+    def names(self) -> dict[str, str]:
+        """Names in the stage by those of the columns: numbers, since one may be called like a row's number, rowid."""
         extra = ([EXTRACTED_AT] if self.metadata else []) + ([VERSION] if self.versions else [])
-        return [column.name for column in self.columns] + extra
+        return {column.name: f'"{number}"' for number, column in enumerate(self.columns)} | {
+            one: one for one in extra
+        }
 
     def create(self, table: str, path: Path, object_size: int, *, exact: bool) -> str:
         """The statement that reads the file into a temporary table."""
         types = {column: sql.json_type(column.type, exact=exact) for column in self.columns}
         read = {self.whole: struct(self.columns, types)} if self.whole else members(self.columns, types)
+        names = self.names()
         values = [
-            f"{sql.from_json(column.within(self.whole), column.type, exact=exact)} as {sql.name(column.name)}"
+            f"{sql.from_json(column.within(self.whole), column.type, exact=exact)} as {names[column.name]}"
             for column in self.columns
         ]
         if self.metadata:
@@ -345,7 +352,8 @@ class Reader:
         return (
             f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} "
             f"from read_json({sql.path(str(path))}, format = 'newline_delimited', columns = {{{described}}}, "
-            f"maximum_object_size = {object_size}, compression = '{'gzip' if self.gzip else 'uncompressed'}')"
+            f"maximum_object_size = {object_size}, compression = '{'gzip' if self.gzip else 'uncompressed'}', "
+            "hive_partitioning = false)"
         )
 
 

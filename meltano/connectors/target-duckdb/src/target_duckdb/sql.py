@@ -85,6 +85,8 @@ def _to_json(value: str, source: str) -> str:
 def _to_integer(value: str, source: str, target: str) -> str:
     """DuckDB would round a fraction."""
     fraction = f"{value} <> floor({value})"
+    if source in {"DOUBLE", "FLOAT"}:
+        fraction += f" or abs({value}) >= {_EXACT_IN_DOUBLE}"
     if source == "VARCHAR":
         fraction = f"contains({value}, '.') and {value}::DOUBLE <> floor({value}::DOUBLE)"
     return f"case when {fraction} then error('fraction')::{target} else {value}::{target} end"
