@@ -43,10 +43,12 @@ class Program:
     Attributes:
         modules: names of modules, roots of what its processes need.
         run: runs a command in the process just forked, by its words; returns or raises SystemExit.
+        is_urgent: whether the start waits for it; else the import waits for the end of the start, or for who asks.
     """
 
     modules: tuple[str, ...]
     run: t.Callable[[list[str]], None]
+    is_urgent: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ def _airflow(command: list[str]) -> None:
     settings.configure_orm()  # type: ignore[no-untyped-call]
     sys.argv = command
     airflow.main()  # type: ignore[no-untyped-call]
+
+
+def _meltano_or_dbt(command: list[str]) -> None:
+    """Be `meltano ...` or `dbt ...`."""
+    sys.argv = command
+    if Path(command[0]).name == "dbt":
+        from dbt.cli.main import cli  # noqa: PLC0415
+
+        cli()
+    else:
+        from meltano.cli import main  # noqa: PLC0415
+
+        main()
 
 
 PROGRAMS = {
@@ -104,7 +119,11 @@ PROGRAMS = {
         ),
         _airflow,
     ),
+    # Not DuckDB, which starts a thread when it is imported.
+    "pipeline": Program(("dbt.cli.main", "meltano.cli"), _meltano_or_dbt, is_urgent=False),
 }
+QUIET_SECONDS = 0.5
+"""Time between two looks at whether the start is over."""
 
 
 def main() -> None:
@@ -133,6 +152,8 @@ def serve(program: Program, name: str) -> Request:
         StackError: the imports have started a thread.
     """
     listener = guard.at_server(name, _listen)  # first, so that askers wait instead of being refused
+    if not program.is_urgent:
+        _wait_for_start(listener)
     began = time.monotonic()
     for module in program.modules:
         importlib.import_module(module)
@@ -154,6 +175,14 @@ def serve(program: Program, name: str) -> Request:
                     pass
         if listener in ready and (request := _serve_one(listener)):
             return request
+
+
+def _wait_for_start(listener: socket.socket) -> None:
+    """Wait until Airflow's API answers, which comes last, or somebody asks."""
+    api = os.environ["BIND_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
+    while not select.select([listener], [], [], QUIET_SECONDS)[0]:
+        with contextlib.suppress(OSError), socket.create_connection(api, timeout=QUIET_SECONDS):
+            return
 
 
 def _listen(path: str) -> socket.socket:

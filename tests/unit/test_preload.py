@@ -12,7 +12,7 @@ import typing as t
 
 import psutil
 import pytest
-from workspace import is_gone, wait_for
+from workspace import BIN, ROOT, is_gone, wait_for
 
 from elt import guard
 
@@ -167,3 +167,21 @@ def test_without_the_parent_the_command_is_run_as_always(tmp_path, preload):
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout) == (3, "alone\n")
     assert ("runs without it" in done.stderr) == (preload == "True")
+
+
+@pytest.mark.parametrize("program", ["dbt", "meltano"])
+def test_a_program_of_tasks_is_the_one_of_the_environment(stack, tmp_path, program):
+    """Forked from the process that has imported it, the first asker before it had a reason to."""
+    here = stack()
+    more = {"PC_PROC_NAME": "pipeline-preload", "BIND_ADDRESS": "127.0.0.1", "AIRFLOW_PORT": "1"}
+    server = here.start([str(BIN / "elt-preload"), "pipeline"], **more)
+    command = [str(ROOT / "elt" / "forked" / program), "--version"]
+    environment = {"ELT_ROOT": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}", "PC_PROC_NAME": "celery-worker"}
+    wait_for((here.state / "run" / "pipeline-preload.fork").exists)
+    forked = here.start(command, cwd=tmp_path, **environment)
+    out, err = forked.communicate(timeout=30)
+    plain = subprocess.run([BIN / program, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (out, forked.returncode) == (plain.stdout, 0), err
+    assert "runs without it" not in err
+    assert guard.read("celery-worker", str(here.state)) is None  # that name is the worker's
+    assert "modules imported" in server.stdout.readline()
