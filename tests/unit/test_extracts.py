@@ -66,6 +66,6 @@ def test_a_broken_list_is_named(project):
     project({"entity": "a"})
     with pytest.raises(ConfigError, match=r"meltano.yml: the files of tap-csv cannot be read: KeyError\('path'\)"):
         extracts.listed()
-    extracts.MELTANO_YML.write_text("plugins: [")
-    with pytest.raises(ConfigError, match=r"meltano.yml"):
+    extracts.MELTANO_YML.write_text("plugins:\n  extractors:\n    - name: tap-csv\n   - name: other\n")
+    with pytest.raises(ConfigError, match=r"meltano.yml, line 4, column 4: .*expected <block end>"):
         extracts.listed()
