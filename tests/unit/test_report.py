@@ -16,7 +16,7 @@ import typing as t
 from decimal import Decimal
 
 import pytest
-from workspace import apart, run
+from workspace import BIN, ROOT, apart, run, said
 
 from elt import extracts, report
 from elt.airflow_api import Task
@@ -451,11 +451,12 @@ def test_e2e_that_fails_writes_the_report(state):
             one.path.parent.mkdir(parents=True, exist_ok=True)
             one.path.touch()
     with socket.create_server(("127.0.0.1", int(env["POSTGRES_PORT"]))):
-        done = run("elt", "e2e", env=env)
+        done = said(BIN / "elt", "e2e", cwd=ROOT, env=env)
     path = state / "e2e" / "report.html"
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stdout.splitlines()[-1] == f"report: {path}"
+    assert "Traceback" not in done.stdout
+    assert done.stdout.splitlines()[-2] == f"report: {path}"
+    assert done.stdout.splitlines()[-1].startswith("elt: ")
     page = Page(path.read_text())
     assert "start: failed" in page.text
     assert "POSTGRES_PORT" in page.text
