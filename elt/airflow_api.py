@@ -14,7 +14,7 @@ from elt.settings import ADMIN, Settings
 
 FINAL = ("success", "failed")
 """States in which a run stays."""
-PARSED_SECONDS = 2
+SILENT_SECONDS = 2
 """A wait for a DAG that takes longer is told."""
 
 
@@ -64,7 +64,7 @@ class AirflowApi:
             answer = self._http.get(f"/api/v2/dags/{dag}")
             if answer.status_code == httpx.codes.OK and not answer.json()["is_stale"]:
                 return
-            if not told and time.monotonic() > begin + PARSED_SECONDS:
+            if not told and time.monotonic() > begin + SILENT_SECONDS:
                 told = True
                 print(f"  waits until Airflow has parsed {dag}, up to {seconds:.0f} s", flush=True)
             time.sleep(0.2)

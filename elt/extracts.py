@@ -48,18 +48,18 @@ class Extract:
         Raises:
             DataError: there is no file, or one cannot be read.
         """
-        files = self.files()
-        if not files:
-            raise DataError(self.missing())
         return sum(1 for _ in self.records(()))
 
     def records(self, columns: tuple[str, ...]) -> t.Iterator[tuple[str, ...]]:
         """The wanted columns of all files, record by record.
 
         Raises:
-            DataError: a file cannot be read, lacks a column or holds a ragged record.
+            DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
         """
-        for path in self.files():
+        files = self.files()
+        if not files:
+            raise DataError(self.missing())
+        for path in files:
             yield from records(path, columns, delimiter=self.delimiter, encoding=self.encoding)
 
     def missing(self) -> str:

@@ -113,10 +113,10 @@ def _figures(path: Path, extract: Path, connection: duckdb.DuckDBPyConnection) -
         raise
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        where = f"{'/'.join(path.parts[-3:])}{f', line {line}' if line else ''}"
-        what = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise DataError(f"quality: {where}: {type(error).__name__}: {' '.join(what.split())}") from error
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            lines.append(error.lineno)
+        where = "/".join(path.parts[-3:]) + (f", line {lines[-1]}" if lines else "")
+        raise DataError(f"quality: {where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:

@@ -57,7 +57,7 @@ def test_a_dag_that_is_not_there_or_stale_is_waited_for(airflow, monkeypatch, ca
     api.wait_for_dag("a", 20)
     assert answers == [(200, {"is_stale": False})]
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(airflow_api, "PARSED_SECONDS", 0)
+    monkeypatch.setattr(airflow_api, "SILENT_SECONDS", 0)
     answers.insert(0, (404, {}))
     api.wait_for_dag("a", 20)
     assert capsys.readouterr().out == "  waits until Airflow has parsed a, up to 20 s\n"
