@@ -14,6 +14,8 @@ from elt.settings import ADMIN, Settings
 
 FINAL = ("success", "failed")
 """States in which a run stays."""
+SILENT_SECONDS = 2
+"""A wait for a DAG that takes longer is told."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,24 @@ class AirflowApi:
         return answer.json()
 
     def wait_for_dag(self, dag: str, seconds: float) -> None:
-        """Wait until the DAG is parsed.
+        """Wait until the DAG is parsed. One whose file could not be imported is stale until it is parsed again.
 
         Raises:
             StackError: it does not appear in time; the message holds its import error if there is one.
         """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self._http.get(f"/api/v2/dags/{dag}").status_code == httpx.codes.OK:
+        begin = time.monotonic()
+        told = False
+        while time.monotonic() < begin + seconds:
+            answer = self._http.get(f"/api/v2/dags/{dag}")
+            if answer.status_code == httpx.codes.OK and not answer.json()["is_stale"]:
                 return
+            if not told and time.monotonic() > begin + SILENT_SECONDS:
+                told = True
+                print(f"  waits until Airflow has parsed {dag}, up to {seconds:.0f} s", flush=True)
             time.sleep(0.2)
         errors = self._json("GET", "/api/v2/importErrors")["import_errors"]
         why = "; ".join(f"{e['filename']}: {e['stack_trace'].strip().splitlines()[-1]}" for e in errors)
-        raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s {why and f'({why})'}")
+        raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s{why and f' ({why})'}")
 
     def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
         """Start a run now, also of a paused DAG, and return its id."""

@@ -321,6 +321,8 @@ def random_secret(name: str) -> str:
 
 # Git hooks ---------------------------------------------------------------------------------------
 
+NO_ENVIRONMENT = "echo 'hook: no environment in .venv: run scripts/bootstrap.sh' >&2"
+
 
 def install_hooks() -> str:
     """Let pre-commit check what is committed here; leave hooks that somebody else manages alone."""
@@ -353,6 +355,7 @@ def _write_hook(path: Path) -> str:
     lines = (
         f"if [ -x {environment}/bin/python ]; then export UV_PROJECT_ENVIRONMENT={environment}; fi",
         'export PATH="$PATH:$PWD/.venv/bin" PRE_COMMIT_HOME="${ELT_STATE:-$PWD/.state}/hooks/pre-commit"',
+        f"[ -x {environment}/bin/python ] || command -v pre-commit > /dev/null || {{ {NO_ENVIRONMENT}; exit 1; }}",
     )
     if set(lines) <= set(text.splitlines()):
         return "up to date"

@@ -32,8 +32,26 @@ def main() -> None:
     except EltError as error:
         if os.environ.get("ELT_TRACEBACK"):
             raise
+        sys.stdout.flush()  # so that the error is the last line, also where both streams go to one file
         print(f"elt: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("elt-workspace"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: t.Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
 
 
 # The stack ---------------------------------------------------------------------------------------

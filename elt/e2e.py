@@ -24,6 +24,7 @@ DAG = "meltano_elt_pipeline"
 RUN_SECONDS = 1800
 """How long a run may take."""
 START_SECONDS = 180
+PARSED_SECONDS = 60
 QUEUED_SECONDS = 5
 NEWS_SECONDS = 20
 LOG_LINES = 30
@@ -134,6 +135,7 @@ def resume(settings: Settings) -> None:
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
     with contextlib.closing(AirflowApi(settings)) as api:
+        api.wait_for_dag(DAG, PARSED_SECONDS)
         run, state = api.last_run(DAG)
         if state != "failed":
             raise StackError(f"the last run of {DAG}, {run}, did not fail but is {state}: nothing to go on with")
@@ -180,7 +182,7 @@ def run_pipeline(
     Raises:
         StackError: the run failed or did not end in time; the end of the task's log is part of the message.
     """
-    api.wait_for_dag(DAG, 60)
+    api.wait_for_dag(DAG, PARSED_SECONDS)
     run = api.trigger(DAG, conf)
     follow(api, run, seconds, tries)
     return run
@@ -223,7 +225,7 @@ def follow(api: AirflowApi, run: str, seconds: float, tries: dict[tuple[str, int
 
 
 def _why_failed(api: AirflowApi, run: str) -> str:
-    """What the log of the task that failed says, in a line where Meltano ran, else its end; and where it stands."""
+    """What the log of the task that failed says, in a line if Meltano or we wrote it, else its end; and its file."""
     failed: list[Task] = [task for task in api.tasks(DAG, run) if task.state == "failed"]
     if not failed:
         return f"run {run} of {DAG} failed, and no task of it"
@@ -231,14 +233,21 @@ def _why_failed(api: AirflowApi, run: str) -> str:
     what = f"task {task.name} of {DAG} failed"
     lines = [line for line in api.log(DAG, run, task) if line and not line.startswith("::")]
     ends = [place for place, line in enumerate(lines) if line.startswith(COMMAND_ENDED)]
-    why = (
-        [f"{what}: {inner.reason(lines[: ends[0]])}"]
-        if ends
-        else [f"{what}; the end of its log:", *lines[-LOG_LINES:]]
-    )
+    told = [message for kind, _, message in (line.partition(": ") for line in lines) if kind in _told_by(EltError)]
+    if ends:
+        why = [f"{what}: {inner.reason(lines[: ends[0]])}"]
+    elif told:
+        why = [f"{what}: {told[-1]}"]
+    else:
+        why = [f"{what}; the end of its log:", *lines[-LOG_LINES:]]
     files = layout.LOGS.glob(f"tasks/*/run_id={run}/task_id={task.name}/attempt={task.tries}.log")
     where = [f"log: {file}" for file in files]
     return "\n    ".join([*why, *where, "once that is mended, `elt pipeline --resume` goes on"])
+
+
+def _told_by(error: type[EltError]) -> set[str]:
+    """Names of an error and of all that are made of it: their messages are for a person to read."""
+    return {error.__name__}.union(*map(_told_by, error.__subclasses__()))
 
 
 # The checks --------------------------------------------------------------------------------------

@@ -48,10 +48,19 @@ class Extract:
         Raises:
             DataError: there is no file, or one cannot be read.
         """
+        return sum(1 for _ in self.records(()))
+
+    def records(self, columns: tuple[str, ...]) -> t.Iterator[tuple[str, ...]]:
+        """The wanted columns of all files, record by record.
+
+        Raises:
+            DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
+        """
         files = self.files()
         if not files:
             raise DataError(self.missing())
-        return sum(1 for path in files for _ in records(path, (), delimiter=self.delimiter, encoding=self.encoding))
+        for path in files:
+            yield from records(path, columns, delimiter=self.delimiter, encoding=self.encoding)
 
     def missing(self) -> str:
         """What to say when there is no file."""
@@ -81,6 +90,10 @@ def listed(extract: Path | None = None) -> list[Extract]:
             )
             for one in files
         ]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{MELTANO_YML}{place}: {error.problem}") from error
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{MELTANO_YML}: the files of {TAP} cannot be read: {error!r}") from error
 

@@ -38,6 +38,13 @@ _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _WHY = re.compile(
     r"[A-Z]\w+ Error: |This model has an enforced contract|Got \d+ results?|actual differs from expected"
 )
+_HEAD = re.compile(r"(Compilation|Parsing|Runtime|Database|Dependency) Error( in (?P<where>.+))?$")
+"""Above what dbt says of an error, which begins in the next line."""
+_ENCOUNTERED = "Encountered an error:"
+"""Above the error that keeps dbt from building anything."""
+_RAW = "Raw Error:"
+_READING = re.compile(r"Error reading \w+: (?P<where>\S+) - ")
+_PLACE = re.compile(r'(in "<unicode string>", )?(?P<place>line \d+(, column \d+)?)$')
 _MISMATCH = re.compile(r" *\| (?P<column>\w+) +\| (?P<model>.*?) *\| (?P<contract>.*?) *\| (?P<how>\w+( \w+)+) *\|$")
 """A line of the table in which dbt says where a model and its contract differ."""
 _NOISE = re.compile(
@@ -79,7 +86,9 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
             stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
         if code != 0:
             raise DataError(f"run: {outcome.reason()} (log: {layout.INNER / LOG})")
-        if not select:
+        if select:
+            print("quality: left out, since only a part was built; elt run compares all")
+        else:
             quality.check(layout.EXTRACT, warehouse)
     print(f"run: done in {time.perf_counter() - started:.1f} s; `elt sql --inner` opens the result")
 
@@ -141,6 +150,22 @@ def reason(lines: Iterable[str]) -> str:
     return outcome.reason()
 
 
+def _encountered(lines: Sequence[str]) -> str:
+    """An error that kept dbt from building anything: file or model, place and reason."""
+    head = _HEAD.match(lines[0])
+    where = head["where"] if head else None
+    told = [*lines[1:]] if head and len(lines) > 1 else [*lines]
+    if reading := _READING.match(told[0]):
+        where = reading["where"]
+    if _RAW in told:  # of YAML that cannot be read; above it stand lines of the file
+        told = told[told.index(_RAW) + 2 :]
+        places = [place["place"] for line in told if (place := _PLACE.match(line))]
+        told = [", ".join(line for line in told if not _PLACE.match(line))]
+    else:  # below the reason may follow the line of a template, with its text
+        places = [place["place"] for line in told[1:2] if (place := _PLACE.match(line))]
+    return ": ".join(filter(None, (", ".join(filter(None, (where, *places[-1:]))), told[0])))
+
+
 class _Outcome:
     """Reads Meltano's output: prints progress, and keeps what explains a failure.
 
@@ -165,7 +190,9 @@ class _Outcome:
             text = line
         if self._plugin == DBT:
             self.loaded = True
-            text = re.sub(r"^\d\d:\d\d:\d\d *", "", text)
+            text = re.sub(r"^(\x1b\[0m)?\d\d:\d\d:\d\d *", "", text)
+        text = text.strip()
+        before = self._lines[-1][1] if self._lines else ""
         if not _NOISE.match(text):
             # what Meltano only quotes, such as the standard error of a discovery, has no prefix
             self._lines.append((self._plugin if prefixed else QUOTED, text))
@@ -177,7 +204,7 @@ class _Outcome:
             self._say(f"dbt    {text}")
         if failed := _FAILED.match(text):
             self._failed.append(failed["what"])
-        elif self._failed and ": " not in self._failed[-1] and _WHY.match(text):
+        elif self._failed and ": " not in self._failed[-1] and (_WHY.match(text) or _HEAD.match(before)):
             self._failed[-1] += f": {text}"
         elif self._failed and (found := _MISMATCH.match(text)):
             model, contract = found["model"] or "nothing", found["contract"] or "nothing"
@@ -192,6 +219,9 @@ class _Outcome:
         if self._failed:
             more = f" (and {len(self._failed) - 1} more)" if len(self._failed) > 1 else ""
             return f"dbt: {self._failed[0]}{more}"
+        said = [text for plugin, text in self._lines if plugin == DBT]
+        if _ENCOUNTERED in said[:-1]:
+            return f"dbt: {_encountered(said[said.index(_ENCOUNTERED) + 1 :])}"
         if self.loaded:
             return self._last(DBT)
         if any(re.search("Extractor (and loader )?failed", text) for _, text in self._lines):

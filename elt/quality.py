@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
+import traceback
 import typing as t
 from collections import defaultdict
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elt import layout
-from elt.errors import ConfigError, DataError
+from elt.errors import ConfigError, DataError, EltError
 from elt.extracts import listed
 
 if t.TYPE_CHECKING:
@@ -65,7 +66,7 @@ def check(extract: Path, warehouse: Path, *, table: bool = False) -> list[Figure
 
     Raises:
         DiffersError: a figure differs; the message names each with both values.
-        DataError: one side cannot be read.
+        DataError: one side cannot be read, or a file of transform/checks raised something.
         ConfigError: a file of transform/checks is not what it must be.
     """
     started = time.perf_counter()
@@ -94,10 +95,28 @@ def _compare(extract: Path, warehouse: Path) -> list[Figure]:
                 Figure(f"raw.{one.table}: rows", one.rows(), _count(connection, one.table)) for one in listed(extract)
             ]
             for path in sorted(CHECKS.glob("*.py")):
-                figures += load(path).figures(extract, connection)
+                figures += _figures(path, extract, connection)
     except duckdb.Error as error:
         raise DataError(f"quality: {warehouse} cannot be read: {error}") from error
     return figures
+
+
+def _figures(path: Path, extract: Path, connection: duckdb.DuckDBPyConnection) -> list[Figure]:
+    """What a file of transform/checks compares.
+
+    Raises:
+        DataError: the file raised something else than an error for a person to read; the message names the line.
+    """
+    try:
+        return list(load(path).figures(extract, connection))
+    except (EltError, duckdb.Error):
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            lines.append(error.lineno)
+        where = "/".join(path.parts[-3:]) + (f", line {lines[-1]}" if lines else "")
+        raise DataError(f"quality: {where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:

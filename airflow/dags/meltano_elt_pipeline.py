@@ -52,7 +52,7 @@ def meltano_elt_pipeline() -> None:
     | step | what it does | when it fails |
     |---|---|---|
     | `wait_for_extract` | waits, deferred, for the first file that meltano.yml lists | run `scripts/seed.sh` |
-    | `extract_load` | `meltano run tap-csv target-duckdb`, replaces schema `raw` | the log names file and line |
+    | `extract_load` | `meltano run tap-csv target-duckdb`, replaces in `raw` what it loads | its log names the line |
     | `dbt_run` | staging, intermediate and marts, through Meltano | its log names the model |
     | `dbt_test` | the tests of the dbt project, through Meltano | its log names the test |
     | `data_quality` | compares the marts with totals taken from the CSV files | its log shows both figures |

@@ -209,6 +209,17 @@ def test_a_hook_that_a_container_wrote_serves_its_host_and_the_other_way_round(c
         assert "D100" in done.stdout
 
 
+def test_a_commit_without_the_environment_is_told_what_to_do(clone):
+    clone.run(sys.executable, "-c", "from elt import bootstrap; bootstrap.install_hooks()")
+    hook = clone.root / ".git" / "hooks" / "pre-commit"
+    hook.write_text(hook.read_text().replace(sys.prefix, "/elsewhere"))
+    clone.env["PATH"] = os.defpath
+    clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
+    done = clone.run("git", "commit", "--message=Planted", without=("UV_PROJECT_ENVIRONMENT",))
+    assert done.returncode == 1
+    assert done.stdout == "hook: no environment in .venv: run scripts/bootstrap.sh\n"
+
+
 def test_bootstrap_leaves_the_hook_of_another_alone(clone):
     hook = clone.root / ".git" / "hooks" / "pre-commit"
     hook.write_text("#!/bin/sh\nexit 0\n")

@@ -101,6 +101,7 @@ def test_unchanged_extracts_are_not_loaded_again_and_a_selection_builds_its_part
     assert "marts.daily_sales" in done.stdout
     assert "marts.product_performance" in done.stdout
     assert "customer_summary" not in done.stdout
+    assert "quality: left out, since only a part was built" in done.stdout
 
 
 def test_what_the_project_no_longer_holds_is_dropped_after_a_run_that_succeeded(ran, extract):

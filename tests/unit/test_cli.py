@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from workspace import apart, run
+from workspace import apart, packages, run
 
 from elt.cli import app
 
@@ -18,6 +18,12 @@ def test_help(verb, state):
     assert done.returncode == 0
     assert "Usage: elt" in done.stdout
     assert not state.exists()
+
+
+def test_version(state):
+    done = run("elt", "--version", env=apart(state))
+    assert done.returncode == 0
+    assert done.stdout == f"{packages()['elt-workspace']}\n"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ def test_a_file_a_folder_and_a_glob_are_counted(project, tmp_path):
         )
     )
     assert [one.rows() for one in extracts.listed(layout.EXTRACT)] == [2, 3, 3, 1]
+    assert [*extracts.listed(layout.EXTRACT)[1].records(("text", "id"))] == [
+        ("two\nlines", "1"),
+        ("x", "2"),
+        ("y", "3"),
+    ]
 
 
 def test_what_is_missing_is_named_with_the_way_out(project, tmp_path):
@@ -66,6 +71,6 @@ def test_a_broken_list_is_named(project):
     project({"entity": "a"})
     with pytest.raises(ConfigError, match=r"meltano.yml: the files of tap-csv cannot be read: KeyError\('path'\)"):
         extracts.listed()
-    extracts.MELTANO_YML.write_text("plugins: [")
-    with pytest.raises(ConfigError, match=r"meltano.yml"):
+    extracts.MELTANO_YML.write_text("plugins:\n  extractors:\n    - name: tap-csv\n   - name: other\n")
+    with pytest.raises(ConfigError, match=r"meltano.yml, line 4, column 4: .*expected <block end>"):
         extracts.listed()

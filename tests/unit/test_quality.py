@@ -17,11 +17,24 @@ from workspace import BIN, ROOT
 
 from elt import layout, quality
 from elt import seed as extracts
-from elt.errors import ConfigError, DataError
+from elt.errors import ConfigError, DataError, EltError
 
 CHECKS = quality.load(quality.CHECKS / "completejourney.py")
 REVENUE = Decimal("6628.49")
 """Of the example, by hand: 1560.00 + 520.00 + 1530.00 + 17.99 + 1500.00 + 0.50 + 1500.00."""
+
+
+@pytest.fixture(autouse=True)
+def the_sample_alone(tmp_path, monkeypatch):
+    """Let the tests see nothing that a project added to the sample: no entry of meltano.yml, no check."""
+    every = quality.listed
+    monkeypatch.setattr(
+        quality, "listed", lambda folder: [one for one in every(folder) if one.table in extracts.FILES]
+    )
+    folder = tmp_path / "transform" / "checks"
+    folder.mkdir(parents=True)
+    shutil.copy(quality.CHECKS / "completejourney.py", folder)
+    monkeypatch.setattr(quality, "CHECKS", folder)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +46,7 @@ def extract(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(extract, tmp_path_factory):
-    """A warehouse with the example in raw and the project's own models on it."""
+    """A warehouse with the example in raw and the sample's models on it."""
     work = tmp_path_factory.mktemp("warehouse")
     warehouse = layout.warehouse("dev", work)
     with duckdb.connect(str(warehouse)) as connection:
@@ -50,7 +63,8 @@ def built(extract, tmp_path_factory):
         "DBT_TARGET_PATH": str(work / "target"),
         "DBT_LOG_PATH": str(work / "logs"),
     }
-    done = subprocess.run([BIN / "dbt", "run"], env=env, cwd=work, capture_output=True, text=True, timeout=120)
+    command = [BIN / "dbt", "run", "--select", "+customer_summary", "+daily_sales", "+product_performance"]
+    done = subprocess.run(command, env=env, cwd=work, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     return warehouse
 
@@ -226,6 +240,33 @@ def test_thresholds_come_from_the_dbt_project(extract, warehouse, tmp_path, monk
         quality.check(extract, warehouse)
     project.write_text(text.replace("lapsed_after_days", "lapsed"))
     with pytest.raises(ConfigError, match="lapsed_after_days"):
+        quality.check(extract, warehouse)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "def figures(extract, warehouse):\n    row = None\n    return row.first\n",
+            "quality: transform/checks/shop.py, line 3: AttributeError: 'NoneType' object has no attribute 'first'",
+        ),
+        (
+            "from elt import extracts\n\ndef figures(extract, warehouse):\n    extracts.Extract().rows()\n",
+            r"quality: transform/checks/shop.py, line 4: TypeError: .*missing 2 required positional arguments",
+        ),
+        (
+            "import nowhere\n",
+            "quality: transform/checks/shop.py, line 1: ModuleNotFoundError: No module named 'nowhere'",
+        ),
+        ("x = 1\ndef figures(:\n", "quality: transform/checks/shop.py, line 2: SyntaxError: invalid syntax"),
+        ("def figures(extract, warehouse):\n    pass\n", "quality: transform/checks/shop.py: TypeError: "),
+        ("x = 1\n", "shop.py has no function figures"),
+    ],
+    ids=["figures", "below", "import", "syntax", "nothing", "no function"],
+)
+def test_what_a_check_raises_is_told_with_its_line(extract, warehouse, text, message):
+    (quality.CHECKS / "shop.py").write_text(text)
+    with pytest.raises(EltError, match=message):
         quality.check(extract, warehouse)
 
 

@@ -1,0 +1,43 @@
+"""Why a task of the pipeline failed is told in one line where the workspace or Meltano said it."""
+
+from __future__ import annotations
+
+import pytest
+
+from elt import e2e
+from elt.airflow_api import Task
+
+WHAT = "task publish of meltano_elt_pipeline failed"
+
+
+class Api:
+    """In the place of Airflow: a run whose task failed with this log."""
+
+    def __init__(self, *log):
+        self.lines = [*log]
+
+    def tasks(self, *_):
+        """The tasks of the run."""
+        return [Task("dbt_test", "success", 1), Task("publish", "failed", 3)]
+
+    def log(self, *_):
+        """The log of a task."""
+        return self.lines
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        (["Task failed", "AirflowFailException: quality: no", "DiffersError: quality: no"], "quality: no"),
+        (["StackError: publish: it is locked: wait", "Task finished"], "publish: it is locked: wait"),
+        (["2026-11-24T12:00:00Z [info     ] dbt-duckdb   no", "Command exited with return code 1"], "no"),
+    ],
+    ids=["quality", "publish", "Meltano"],
+)
+def test_what_a_person_should_read_is_told_in_a_line(log, told):
+    assert e2e._why_failed(Api("::group::x", *log), "none").splitlines()[0] == f"{WHAT}: {told}"
+
+
+def test_of_anything_else_the_end_of_the_log_is_told():
+    told = e2e._why_failed(Api("begin", "KeyError: 'x'"), "none").splitlines()
+    assert told[:3] == [f"{WHAT}; the end of its log:", "    begin", "    KeyError: 'x'"]
