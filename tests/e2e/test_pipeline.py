@@ -128,6 +128,20 @@ def test_a_failed_run_goes_on_with_the_task_that_failed(loaded):
     assert f"{run_id}, did not fail but is success" in again.stderr
 
 
+def test_a_resumed_run_loads_what_was_mended(loaded):
+    """A key that occurs twice is found by the last check; the load that took it in has long succeeded."""
+    products = loaded.state / "extract" / "products.csv"
+    good = products.read_text()
+    try:
+        products.write_text(good + good.splitlines()[-1] + "\n")
+        failed = run("elt", "pipeline", env=loaded.env, seconds=180)
+    finally:
+        products.write_text(good)
+    assert failed.returncode == 1
+    assert "data_quality of meltano_elt_pipeline failed: quality: 1 of" in failed.stderr
+    assert f"{products} changed since: goes on with extract_load" in loaded.elt("pipeline", "--resume")
+
+
 def test_after_bad_input_a_good_run_succeeds(loaded):
     before = published(loaded)
     e2e.run_pipeline(loaded.api, 120)
