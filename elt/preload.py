@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,15 +204,24 @@ def _serve_one(listener: socket.socket) -> Request | None:
             connection.sendall(guard.READY)
         elif not os.fork():
             listener.close()
-            if Branch(request, connection).fork():
-                return request
-            os._exit(0)
+            return _branch(request, connection)
     except (OSError, EOFError, ValueError, TypeError) as error:
         print(f"a request that cannot be served: {error!r}", file=sys.stderr, flush=True)
     for stream in streams:
         os.close(stream)
     connection.close()
     return None
+
+
+def _branch(request: Request, connection: socket.socket) -> Request:
+    """Guard the command to its end; returns in the command's process alone."""
+    try:
+        if Branch(request, connection).fork():
+            return request
+    except BaseException:  # noqa: BLE001 - neither process may go on as a second parent
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def _receive(connection: socket.socket, streams: list[int]) -> Request | None:

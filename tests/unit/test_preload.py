@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -147,14 +148,19 @@ def test_imports_that_start_a_thread_are_refused(stack, tmp_path, monkeypatch):
 def test_a_garbled_request_harms_nobody(stack):
     here = stack()
     assert here.ask("pass").wait(20) == 0
-    for garbage in (b"\0\0\0\5{]", b"\0\0\0\2{}", b"\0"):
+    nowhere = json.dumps({"command": ["toy", "pass"], "environment": {}, "folder": "/nonexistent"}).encode()
+    for garbage in (b"\0\0\0\5{]", b"\0\0\0\2{}", b"\0", len(nowhere).to_bytes(4, "big") + nowhere):
         folder = os.open(here.state / "run", os.O_RDONLY)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(f"/proc/self/fd/{folder}/parent.fork")
             with contextlib.suppress(BrokenPipeError):
                 connection.sendall(garbage)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(64):
+                    pass
         os.close(folder)
     assert here.ask("print('well')").communicate(timeout=20)[0] == "well\n"
+    wait_for(lambda: not psutil.Process(here.server.pid).children())
 
 
 @pytest.mark.parametrize("preload", ["False", "True"])
