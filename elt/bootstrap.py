@@ -137,8 +137,11 @@ def refuse_to_replace(sync: list[str], env: dict[str, str]) -> None:
         SetupError: uv would, and the stack of this clone runs.
     """
     config = ENVIRONMENT / "pyvenv.cfg"
-    home = re.search(r"^home *= *(.+)$", config.read_text(), re.MULTILINE) if config.exists() else None
-    if home is None or Path(home[1]).resolve() == Path(sys.base_prefix, "bin").resolve():
+    text = config.read_text() if config.exists() else ""
+    home = re.search(r"^home *= *(.+)$", text, re.MULTILINE)
+    version = re.search(r"^version(?:_info)? *= *(\d+\.\d+)", text, re.MULTILINE)
+    same = version and version[1] == "{}.{}".format(*sys.version_info)
+    if home is None or (same and Path(home[1]).resolve() == Path(sys.base_prefix, "bin").resolve()):
         return
     plan = subprocess.run([*sync, "--dry-run"], cwd=layout.ROOT, env=env, capture_output=True, text=True)
     if "Would replace" in plan.stderr and lockfile.is_held(layout.RUN):
@@ -348,12 +351,14 @@ def install_hooks() -> str:
 def _write_hook(path: Path) -> str:
     """Let pre-commit write its hook, and the hook say where the environment is: an editor's git does not know.
 
-    A container and its host share the hook; the side that it does not name finds its own environment on PATH or here.
+    A container and its host share the hook, and so do all worktrees: each finds its own, and this one last.
     """
     text = path.read_text(errors="replace") if path.exists() else ""
     environment = shlex.quote(str(ENVIRONMENT))
     lines = (
-        f"if [ -x {environment}/bin/python ]; then export UV_PROJECT_ENVIRONMENT={environment}; fi",
+        f'for folder in "$UV_PROJECT_ENVIRONMENT" "$PWD/.venv" {environment}; do',
+        '  if [ -x "$folder/bin/python" ]; then export UV_PROJECT_ENVIRONMENT="$folder"; break; fi',
+        "done",
         'export PATH="$PATH:$PWD/.venv/bin" PRE_COMMIT_HOME="${ELT_STATE:-$PWD/.state}/hooks/pre-commit"',
         f"[ -x {environment}/bin/python ] || command -v pre-commit > /dev/null || {{ {NO_ENVIRONMENT}; exit 1; }}",
     )

@@ -148,9 +148,15 @@ def resume(settings: Settings) -> None:
 
 def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:
     """The first task that succeeded on input which changed since it began, and what changed."""
-    loaded = [path for extract in extracts.listed() for path in extract.files()]
-    project = [path for path in layout.DBT_PROJECT.rglob("*") if "checks" not in path.parts and path.is_file()]
-    inputs = {"extract_load": [extracts.MELTANO_YML, *loaded], "dbt_run": project}
+    # The time of a folder tells that a file is gone.
+    folders = [one.path for one in extracts.listed() if one.path.is_dir()]
+    files = [path for one in extracts.listed() for path in one.files()]
+    project = [path for path in layout.DBT_PROJECT.rglob("*") if not path.is_relative_to(quality.CHECKS)]
+    inputs = {
+        "extract_load": [extracts.MELTANO_YML, *files, *folders, *(one for top in folders for one in top.rglob("*"))],
+        "dbt_run": project,
+        "data_quality": list(quality.CHECKS.glob("*.py")),
+    }
     began = {task.name: task.started for task in tasks if task.state == "success"}
     for name, paths in inputs.items():
         for path in paths:

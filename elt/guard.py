@@ -55,6 +55,8 @@ LOOK = 1.0
 """Seconds between two looks at what the kernel does not report by itself."""
 PATIENCE = 10.0
 """Seconds that the process which forks COMMAND may take to come (back) before COMMAND is run without it."""
+SILENCE = 60.0
+"""Seconds that it may say nothing, which it does while it imports."""
 READY = b"ready\n"
 """Answer of that process to an empty request."""
 STUBBORN = 5.0
@@ -153,6 +155,16 @@ def family(roots: set[int], table: dict[int, Row] | None = None) -> set[int]:
     while layer := {pid for pid, row in rows.items() if row.parent in layer} - found - roots:
         found |= layer
     return found
+
+
+def children() -> set[int]:
+    """This process's own."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/self/task/{me}/children") as file:  # noqa: PTH123
+            return set(map(int, file.read().split()))
+    except OSError:
+        return {pid for pid, row in processes().items() if row.parent == me}
 
 
 def end(pids: set[int], number: int = signal.SIGKILL) -> None:
@@ -371,23 +383,15 @@ class Guard:
         except ChildProcessError:
             return
 
-    def _children(self) -> set[int]:
-        me = os.getpid()
-        try:
-            with open(f"/proc/self/task/{me}/children") as file:  # noqa: PTH123
-                return set(map(int, file.read().split()))
-        except OSError:
-            return {pid for pid, row in processes().items() if row.parent == me}
-
     def _orphans(self) -> set[int]:
         """What the kernel gave us because its own guard is gone, with all below it."""
-        adopted = self._children() - {self.main}
+        adopted = children() - {self.main}
         return adopted | family(adopted) if adopted else set()
 
     def _let_guards_finish(self) -> None:
         """The supervisor is gone: its guards, ours now, stop their processes; wait for them."""
         limit = time.monotonic() + self.grace
-        while time.monotonic() < limit and self._children():
+        while time.monotonic() < limit and children():
             time.sleep(0.02)
             self._reap()
 
@@ -421,24 +425,43 @@ class Remote(Guard):
         self.leash: socket.socket | None = None
 
     def _start(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while self.leash is None and self.status is None:
+        began, why = time.monotonic(), ""
+        while not self.main and self.status is None:
+            waited = time.monotonic() - began
+            if self.leash:
+                if waited > SILENCE:
+                    why = "does not answer"
+                    break
+                self._wait(0.5)
+                continue
+            if why and waited > PATIENCE:
+                break
             try:
                 self.leash = ask(self.server, self._request())
+                why = "ended before it forked"
             except OSError as error:
-                if time.monotonic() > deadline:
-                    os.write(2, f"elt-guard: {self.server}: {error.strerror}; runs without it\n".encode())
-                    super()._start()
-                    return
+                why = error.strerror or str(error)
                 self._wait(0.05)
-        while not self.main and self.status is None:
-            self._wait()
+        if not self.main and self.status is None:
+            os.write(2, f"elt-guard: {self.server}: {why}; runs without it\n".encode())
+            self._hang_up()
+            super()._start()
 
     def _request(self) -> bytes:
         import json  # noqa: PLC0415
+        import resource  # noqa: PLC0415
 
-        folder, environment = os.getcwd(), dict(os.environ)  # noqa: PTH109
-        return json.dumps({"command": self.command, "environment": environment, "folder": folder}).encode()
+        os.umask(mask := os.umask(0))
+        limits = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
+        request = {
+            "command": self.command,
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),  # noqa: PTH109
+            "umask": mask,
+            "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+            "limits": [(number, *resource.getrlimit(number)) for number in sorted(limits)],
+        }
+        return json.dumps(request).encode()
 
     def _ends(self) -> list[int]:
         return super()._ends() + ([self.leash.fileno()] if self.leash else [])
@@ -457,8 +480,15 @@ class Remote(Guard):
         self.main = int(main)
         if status:
             self.status = int(status[0])
-        elif not heard:
+        elif not heard and self.main:
             self.status = 128 + signal.SIGKILL
+        elif not heard:  # it ended before it forked: the next one may do it
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.leash:
+            self.leash.close()
+        self.leash = None
 
     def _end_family(self) -> None:
         if self.leash:

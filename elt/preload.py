@@ -18,6 +18,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -54,12 +55,37 @@ class Program:
 
 @dataclass(frozen=True)
 class Request:
-    """What an asker wants, as elt/guard.py sends it; `streams` are its standard input, output and error."""
+    """What an asker wants, and what it is to the kernel, as elt/guard.py sends it.
+
+    Attributes:
+        command: the words.
+        environment: all variables.
+        folder: the working folder.
+        umask: which permissions new files lack.
+        niceness: 0 to 19.
+        limits: number, soft and hard value of each limit of resources.
+        streams: descriptors of its standard input, output and error.
+    """
 
     command: list[str]
     environment: dict[str, str]
     folder: str
+    umask: int
+    niceness: int
+    limits: list[tuple[int, int, int]]
     streams: list[int]
+
+    def take_over(self) -> None:
+        """Become to the kernel what the asker is, in a process just forked."""
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.chdir(self.folder)
+        os.umask(self.umask)
+        with contextlib.suppress(PermissionError):  # one that is nicer than the asker stays so
+            os.setpriority(os.PRIO_PROCESS, 0, self.niceness)
+        for number, *values in self.limits:
+            with contextlib.suppress(ValueError, OSError):  # one that is stricter stays so
+                resource.setrlimit(number, (values[0], values[1]))
 
 
 def _airflow(command: list[str]) -> None:
@@ -167,15 +193,24 @@ def serve(program: Program, name: str) -> Request:
     os.set_blocking(writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    guard.prctl(guard.PR_SET_CHILD_SUBREAPER, 1)
+    branches: set[int] = set()
     while True:
         ready = select.select([listener, wake], [], [])[0]
         if wake in ready:
             os.read(wake, 256)
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-        if listener in ready and (request := _serve_one(listener)):
+            _reap(branches)
+        if listener in ready and (request := _serve_one(listener, branches)):
             return request
+
+
+def _reap(branches: set[int]) -> None:
+    """Collect what has ended, and end what a branch that was killed has left: the kernel gives it to this process."""
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitpid(-1, os.WNOHANG)[0]:
+            branches.discard(ended)
+    if orphans := guard.children() - branches:
+        guard.end(orphans | guard.family(orphans))
 
 
 def _wait_for_start(listener: socket.socket) -> None:
@@ -194,15 +229,18 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def _serve_one(listener: socket.socket) -> Request | None:
-    """See to one asker; None in this process, the request in that of the command."""
+def _serve_one(listener: socket.socket, branches: set[int]) -> Request | None:
+    """See to one asker; None in this process, the request in that of the command. Adds the branch."""
     connection = listener.accept()[0]
     streams: list[int] = []
     try:
         request = _receive(connection, streams)
         if request is None:
-            connection.sendall(guard.READY)
-        elif not os.fork():
+            with contextlib.suppress(OSError):  # it may have had no patience
+                connection.sendall(guard.READY)
+        elif branch := os.fork():
+            branches.add(branch)
+        else:
             listener.close()
             return _branch(request, connection)
     except (OSError, EOFError, ValueError, TypeError) as error:
@@ -261,9 +299,7 @@ class Branch(guard.Guard):
             self.connection.close()  # refresh() would close only its number
             guard.refresh(me)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            os.environ.clear()
-            os.environ.update(self.request.environment)
-            os.chdir(self.request.folder)
+            self.request.take_over()
             return True
         for stream in self.request.streams:
             os.close(stream)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import typing as t
 
 import psutil
@@ -45,7 +46,9 @@ class Stack:
     def __init__(self, state: Path, modules: str = "") -> None:
         self.state = state
         (state / "run").mkdir(parents=True)
+        (state / "slow.py").write_text("import time; time.sleep(60)")
         self.env = os.environ | {"ELT_STATE": str(state), "ELT_PRELOAD": "True", "MODULES": modules}
+        self.env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(state), os.environ.get("PYTHONPATH"))))
         self.started: list[subprocess.Popen[str]] = []
         self.server = self.start([sys.executable, "-c", SERVER], PC_PROC_NAME="parent")
 
@@ -116,14 +119,16 @@ def test_a_command_that_does_not_end_is_killed_after_the_grace(stack):
     assert is_gone(pid)
 
 
-@pytest.mark.parametrize("killed", ["guard", "command", "parent"])
+@pytest.mark.parametrize("killed", ["guard", "command", "branch", "parent"])
 def test_whoever_is_killed_nothing_of_the_command_is_left(stack, killed):
     """The command has a child in a session of its own, whom the kernel alone would let live."""
     here = stack()
     code = f"p = subprocess.Popen(['sleep', '60'], start_new_session=True); print(p.pid, flush=True); {SLEEP}"
     process = here.ask(code)
     child, pid = first_number(process), first_number(process)
-    os.kill({"guard": process.pid, "command": pid, "parent": here.server.pid}[killed], signal.SIGKILL)
+    branch = psutil.Process(pid).ppid()
+    pids = {"guard": process.pid, "command": pid, "branch": branch, "parent": here.server.pid}
+    os.kill(pids[killed], signal.SIGKILL)
     assert process.wait(10) != 0
     wait_for(lambda: is_gone(child) and is_gone(pid))
 
@@ -148,7 +153,8 @@ def test_imports_that_start_a_thread_are_refused(stack, tmp_path, monkeypatch):
 def test_a_garbled_request_harms_nobody(stack):
     here = stack()
     assert here.ask("pass").wait(20) == 0
-    nowhere = json.dumps({"command": ["toy", "pass"], "environment": {}, "folder": "/nonexistent"}).encode()
+    request = {"command": ["toy", "pass"], "environment": {}, "umask": 0, "niceness": 0, "limits": []}
+    nowhere = json.dumps(request | {"folder": "/nonexistent"}).encode()
     for garbage in (b"\0\0\0\5{]", b"\0\0\0\2{}", b"\0", len(nowhere).to_bytes(4, "big") + nowhere):
         folder = os.open(here.state / "run", os.O_RDONLY)
         with socket.socket(socket.AF_UNIX) as connection:
@@ -161,6 +167,39 @@ def test_a_garbled_request_harms_nobody(stack):
         os.close(folder)
     assert here.ask("print('well')").communicate(timeout=20)[0] == "well\n"
     wait_for(lambda: not psutil.Process(here.server.pid).children())
+
+
+def test_it_is_to_the_kernel_what_the_asker_is(stack):
+    here = stack()
+    code = "import resource; print(oct(os.umask(0)), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    command = [sys.executable, "-IS", guard.__file__, "--fork", "parent", "toy", code]
+    process = here.start(["sh", "-c", 'umask 027; ulimit -n 77; exec nice -n 3 "$@"', "sh", *command])
+    assert process.communicate(timeout=20) == ("0o27 3 77\n", "")
+
+
+def test_an_asker_whose_parent_is_killed_before_it_forks_asks_the_next_one(stack):
+    here = stack("slow")
+    process = here.ask("print('well')")
+    time.sleep(1)
+    here.server.kill()
+    here.server.wait()
+    here.env["MODULES"] = ""
+    here.server = here.start([sys.executable, "-c", SERVER], PC_PROC_NAME="parent")
+    assert process.communicate(timeout=20) == ("well\n", "")
+
+
+def test_a_parent_that_says_nothing_is_done_without(tmp_path):
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "run" / "parent.fork"))
+        listener.listen()
+        code = "from elt import guard; guard.SILENCE = 0.5; import sys; sys.exit(guard.main())"
+        command = [sys.executable, "-c", code, "--fork", "parent", "sh", "-c", "echo alone; exit 3"]
+        env = os.environ | {"ELT_STATE": str(tmp_path), "ELT_PRELOAD": "True"}
+        said = tmp_path / "said"  # no pipe: the request that waits holds it open
+        with said.open("w") as file:
+            done = subprocess.run(command, env=env, stdout=file, stderr=file, text=True, timeout=20)
+    assert (done.returncode, said.read_text()) == (3, "elt-guard: parent: does not answer; runs without it\nalone\n")
 
 
 @pytest.mark.parametrize("preload", ["False", "True"])
