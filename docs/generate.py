@@ -131,8 +131,6 @@ def healthy(name: str, process: dict[str, t.Any], processes: dict[str, dict[str,
     """How a process is known to be healthy."""
     if is_once(name, processes):
         return "it has ended with 0"
-    if "readiness_probe" not in process:
-        return "it runs"
     probe = process["readiness_probe"]
     if "exec" in probe:
         return f"{code(probe['exec']['command'])} ends with 0"

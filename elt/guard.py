@@ -538,7 +538,7 @@ def answers(name: str) -> bool:
         return True
     try:
         with ask(name, b"") as connection:
-            connection.settimeout(2)
+            connection.settimeout(4)  # it may be importing
             return connection.recv(64) == READY
     except OSError:
         return False

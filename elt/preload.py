@@ -88,6 +88,10 @@ class Request:
                 resource.setrlimit(number, (values[0], values[1]))
 
 
+Asked: t.TypeAlias = tuple[Request, socket.socket]
+"""What somebody asks for, and where the answer goes."""
+
+
 def _airflow(command: list[str]) -> None:
     """Be `airflow ...`. The object-relational mapper is set up anew, as it holds what no two processes may share."""
     from airflow import __main__ as airflow  # noqa: PLC0415
@@ -179,8 +183,7 @@ def serve(program: Program, name: str) -> Request:
         StackError: the imports have started a thread.
     """
     listener = guard.at_server(name, _listen)  # first, so that askers wait instead of being refused
-    if not program.is_urgent:
-        _wait_for_start(listener)
+    asked = None if program.is_urgent else _wait_for_start(listener)
     began = time.monotonic()
     for module in program.modules:
         importlib.import_module(module)
@@ -195,13 +198,13 @@ def serve(program: Program, name: str) -> Request:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     guard.prctl(guard.PR_SET_CHILD_SUBREAPER, 1)
     branches: set[int] = set()
-    while True:
+    while not (asked and (request := _fork(asked, listener, branches))):
         ready = select.select([listener, wake], [], [])[0]
         if wake in ready:
             os.read(wake, 256)
             _reap(branches)
-        if listener in ready and (request := _serve_one(listener, branches)):
-            return request
+        asked = _accept(listener) if listener in ready else None
+    return request
 
 
 def _reap(branches: set[int]) -> None:
@@ -213,12 +216,15 @@ def _reap(branches: set[int]) -> None:
         guard.end(orphans | guard.family(orphans))
 
 
-def _wait_for_start(listener: socket.socket) -> None:
-    """Wait until Airflow's API answers, which comes last, or somebody asks."""
+def _wait_for_start(listener: socket.socket) -> Asked | None:
+    """Wait until Airflow's API answers, which comes last, or somebody asks for a command."""
     api = os.environ["BIND_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
-    while not select.select([listener], [], [], QUIET_SECONDS)[0]:
-        with contextlib.suppress(OSError), socket.create_connection(api, timeout=QUIET_SECONDS):
-            return
+    while True:
+        if not select.select([listener], [], [], QUIET_SECONDS)[0]:
+            with contextlib.suppress(OSError), socket.create_connection(api, timeout=QUIET_SECONDS):
+                return None
+        elif asked := _accept(listener):
+            return asked
 
 
 def _listen(path: str) -> socket.socket:
@@ -229,26 +235,41 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def _serve_one(listener: socket.socket, branches: set[int]) -> Request | None:
-    """See to one asker; None in this process, the request in that of the command. Adds the branch."""
+def _accept(listener: socket.socket) -> Asked | None:
+    """See what somebody wants; nothing if it was only whether he would be served."""
     connection = listener.accept()[0]
     streams: list[int] = []
     try:
-        request = _receive(connection, streams)
-        if request is None:
-            with contextlib.suppress(OSError):  # it may have had no patience
-                connection.sendall(guard.READY)
-        elif branch := os.fork():
-            branches.add(branch)
-        else:
+        if request := _receive(connection, streams):
+            return request, connection
+        with contextlib.suppress(OSError):  # he may have had no patience
+            connection.sendall(guard.READY)
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        print(f"a request that cannot be read: {error!r}", file=sys.stderr, flush=True)
+    _forget(streams, connection)
+    return None
+
+
+def _fork(asked: Asked, listener: socket.socket, branches: set[int]) -> Request | None:
+    """Fork for an asker; None in this process, the request in that of the command. Adds the branch."""
+    request, connection = asked
+    try:
+        branch = os.fork()
+    except OSError as error:  # the asker notices, and asks again
+        print(f"{' '.join(request.command)} cannot be forked: {error}", file=sys.stderr, flush=True)
+    else:
+        if not branch:
             listener.close()
             return _branch(request, connection)
-    except (OSError, EOFError, ValueError, TypeError) as error:
-        print(f"a request that cannot be served: {error!r}", file=sys.stderr, flush=True)
+        branches.add(branch)
+    _forget(request.streams, connection)
+    return None
+
+
+def _forget(streams: list[int], connection: socket.socket) -> None:
     for stream in streams:
         os.close(stream)
     connection.close()
-    return None
 
 
 def _branch(request: Request, connection: socket.socket) -> Request:

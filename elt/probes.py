@@ -27,6 +27,8 @@ JOBS = {
     "airflow-triggerer": "TriggererJob",
 }
 """Process of process-compose.yaml -> type of its row in Airflow's table `job`."""
+PRELOADS = ("airflow-preload", "pipeline-preload")
+"""Processes that others are forked from."""
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def healthy(process: str) -> bool:
     checks: dict[str, t.Callable[[float], bool]] = {
         "postgres": _postgres_answers,
         "redis": _redis_answers,
-        "airflow-preload": lambda _: guard.answers("airflow-preload"),
+        **{name: lambda _, name=name: guard.answers(name) for name in PRELOADS},  # type: ignore[misc]
         "celery-worker": _worker_takes_tasks,
         "flower": _flower_listens,
         **{name: lambda since, job=job: _job_beats(job, since) for name, job in JOBS.items()},  # type: ignore[misc]
