@@ -16,6 +16,7 @@ if t.TYPE_CHECKING:
 
 
 E2E = "tests/e2e/"
+DEVCONTAINER = "tests/e2e/test_devcontainer.py"
 
 
 @pytest.fixture
@@ -36,12 +37,22 @@ def browser() -> t.Iterator[Browser]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what takes longest; and within it last what uses the platform, which runs from then on to the end."""
-    items.sort(key=lambda item: (part_of(item.nodeid) != E2E, "platform" in getattr(item, "fixturenames", ())))
+    items.sort(
+        key=lambda item: (
+            part_of(item.nodeid) != E2E,
+            item.nodeid.startswith(DEVCONTAINER),
+            "platform" in getattr(item, "fixturenames", ()),
+        )
+    )
 
 
 def part_of(nodeid: str) -> str:
-    """What one worker takes as a whole: a file, or all that starts stacks, since two of them crowd two processors."""
-    return E2E if nodeid.startswith(E2E) else nodeid.partition("::")[0]
+    """What one worker takes as a whole: a file, or all that starts stacks, since two of them crowd two processors.
+
+    The devcontainer waits more than it computes, and comes last of the others, when both workers have equal parts.
+    """
+    is_e2e = nodeid.startswith(E2E) and not nodeid.startswith(DEVCONTAINER)
+    return E2E if is_e2e else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 
+import documents
 import yaml
 from workspace import BIN, ROOT
 
@@ -52,9 +53,17 @@ def test_scripts_are_short_strict_and_executable():
         assert (ROOT / name).stat().st_mode & 0o111, name
 
 
-def test_types_fit():
-    """mypy, too slow for a git hook; tests/integration/test_hooks.py sees to the rest."""
+def test_types_fit(tmp_path):
+    """mypy, too slow for a git hook; tests/integration/test_hooks.py sees to the rest. Of pages, too."""
     done = subprocess.run([BIN / "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    blocks = [block for page in (ROOT / "docs").rglob("*.md") for block in documents.blocks(page.read_text())]
+    files = []
+    for number, block in enumerate(block for block in blocks if block.path.endswith(".py")):
+        files.append(tmp_path / f"shown_{number}.py")
+        files[-1].write_text(block.text)
+    done = subprocess.run([BIN / "mypy", *files], cwd=ROOT, capture_output=True, text=True)
+    assert files
     assert done.returncode == 0, done.stdout + done.stderr
 
 
