@@ -470,6 +470,11 @@ class Remote(Guard):
         if self.leash and self.leash.fileno() in ready:
             self._hear(self.leash)
 
+    def _pass(self, number: int) -> None:
+        if not self.main and self.leash and select.select([self.leash], [], [], LOOK)[0]:
+            self._hear(self.leash)  # it was forked, and shall end as it wants to
+        super()._pass(number)
+
     def _hear(self, leash: socket.socket) -> None:
         try:
             heard = leash.recv(64)
