@@ -136,18 +136,13 @@ def refuse_to_replace(sync: list[str], env: dict[str, str]) -> None:
     Raises:
         SetupError: uv would, and the stack of this clone runs.
     """
-    config = ENVIRONMENT / "pyvenv.cfg"
-    text = config.read_text() if config.exists() else ""
-    home = re.search(r"^home *= *(.+)$", text, re.MULTILINE)
-    version = re.search(r"^version(?:_info)? *= *(\d+\.\d+)", text, re.MULTILINE)
-    same = version and version[1] == "{}.{}".format(*sys.version_info)
-    if home is None or (same and Path(home[1]).resolve() == Path(sys.base_prefix, "bin").resolve()):
+    if not (ENVIRONMENT / "pyvenv.cfg").exists() or not lockfile.is_held(layout.RUN):
         return
     plan = subprocess.run([*sync, "--dry-run"], cwd=layout.ROOT, env=env, capture_output=True, text=True)
-    if "Would replace" in plan.stderr and lockfile.is_held(layout.RUN):
+    if "Would replace" in plan.stderr:
         raise SetupError(
-            f"a stack runs from {ENVIRONMENT}, whose Python is in {home[1]}, and this Python is in "
-            f"{Path(sys.executable).parent}: stop it with scripts/down.sh where it was started, then come back"
+            f"a stack runs from {ENVIRONMENT}, which was made for another Python than {sys.executable}: "
+            "stop it with scripts/down.sh where it was started, then come back"
         )
 
 

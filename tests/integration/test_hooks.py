@@ -192,10 +192,15 @@ def test_bootstrap_installs_them_for_any_shell_and_editor(clone):
     assert "D100" in done.stdout
 
 
-def test_a_hook_that_a_container_wrote_serves_its_host_and_the_other_way_round(clone):
+def install_from_elsewhere(clone):
+    """Install the hook as somebody does whose environment is not to be had here."""
     clone.run(sys.executable, "-c", "from elt import bootstrap; bootstrap.install_hooks()")
     hook = clone.root / ".git" / "hooks" / "pre-commit"
     hook.write_text(hook.read_text().replace(sys.prefix, "/elsewhere"))
+
+
+def test_a_hook_that_a_container_wrote_serves_its_host_and_the_other_way_round(clone):
+    install_from_elsewhere(clone)
     clone.root.joinpath(".venv").symlink_to(sys.prefix)
     clone.env["PATH"] = os.defpath
     clone.plant(Bad("elt/planted.py", "import nothing\n", ""))
@@ -210,9 +215,7 @@ def test_a_hook_that_a_container_wrote_serves_its_host_and_the_other_way_round(c
 
 
 def test_a_commit_without_the_environment_is_told_what_to_do(clone):
-    clone.run(sys.executable, "-c", "from elt import bootstrap; bootstrap.install_hooks()")
-    hook = clone.root / ".git" / "hooks" / "pre-commit"
-    hook.write_text(hook.read_text().replace(sys.prefix, "/elsewhere"))
+    install_from_elsewhere(clone)
     clone.env["PATH"] = os.defpath
     clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
     done = clone.run("git", "commit", "--message=Planted", without=("UV_PROJECT_ENVIRONMENT",))
