@@ -114,17 +114,19 @@ def doctor() -> None:
 @app.command()
 def e2e(
     keep: t.Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
-    full: t.Annotated[bool, typer.Option("--full", help="All 1,469,307 lines.")] = False,
+    full: t.Annotated[bool, typer.Option("--full", help="Write all 1,469,307 lines first.")] = False,
+    sample: t.Annotated[bool, typer.Option("--sample", help="Write the 93,912 lines of the sample first.")] = False,
 ) -> None:
     """Prove the platform: start, run the pipeline on Celery, check every result, stop.
 
-    Extracts that are there are kept; without any, the sample is written. A stack that was running before is left
+    Extracts that are there are kept; without any, all lines are written. A stack that was running before is left
     running.
     """
     from elt import e2e as proof
     from elt import settings
 
-    proof.prove(settings.load(), keep=keep, size="full" if full else None)
+    size = _size(full=full, sample=sample)
+    proof.prove(settings.load(), keep=keep, size=size)
 
 
 # The data ----------------------------------------------------------------------------------------
@@ -132,19 +134,30 @@ def e2e(
 
 @app.command()
 def seed(
-    full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households: 1,469,307 lines.")] = False,
+    full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households, as by default.")] = False,
+    sample: t.Annotated[bool, typer.Option("--sample", help="162 households: 93,912 lines.")] = False,
     example: t.Annotated[bool, typer.Option("--example", help="The few customers of sample_data.csv.")] = False,
     scale: t.Annotated[int, typer.Option(min=1, help="Multiply the households by this number.")] = 1,
     promotions: t.Annotated[bool, typer.Option("--promotions", help="Besides, 20,940,529 promotions.")] = False,
 ) -> None:
-    """Write the extracts that the pipeline loads (default: a sample of 162 households)."""
+    """Write the extracts that the pipeline loads (default: all 1,469,307 lines)."""
     from elt import seed as extracts
 
-    if full and example:
-        raise typer.BadParameter("--full and --example exclude each other")
-    extracts.seed("full" if full else "example" if example else "sample", scale)
+    extracts.seed(_size(full=full, sample=sample, example=example) or "full", scale)
     if promotions:
         extracts.promotions()
+
+
+def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is imported by those verbs alone that need it
+    """The one size that was asked for; none if there is none.
+
+    Raises:
+        typer.BadParameter: there are several.
+    """
+    sizes = [size for size, is_wanted in given.items() if is_wanted]
+    if len(sizes) > 1:
+        raise typer.BadParameter(f"--{' and --'.join(sizes)} exclude each other")
+    return sizes[0] if sizes else None
 
 
 @app.command()

@@ -41,7 +41,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
     Args:
         settings: the checked settings.
         keep: leave the stack running.
-        size: which extract to write first; none keeps those that are there, and writes the sample if there are none.
+        size: which extract to write first; none keeps those that are there, and writes all lines if there are none.
 
     Raises:
         EltError: the first thing that is not as it should be.

@@ -63,7 +63,7 @@ def test_what_is_missing_is_named_with_the_way_out(project, tmp_path):
         extracts.ensure()
     project({"entity": "transactions", "path": "$ELT_EXTRACT/transactions.csv"})
     (tmp_path / "extract" / "products.csv").touch()  # a part of the sample is somebody's loss, not an empty clone
-    with pytest.raises(DataError, match=r"scripts/seed.sh writes those of the sample"):
+    with pytest.raises(DataError, match=r"scripts/seed.sh writes those of the grocery data"):
         extracts.ensure()
 
 

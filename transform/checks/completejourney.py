@@ -119,6 +119,8 @@ def _read(path: Path) -> Expected:
     columns = ("household_id", "basket_id", "product_id", "quantity", "sales_value", "transaction_timestamp")
     known_cents: dict[str, int] = {}  # a few thousand prices make up all lines
     known_quantities: dict[str, int] = {}
+    visits: Counter[tuple[str, str, str]] = Counter()  # cents by household, basket and day; far fewer than lines
+    product_cents = expected.product_cents
     try:
         for household, basket, product, quantity_text, sales, moment in records(path, columns):
             expected.rows += 1
@@ -135,11 +137,12 @@ def _read(path: Path) -> Expected:
             if cents <= 0:
                 expected.rejected["no_sales_value"] += 1
                 continue
-            day = moment[:10]
+            product_cents[product] += cents
+            visits[household, basket, moment[:10]] += cents
+        for (household, basket, day), cents in visits.items():
             expected.baskets[household].add(basket)
             expected.customer_cents[household] += cents
             expected.day_cents[day] += cents
-            expected.product_cents[product] += cents
             if expected.last_day.get(household, "") < day:
                 expected.last_day[household] = day
         for day in expected.day_cents:

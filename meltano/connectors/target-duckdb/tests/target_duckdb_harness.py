@@ -70,12 +70,17 @@ class Warehouse:
             error = caught
         return Loaded([json.loads(line) for line in output.getvalue().splitlines()], error)
 
-    def run(self, *messages: Message | str | bytes, **settings: t.Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        *messages: Message | str | bytes,
+        program: tuple[str, str] = ("-m", "target_duckdb.cli"),
+        **settings: t.Any,
+    ) -> subprocess.CompletedProcess[str]:
         """Run the target as a program."""
         config = self.path.with_suffix(".json")
         config.write_text(json.dumps({"path": str(self.path), "primary_key_required": False, **settings}))
         return subprocess.run(
-            [sys.executable, "-m", "target_duckdb.cli", "--config", str(config)],
+            [sys.executable, *program, "--config", str(config)],
             input=lines(messages).decode(),
             capture_output=True,
             text=True,

@@ -28,6 +28,21 @@ def test_the_last_record_of_a_key_wins(warehouse: Warehouse, batch_size_rows: in
     assert warehouse.rows("from things order by id") == [*expected[:3], (3, None), expected[4], (9, None)]
 
 
+@pytest.mark.parametrize("keys", [(1, 2, 3), (3, 2, 1), (1, 1, 2), (1, 2, 2), (2, 1, 2), (2, 2, 1), (7,)])
+def test_keys_may_come_in_any_order(warehouse: Warehouse, keys: tuple[int, ...]) -> None:
+    records = [record({"id": key, "a": f"{number}"}) for number, key in enumerate(keys)]
+    assert warehouse.load(schema(), *records).error is None
+    last = {key: f"{number}" for number, key in enumerate(keys)}
+    assert warehouse.rows("from things order by id") == sorted(last.items())
+
+
+def test_a_first_key_that_does_not_grow_is_no_duplicate(warehouse: Warehouse) -> None:
+    of = {"a": INTEGER, "b": TEXT}
+    rows = [(1, "x"), (1, "y"), (0, "x"), (2, "x")]
+    warehouse.load(schema(of, keys=["a", "b"]), *(record({"a": a, "b": b}) for a, b in rows))
+    assert warehouse.rows("from things order by all") == sorted(rows)
+
+
 def test_keys_of_several_columns(warehouse: Warehouse) -> None:
     of = {"a": TEXT, "b": {"type": "string", "format": "date-time"}, "c": INTEGER}
     same = ["2020-01-01T00:00:00Z", "2020-01-01T01:00:00+01:00"]

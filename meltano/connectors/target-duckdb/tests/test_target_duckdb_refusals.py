@@ -120,6 +120,16 @@ def test_as_a_program(warehouse: Warehouse) -> None:
     assert (done.returncode, done.stdout) == (0, "1\n")
 
 
+def test_pandas_is_not_imported_where_it_is_installed(warehouse: Warehouse) -> None:
+    """DuckDB would for a query with parameters, which costs a fifth of a second at every start."""
+    pytest.importorskip("pandas", reason="the point is moot without it")
+    program = (
+        "import sys; from target_duckdb.cli import main; main(); print('pandas' in sys.modules, file=sys.stderr)"
+    )
+    done = warehouse.run(*GOOD, program=("-c", program))
+    assert done.stderr.splitlines()[-1] == "False"
+
+
 def test_validate_records(warehouse: Warehouse) -> None:
     pytest.importorskip("jsonschema", reason="only needed for validate_records")
     of = {"id": {"type": "integer"}, "a": {"type": "string", "maxLength": 3}}

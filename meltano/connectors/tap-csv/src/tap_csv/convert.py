@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 import codecs
+import io
 import itertools
 import json
+import os
 import re
+import sys
 import threading
 import typing as t
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 
@@ -22,7 +26,6 @@ from tap_csv.reader import Reader
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from tap_csv.config import Dialect
     from tap_csv.source import Segment
@@ -72,6 +75,12 @@ class Converter:
         """
         self._folder = folder
         self._local = threading.local()
+        self._memories: list[io.FileIO] = []
+
+    def close(self) -> None:
+        """Give memory back, once no thread converts any more."""
+        for memory in self._memories:
+            memory.close()
 
     def _engine(self) -> duckdb.DuckDBPyConnection:
         found: duckdb.DuckDBPyConnection | None = getattr(self._local, "engine", None)
@@ -137,7 +146,7 @@ class Converter:
         table = "texts"
         if _reads_alike(segment, form):
             source = dict.fromkeys(form.header, "VARCHAR")
-            with self._file(segment.data, "csv") as file:
+            with self._readable(segment.data) as file:
                 query = f"from {sql.read_csv(file, source, form.dialect)}" + (f" limit {rows}" if rows else "")
                 try:
                     self._engine().execute(f"create or replace temp table {table} as {query}")
@@ -166,7 +175,7 @@ class Converter:
                 value = f"case when {sql.name(column)} is null then error('no key')::{kind.sql} else {value} end"
             values[column] = value
         line = f"row_number() over () + {segment.line - 1}"
-        with self._file(segment.data, "csv") as file:
+        with self._readable(segment.data) as file:
             rows = self._copy(values, sql.read_csv(file, read, form.dialect), line, form, goal)
         if _delimiters(segment.data, form.dialect) != rows * (len(form.header) - 1):
             raise _OtherwiseError
@@ -227,7 +236,7 @@ class Converter:
     def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[tuple[str, dict[str, str]]]:
         """The rows as Python reads them: a table, its column `line`, and an expression of the text of each column."""
         found = Reader(form.path, form.dialect, segment).rows(form.header, form.keys)
-        with self._file(b"", "jsonl") as file:
+        with self._file("jsonl") as file:
             with file.open("w", encoding="utf-8", buffering=1 << 18) as lines:
                 for line, row in itertools.islice(found, rows):
                     lines.write(json.dumps({"line": line, "row": row}, ensure_ascii=False) + "\n")
@@ -235,10 +244,35 @@ class Converter:
             yield sql.read_rows(file, _ROW_BYTES), texts
 
     @contextmanager
-    def _file(self, data: bytes, suffix: str) -> Iterator[Path]:
-        """A file of the thread's own that is gone afterwards."""
+    def _readable(self, data: bytes) -> Iterator[Path]:
+        """The bytes as a file: of memory, which is used again and again, or else of the disk."""
+        memory = self._memory()
+        if memory is None:
+            with self._file("csv") as path:
+                path.write_bytes(data)
+                yield path
+            return
+        memory.seek(0)
+        left = memoryview(data)
+        while left:
+            left = left[memory.write(left) :]
+        memory.truncate()
+        yield Path(f"/proc/self/fd/{memory.fileno()}")
+
+    def _memory(self) -> io.FileIO | None:
+        """The thread's file of memory, where there are such: a write to the disk costs ten times as much."""
+        if sys.platform != "linux" or not Path("/proc/self/fd").exists():
+            return None
+        found: io.FileIO | None = getattr(self._local, "memory", None)
+        if found is None:
+            found = self._local.memory = io.FileIO(os.memfd_create("tap-csv"), "w")
+            self._memories.append(found)
+        return found
+
+    @contextmanager
+    def _file(self, suffix: str) -> Iterator[Path]:
+        """The path of a file of the thread's own, which is gone afterwards."""
         path = self._folder / f"{threading.get_ident()}.{suffix}"
-        path.write_bytes(data)
         try:
             yield path
         finally:

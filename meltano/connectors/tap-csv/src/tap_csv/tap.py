@@ -73,6 +73,7 @@ class Tap:
     ) -> None:
         """Forget what is on its way."""
         self._pool.shutdown(cancel_futures=True)
+        self._converter.close()
         self._folder.cleanup()
 
     def discover(self) -> Json:

@@ -43,12 +43,11 @@ class Table:
 
     def columns(self, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
         """Types of its columns by their names, which are lower case here; empty if there is no such table."""
-        query = """
-            select column_name, data_type from duckdb_columns()
-            where lower(database_name) = lower(?) and lower(schema_name) = lower(?) and lower(table_name) = lower(?)
-            order by column_index
-        """
-        found = connection.execute(query, [self.catalog, self.schema, self.name]).fetchall()
+        # Not with parameters: for those DuckDB would import pandas, where that is installed, to know their types.
+        wanted = {"database_name": self.catalog, "schema_name": self.schema, "table_name": self.name}
+        conditions = [f"lower({column}) = lower({sql.literal(value)})" for column, value in wanted.items()]
+        query = f"select column_name, data_type from duckdb_columns() where {' and '.join(conditions)}"
+        found = connection.execute(f"{query} order by column_index").fetchall()
         return {name.lower(): kind for name, kind in found}
 
     def is_empty(self, connection: duckdb.DuckDBPyConnection) -> bool:
