@@ -230,3 +230,14 @@ def test_a_program_of_tasks_is_the_one_of_the_environment(stack, tmp_path, progr
     assert "runs without it" not in err
     assert guard.read("celery-worker", str(here.state)) is None  # that name is the worker's
     assert "modules imported" in server.stdout.readline()
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [("pass", 0, ""), ("sys.exit()", 0, ""), ("sys.exit(5)", 5, ""), ("sys.exit('why')", 1, "why\n")],
+)
+def test_what_a_command_leaves_to_its_end_is_done(stack, end, code, said):
+    last = "atexit.register(print, 'at exit'); threading.Timer(0.2, print, ['thread']).start(); print('main')"
+    process = stack().ask(f"import atexit, threading; {last}; {end}")
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (code, "main\nthread\nat exit\n", said)
