@@ -12,17 +12,19 @@ import stat
 from pathlib import Path
 
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG as CELERY_CONFIG
-from celery.signals import worker_shutting_down
-from celery.worker import state
+from celery.signals import worker_shutting_down  # type: ignore[import-untyped]
+from celery.worker import state  # type: ignore[import-untyped]
 
 __all__ = ["CELERY_CONFIG"]
 
 
-@worker_shutting_down.connect
 def leave_if_idle(**_: object) -> None:
     """End a worker that holds no task, and to which the broker has sent none; its pool ends with its guard."""
     if not state.reserved_requests and not state.active_requests and not _is_waiting():
         os._exit(0)
+
+
+worker_shutting_down.connect(leave_if_idle)
 
 
 def _is_waiting() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import typing as t
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 
 import typer
 
@@ -127,6 +128,24 @@ def e2e(
 
     size = _size(full=full, sample=sample)
     proof.prove(settings.load(), keep=keep, size=size)
+
+
+@app.command()
+def backup(
+    file: t.Annotated[Path | None, typer.Argument(help="Default: elt-backup-<time>.tar.gz, here.")] = None,
+) -> None:
+    """Write databases, warehouses, extracts and settings to one file, while the stack is down."""
+    from elt import backup as archive
+
+    archive.back_up(file)
+
+
+@app.command()
+def restore(file: t.Annotated[Path, typer.Argument(help="What `elt backup` wrote.")]) -> None:
+    """Put a backup into a clone that has no data yet, all of it or nothing."""
+    from elt import backup as archive
+
+    archive.restore(file)
 
 
 # The data ----------------------------------------------------------------------------------------

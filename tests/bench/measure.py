@@ -21,7 +21,8 @@ class Measured:
 
     seconds: float
     peaks: tuple[int, ...]
-    """Peak resident memory in bytes of each program, or of the largest process that it started and waited for.
+    """Peak resident memory in bytes of each program, or of the largest process that it started and waited for; none
+    where others did its work.
 
     Linux counts from what this program had when it started the other: less than that is never seen.
     """
@@ -29,7 +30,7 @@ class Measured:
     @property
     def peak(self) -> int:
         """The largest."""
-        return max(self.peaks)
+        return max(self.peaks, default=0)
 
 
 class FailedError(Exception):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-from workspace import BIN, apart
+from workspace import BIN, ROOT, apart
 
 from bench import measure, page
 from bench.measure import Measured
@@ -200,8 +200,23 @@ def _records(lab: Lab, _: str) -> Measured:
 
 
 def _meltano(lab: Lab, _: str) -> Measured:
-    command = [BIN / "meltano", "--cwd", lab.project, "run", "--force", "tap-csv", "target-duckdb"]
+    command = [BIN / "meltano", "--cwd", lab.project, *RUN]
     return lab.run(command, MELTANO_DATABASE_URI=f"sqlite:///{lab.folder}/meltano.db")
+
+
+def _forked_meltano(lab: Lab, _: str) -> Measured:
+    """As in a task of the pipeline, where Meltano is forked from the process that has imported it."""
+    env = lab.env | {"ELT_STATE": str(lab.folder), "ELT_ROOT": str(ROOT), "ELT_PRELOAD": "True"}
+    env |= {"PATH": f"{ROOT}/elt/forked:{lab.env['PATH']}", "BIND_ADDRESS": "127.0.0.1"}
+    env |= {"MELTANO_DATABASE_URI": f"sqlite:///{lab.folder}/meltano.db", "PC_PROC_NAME": "pipeline-preload"}
+    (lab.folder / "run").mkdir(exist_ok=True)
+    with subprocess.Popen([BIN / "elt-preload", "pipeline"], env=env, stdout=subprocess.DEVNULL) as preload:
+        try:
+            subprocess.run([ROOT / "elt/forked/meltano", "--version"], env=env, capture_output=True, check=True)
+            command = [ROOT / "elt/forked/meltano", "--cwd", lab.project, *RUN]
+            return dataclasses.replace(measure.pipe(command, env=env, cwd=lab.folder), peaks=())
+        finally:
+            preload.terminate()
 
 
 def _python(peer: str) -> Path:
@@ -247,11 +262,13 @@ def _scaled(lab: Lab, part: Measured) -> Measured:
     return dataclasses.replace(part, seconds=part.seconds * lab.rows / PLAIN_ROWS)
 
 
+RUN = ("run", "--force", "tap-csv", "target-duckdb")
 SCALED = "target-duckdb 0.8.0"
 WAYS = (
     Way("DuckDB's read_csv (the limit)", _limit),
     Way("ours by pipe", _pipe),
     Way("ours by meltano run", _meltano),
+    Way("ours by meltano run, as in tasks", _forked_meltano),
     Way("ours by pipe, types from the whole file", _whole_file),
     Way("ours by pipe, RECORD messages", _record_pipe),
     Way("ours, the target on RECORD messages", _records),

@@ -68,3 +68,31 @@ def test_an_undecodable_byte_is_found(before: str, padding: int) -> None:
     assert f"byte 0xff at offset {len(good)}:" in str(error)
     line = 1 + len(re.findall("\r\n|\r|\n", before.removeprefix("\ufeff")))
     assert error.line == line
+
+
+FIELD = st.sampled_from(["", "", "x", '"y"', '""', '"a,\nb"', '"c,,\n"'])
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=6),
+    surplus=st.sampled_from(["", "", ",", ",,", ',""']),
+    at=st.integers(0, 5),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    is_cut=st.booleans(),
+)
+def test_no_surplus_delimiter_is_passed_over(
+    rows: list[tuple[str, ...]], surplus: str, at: int, line_end: str, is_cut: bool
+) -> None:
+    """DuckDB does, where nothing stands behind it; rows that end with empty fields look much the same."""
+    lines = [",".join((f"{number}", *row)) for number, row in enumerate(rows)]
+    lines[at % len(lines)] += surplus
+    text = line_end.join(["id,a,b,c", *lines]) + ("" if is_cut else line_end)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "in.csv"
+        path.write_text(text, newline="")
+        batch = {"encoding": {"format": "parquet"}, "storage": {"root": folder}}
+        got = run({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}], "batch_config": batch})
+        found = None if got.error else [row[0] for row in got.rows()]
+    assert (got.error is not None) == bool(surplus), got.error
+    assert found is None or found == [*range(len(rows))]

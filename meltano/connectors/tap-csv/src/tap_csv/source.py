@@ -58,17 +58,24 @@ def line_ends(data: bytes) -> int:
 class Source:
     """One file; it is read once, from its beginning to its end."""
 
-    def __init__(self, path: Path, entity: Entity) -> None:
+    def __init__(self, path: Path, entity: Entity, *, hashed: bool = False) -> None:
+        """Begin.
+
+        Args:
+            path: the file.
+            entity: how it is written.
+            hashed: whether its hash will be asked for.
+        """
         self.path = path
         self._encoding = entity.encoding
         self._quote = entity.dialect.quotechar.encode()
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
         self._chunk = _CHUNK
 
     @property
     def sha256(self) -> str:
-        """Hash of the file as it lies there; of what was read so far."""
-        return self._hash.hexdigest()
+        """Hash of the file as it lies there; of what was read so far; empty if it is not hashed."""
+        return self._hash.hexdigest() if self._hash else ""
 
     def drain(self) -> str:
         """Hash of the whole file, for which it is read without looking at it."""
@@ -145,7 +152,8 @@ class Source:
         try:
             with self.path.open("rb", buffering=0) as file:
                 while chunk := file.read(self._chunk):
-                    self._hash.update(chunk)
+                    if self._hash:
+                        self._hash.update(chunk)
                     yield chunk
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror or error}", self.path) from None

@@ -148,7 +148,7 @@ class Tap:
         if known.unchanged(file, before, stream):
             LOGGER.info("%s: %s did not change", stream.entity.name, file)
             return
-        source = Source(file, stream.entity)
+        source = Source(file, stream.entity, hashed=self._config.incremental)
         header, segments = catalog.split(source, stream.entity)
         catalog.refuse_missing(stream.types, header, file, "the catalog has")
         form = self._form(stream, file, header, before)
@@ -276,7 +276,7 @@ class _Known:
         if one is None or one["size"] != stat.st_size:
             return False
         if one["mtime_ns"] != stat.st_mtime_ns:
-            if Source(file, stream.entity).drain() != one["sha256"]:
+            if Source(file, stream.entity, hashed=True).drain() != one["sha256"]:
                 return False
             one["mtime_ns"] = stat.st_mtime_ns
         return True
