@@ -255,6 +255,16 @@ def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its
         raise EltError(f"exec: no program {command[0]!r} in the environment or on PATH") from None
 
 
+@app.command()
+def sbom(
+    file: t.Annotated[Path, typer.Argument(help="Where it goes.")] = layout.STATE / "sbom.cdx.json",
+) -> None:
+    """Write the bill of materials of the lock (CycloneDX), and show the licences."""
+    from elt import sbom as bill
+
+    bill.write(file)
+
+
 @app.command(hidden=True)
 def serve(server: t.Annotated[str, typer.Argument(help="postgres or redis")]) -> None:
     """Prepare a server's folder and become the server (for process-compose.yaml)."""
