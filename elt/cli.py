@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import typing as t
@@ -13,6 +14,8 @@ from elt import layout
 from elt.errors import EltError
 
 Environment = t.Literal["dev", "staging", "prod"]
+OF_THE_MACHINE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+"""What the system refuses for reasons that no verb can know."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +38,15 @@ def main() -> None:
             raise
         sys.stdout.flush()  # so that the error is the last line, also where both streams go to one file
         print(f"elt: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE or os.environ.get("ELT_TRACEBACK"):
+            raise
+        sys.stdout.flush()
+        print(
+            f"elt: {error.filename or layout.STATE}: {error.strerror} (.venv/bin/elt doctor says more)",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

@@ -61,7 +61,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
         proof.fail(error)
         if stops and proof.failed_step != STOP:
             _stop_quietly(proof)
-        with contextlib.suppress(SetupError):  # the first error is the one to tell
+        with contextlib.suppress(SetupError, OSError):  # the first error is the one to tell
             print(f"report: {report.write(proof)}")
         raise
     show(proof)
@@ -106,7 +106,7 @@ def show(proof: report.Proof) -> None:
 def _stop_quietly(proof: report.Proof) -> None:
     """Stop the stack while another error is on its way to the user."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EltError), proof.step(STOP):
+    with contextlib.suppress(EltError, OSError), proof.step(STOP):
         stack.down()
 
 
