@@ -268,6 +268,16 @@ def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its
 
 
 @app.command()
+def trim(
+    days: t.Annotated[int, typer.Option(min=0, help="Age in days that is kept.")] = 30,
+) -> None:
+    """Forget runs, results and logs that are old, while the stack is up; the DAG maintenance does so every night."""
+    from elt import trim as trimming
+
+    trimming.trim(days)
+
+
+@app.command()
 def sbom(
     file: t.Annotated[Path, typer.Argument(help="Where it goes.")] = layout.STATE / "sbom.cdx.json",
 ) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import typing as t
 from collections import defaultdict
 from importlib import metadata
 from pathlib import Path
@@ -52,15 +51,15 @@ def write(goal: Path) -> None:
 def licence(package: str) -> str:
     """What an installed package says of its licence: its expression, else its classifiers, else a line of text."""
     try:
-        said = metadata.metadata(package)
+        said = metadata.metadata(package).json
     except metadata.PackageNotFoundError:
         return ""
-    if expression := said.get("License-Expression"):
+    if expression := said.get("license_expression"):
         return str(expression)
-    names = [one for one in said.get_all("Classifier") or () if one.startswith("License ::")]
+    names = [one.rpartition(" :: ")[2] for one in said.get("classifier", ()) if one.startswith("License ::")]
     if names:
-        return " and ".join(sorted(name.rpartition(" :: ")[2] for name in names))
-    lines: t.Sequence[str] = str(said.get("License") or "").strip().splitlines()
+        return " and ".join(sorted(names))
+    lines = str(said.get("license", "")).strip().splitlines()
     return lines[0] if lines else "not said"
 
 
