@@ -114,9 +114,19 @@ def ensure() -> list[Extract]:
     ours = {layout.EXTRACT / f"{name}.csv" for name in seed.FILES}
     if any(one.path in ours for one in extracts) and not any(path.exists() for path in ours):
         seed.seed("full")
-    if missing := [one for one in extracts if not one.files()]:
-        raise DataError(missing[0].missing())
+    require(extracts)
     return extracts
+
+
+def require(extracts: list[Extract]) -> None:
+    """Check that there is a file for each.
+
+    Raises:
+        DataError: one has none.
+    """
+    for one in extracts:
+        if not one.files():
+            raise DataError(one.missing())
 
 
 _counted: dict[tuple[Path, str, str], tuple[int, int, int]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import subprocess
 import time
 
 import psycopg2
@@ -15,13 +16,14 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
-from elt import layout, settings
+from elt import guard, layout, settings
 from elt.environment import DATABASES
 from elt.errors import StackError
 from elt.settings import ADMIN, BI, Settings
 
 POOL = "duckdb_writer"
 """Airflow pool of the tasks that write to a DuckDB warehouse: one at a time."""
+POOL_DESCRIPTION = "Tasks that write to a DuckDB warehouse: one at a time."
 POSTGRES_SECONDS = 60
 STAMP = layout.AIRFLOW_HOME / "migrated"
 """Holds the version of Airflow that last migrated the database."""
@@ -32,14 +34,17 @@ def migrate() -> None:
     now = settings.load()
     write_passwords(now)
     version = importlib.metadata.version("apache-airflow")
-    if not STAMP.exists():  # the server is being made meanwhile
+    if not STAMP.exists() and not guard.is_preloading():  # the server is being made meanwhile
         import_airflow()
     create_databases(now)
     if STAMP.exists() and STAMP.read_text() == version and has_pool(now):
         print(f"Airflow's database is at {version}")
         return
     print(f"migrating Airflow's database to {version}", flush=True)
-    migrate_airflow()
+    if guard.is_preloading():
+        migrate_by_fork()
+    else:
+        migrate_airflow()
     STAMP.write_text(version)
 
 
@@ -135,6 +140,19 @@ def import_airflow() -> None:
     sqlalchemy.orm.configure_mappers()
 
 
+def migrate_by_fork() -> None:
+    """Run Airflow's own migration and create the pool in processes forked from the one that imports Airflow anyway.
+
+    Raises:
+        StackError: one failed; its words stand above.
+    """
+    for words in (("db", "migrate"), ("pools", "set", POOL, "1", POOL_DESCRIPTION)):
+        command = ["elt-guard", "--fork", "airflow-preload", "airflow", *words]
+        done = subprocess.run(command, env=os.environ | {"PC_PROC_NAME": ""})
+        if done.returncode:
+            raise StackError(f"airflow {' '.join(words[:2])} ended with exit code {done.returncode}")
+
+
 def migrate_airflow() -> None:
     """Run Airflow's own migration and create the pool, in this process: two programs would import it twice."""
     import_airflow()
@@ -142,6 +160,4 @@ def migrate_airflow() -> None:
     from airflow.utils.db import upgradedb  # noqa: PLC0415
 
     upgradedb()
-    Pool.create_or_update_pool(
-        POOL, slots=1, description="Tasks that write to a DuckDB warehouse: one at a time.", include_deferred=False
-    )
+    Pool.create_or_update_pool(POOL, slots=1, description=POOL_DESCRIPTION, include_deferred=False)
