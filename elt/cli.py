@@ -165,16 +165,19 @@ def restore(file: t.Annotated[Path, typer.Argument(help="What `elt backup` wrote
 
 @app.command()
 def seed(
-    full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households, as by default.")] = False,
+    full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households: 1,469,307 lines.")] = False,
     sample: t.Annotated[bool, typer.Option("--sample", help="162 households: 93,912 lines.")] = False,
     example: t.Annotated[bool, typer.Option("--example", help="The few customers of sample_data.csv.")] = False,
     scale: t.Annotated[int, typer.Option(min=1, help="Multiply the households by this number.")] = 1,
     promotions: t.Annotated[bool, typer.Option("--promotions", help="Besides, 20,940,529 promotions.")] = False,
 ) -> None:
-    """Write the extracts that the pipeline loads (default: all 1,469,307 lines)."""
+    """Write the extracts that the pipeline loads (default: what was written last, at first all 1,469,307 lines)."""
     from elt import seed as extracts
 
-    extracts.seed(_size(full=full, sample=sample, example=example) or "full", scale)
+    size = _size(full=full, sample=sample, example=example)
+    if size is None and scale == 1:
+        size, scale = extracts.last()
+    extracts.seed(size or "full", scale)
     if promotions:
         extracts.promotions()
 

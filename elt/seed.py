@@ -101,6 +101,16 @@ def seed(size: Size, scale: int = 1, extract: Path = layout.EXTRACT) -> None:
     Console().print(table)
 
 
+def last(extract: Path = layout.EXTRACT) -> tuple[Size, int]:
+    """Size and scale of what was written last; all of it, once, if nothing was."""
+    try:
+        record = json.loads((extract / RECORD).read_text())
+        size, scale = record["size"], int(record["scale"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "full", 1
+    return (size, scale) if size in t.get_args(Size) else ("full", 1)
+
+
 def promotions(extract: Path = layout.EXTRACT) -> None:
     """Write promotions.csv, unless it is there, and say so.
 

@@ -101,6 +101,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
 
 @pytest.fixture(scope="session")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
-    """A clone in which nothing ran yet; the space in its path is meant."""
+    """A clone in which nothing ran yet but the seed, since the pages run the pipeline often; the space is meant."""
     base = tmp_path_factory.mktemp("newcomer")
-    return arrive(base / "a folder" / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
+    here = arrive(base / "a folder" / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
+    done = here.run("scripts/seed.sh", "--sample")
+    assert done.returncode == 0, done.stdout
+    return here

@@ -61,6 +61,15 @@ def test_money_is_whole_cents(sample):
             assert len(row["sales_value"].partition(".")[2]) == 2
 
 
+def test_what_was_written_last_is_known(tmp_path):
+    assert extracts.last(tmp_path) == ("full", 1)
+    extracts.seed("sample", 2, tmp_path)
+    assert extracts.last(tmp_path) == ("sample", 2)
+    for text in ("", "[]", '{"size": "huge", "scale": 1}', '{"size": "full", "scale": "x"}'):
+        (tmp_path / extracts.RECORD).write_text(text)
+        assert extracts.last(tmp_path) == ("full", 1)
+
+
 def test_present_seed_is_not_written_again_but_a_changed_file_is(tmp_path, capsys):
     extracts.seed("example", 1, tmp_path)
     assert "writing" in capsys.readouterr().out
