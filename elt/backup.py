@@ -53,12 +53,11 @@ def back_up(goal: Path | None = None) -> Path:
     goal = goal or Path(f"elt-backup-{now:%Y%m%dT%H%M%S}.tar.gz")
     if goal.exists():
         raise DataError(f"backup: {goal} is there already: name another file")
-    began, part = time.monotonic(), goal.with_name(f".{goal.name}.part")
+    began, part = time.monotonic(), goal.with_name(f".{goal.name}.{os.getpid()}.part")
     manifest = {
         "format": FORMAT,
         "created": now.isoformat(timespec="seconds"),
         "airflow": importlib.metadata.version("apache-airflow"),
-        "postgres": (layout.POSTGRES_DATA / "PG_VERSION").read_text().strip(),
     }
     print(f"backup: packing {layout.STATE} ({_size() >> 20:,} MiB)", flush=True)
     try:

@@ -28,9 +28,12 @@ worker_shutting_down.connect(leave_if_idle)
 
 
 def _is_waiting() -> bool:
-    """Whether a message lies in a socket: the broker has forgotten it, so it must be taken."""
+    """Whether a message may lie in a socket: the broker has forgotten it, so it must be taken."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        return True
     poll = select.poll()
-    for entry in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").exists() else ():
+    for entry in folder.iterdir():
         number = int(entry.name)
         try:
             if stat.S_ISSOCK(os.fstat(number).st_mode):

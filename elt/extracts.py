@@ -43,16 +43,23 @@ class Extract:
             return sorted(Path(self.path.anchor).glob(str(self.path.relative_to(self.path.anchor))))
         return [self.path] if self.path.exists() else []
 
+    def required(self) -> list[Path]:
+        """The files behind the path.
+
+        Raises:
+            DataError: there is none; the message says what to do.
+        """
+        if not (files := self.files()):
+            raise DataError(self.missing())
+        return files
+
     def rows(self) -> int:
         """Number of records; files of which this program has read all records are not read again.
 
         Raises:
             DataError: there is no file, or one cannot be read.
         """
-        files = self.files()
-        if not files:
-            raise DataError(self.missing())
-        return sum(_rows(path, delimiter=self.delimiter, encoding=self.encoding) for path in files)
+        return sum(_rows(path, delimiter=self.delimiter, encoding=self.encoding) for path in self.required())
 
     def records(self, columns: tuple[str, ...]) -> t.Iterator[tuple[str, ...]]:
         """The wanted columns of all files, record by record.
@@ -60,10 +67,7 @@ class Extract:
         Raises:
             DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
         """
-        files = self.files()
-        if not files:
-            raise DataError(self.missing())
-        for path in files:
+        for path in self.required():
             yield from records(path, columns, delimiter=self.delimiter, encoding=self.encoding)
 
     def missing(self) -> str:
@@ -114,19 +118,9 @@ def ensure() -> list[Extract]:
     ours = {layout.EXTRACT / f"{name}.csv" for name in seed.FILES}
     if any(one.path in ours for one in extracts) and not any(path.exists() for path in ours):
         seed.seed("full")
-    require(extracts)
-    return extracts
-
-
-def require(extracts: list[Extract]) -> None:
-    """Check that there is a file for each.
-
-    Raises:
-        DataError: one has none.
-    """
     for one in extracts:
-        if not one.files():
-            raise DataError(one.missing())
+        one.required()
+    return extracts
 
 
 _counted: dict[tuple[Path, str, str], tuple[int, int, int]] = {}

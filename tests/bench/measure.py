@@ -11,8 +11,13 @@ import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
+from elt import layout
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+DATA = layout.STATE / "bench"
+"""Where benchmarks work, and keep what takes long to make."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,13 @@ def put(section: str, text: str) -> None:
     PAGE.write_text(found.sub(lambda match: match[1] + whole + match[2], page))
 
 
+def write(section: str, title: str, seconds: Mapping[str, float], text: str) -> None:
+    """Print a benchmark's table, and put it into the page below a chart of seconds."""
+    print(f"\n{text}\n")
+    put(section, f"![{title}]({bars(section, title, seconds)})\n\n{text}")
+    print(f"bench: wrote {PAGE.relative_to(ROOT)}")
+
+
 def bars(name: str, title: str, seconds: Mapping[str, float]) -> Path:
     """Draw a chart of seconds, a bar each.
 

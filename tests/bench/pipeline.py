@@ -18,9 +18,8 @@ from pathlib import Path
 from workspace import said
 
 from bench import page
+from bench.measure import DATA
 from bench.platforms import Ours, both, seconds_of_run
-from bench.start import DATA
-from elt import layout
 from elt.e2e import DAG
 
 if t.TYPE_CHECKING:
@@ -101,10 +100,7 @@ def main(words: Sequence[str]) -> None:
         for label, steps in middle.items()
     ]
     table = page.table(["seconds", *BY_HAND, "in all", "x by hand"], rows)
-    print(f"\n{table}\n")
-    chart = page.bars("pipeline", "Five steps on the sample, seconds", totals)
-    page.put("pipeline", f"![Seconds for five steps]({chart})\n\n{table}")
-    print(f"bench: wrote {page.PAGE.relative_to(layout.ROOT)}")
+    page.write("pipeline", "Five steps on the sample, seconds", totals, table)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from bench import page
 from bench.dags.chain import LENGTH
+from bench.measure import DATA
 from bench.platforms import Platform, both, seconds_of_run
-from bench.start import DATA
-from elt import layout
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,14 +60,8 @@ def main(words: Sequence[str]) -> None:
         )
     head = ["", f"{LENGTH} tasks, s", "a task, s", "x peer", "first run after a start, s", "x later ones"]
     table = page.table(head, rows)
-    print(f"\n{table}\n")
-    chart = page.bars(
-        "schedule",
-        f"{LENGTH} tasks in a row, seconds",
-        {label: statistics.median(found) for label, found in later.items()},
-    )
-    page.put("schedule", f"![Seconds for {LENGTH} tasks]({chart})\n\n{table}")
-    print(f"bench: wrote {page.PAGE.relative_to(layout.ROOT)}")
+    settled_seconds = {label: statistics.median(found) for label, found in later.items()}
+    page.write("schedule", f"{LENGTH} tasks in a row, seconds", settled_seconds, table)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ import duckdb
 from workspace import BIN, ROOT, apart
 
 from bench import measure, page
-from bench.measure import Measured
+from bench.measure import DATA, Measured
 from elt import layout
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DATA = layout.STATE / "bench"
 PEERS = Path(__file__).parent / "peers"
 PLAIN_ROWS = 100_000
 """Rows for the peer that needs a minute for a million; its time is said of as many rows as the others had."""

@@ -17,15 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import page
+from bench.measure import DATA
 from bench.platforms import Ours, Platform, both
-from elt import layout
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
 SETTLED_SECONDS = 8
 """Between health and the look at memory: by then everything is imported."""
-DATA = layout.STATE / "bench"
 
 
 @dataclass
@@ -114,12 +113,8 @@ def main(words: Sequence[str]) -> None:
         "processes in all",
     ]
     table = page.table(head, [way.row(ways[-1]) for way in ways])
-    print(f"\n{table}\n")
-    chart = page.bars(
-        "start", "Warm start to healthy, seconds", {way.name: statistics.median(way.warm) for way in ways}
-    )
-    page.put("start", f"![Seconds to healthy]({chart})\n\n{table}")
-    print(f"bench: wrote {page.PAGE.relative_to(layout.ROOT)}")
+    warm = {way.name: statistics.median(way.warm) for way in ways}
+    page.write("start", "Warm start to healthy, seconds", warm, table)
 
 
 if __name__ == "__main__":
