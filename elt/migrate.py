@@ -10,13 +10,14 @@ import json
 import os
 import subprocess
 import time
+from contextlib import closing
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
-from elt import guard, layout, settings
+from elt import guard, layout, settings, wake
 from elt.environment import DATABASES
 from elt.errors import StackError
 from elt.settings import ADMIN, BI, Settings
@@ -37,7 +38,7 @@ def migrate() -> None:
     if not STAMP.exists() and not guard.is_preloading():  # the server is being made meanwhile
         import_airflow()
     create_databases(now)
-    if STAMP.exists() and STAMP.read_text() == version and has_pool(now):
+    if STAMP.exists() and STAMP.read_text() == version and is_complete(now):
         print(f"Airflow's database is at {version}")
         return
     print(f"migrating Airflow's database to {version}", flush=True)
@@ -45,6 +46,7 @@ def migrate() -> None:
         migrate_by_fork()
     else:
         migrate_airflow()
+    hang_bell(now)
     STAMP.write_text(version)
 
 
@@ -116,17 +118,22 @@ def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
     cursor.execute(search_path.format(reader, marts, sql.Identifier(now.elt_environment)))
 
 
-def has_pool(now: Settings) -> bool:
-    """Whether Airflow's database is migrated and knows the writers' pool."""
-    connection = connect(now, "airflow")
-    try:
-        with connection.cursor() as cursor:
+def is_complete(now: Settings) -> bool:
+    """Whether Airflow's database is migrated, knows the writers' pool, and has the scheduler's bell."""
+    with closing(connect(now, "airflow")) as connection, connection.cursor() as cursor:
+        try:
             cursor.execute("select 1 from slot_pool where pool = %s", (POOL,))
-            return cursor.fetchone() is not None
-    except psycopg2.errors.UndefinedTable:
-        return False
-    finally:
-        connection.close()
+        except psycopg2.errors.UndefinedTable:
+            return False
+        has_pool = cursor.fetchone() is not None
+        cursor.execute(wake.HANGS)
+        return has_pool and cursor.fetchone() == (True,)
+
+
+def hang_bell(now: Settings) -> None:
+    """Let Airflow's database tell the scheduler when there is something to do."""
+    with closing(connect(now, "airflow")) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(wake.INSTALL)
 
 
 def import_airflow() -> None:

@@ -1,0 +1,45 @@
+"""Airflow's Celery executor, which lets the scheduler go on at the moment when there is something to do.
+
+The scheduler calls `heartbeat` once in each of its turns. When a turn has found nothing to do, this one waits there
+for the bell of elt/wake.py, where Airflow itself sleeps for a time that is too long for a chain of short tasks and
+too short for an idle machine. airflow/airflow.cfg names it, and sets Airflow's own sleep to nothing.
+"""
+
+from __future__ import annotations
+
+import time
+
+import psycopg2
+import psycopg2.extensions
+from airflow.configuration import conf
+from airflow.providers.celery.executors.celery_executor import CeleryExecutor
+from sqlalchemy.engine import make_url
+
+from elt.wake import Bell
+
+IDLE_SECONDS = 0.5
+"""The longest wait: schedules, retries and time-outs ring no bell."""
+RESULT_SECONDS = 0.1
+"""Time between two looks for the end of what runs on Celery: its slot is free then, and no bell rings either."""
+
+
+class PromptCeleryExecutor(CeleryExecutor):
+    """A CeleryExecutor that waits for events of the database."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._bell = Bell(_connect)
+
+    def heartbeat(self) -> None:
+        """Send what is queued and learn what has ended; then wait, if there is nothing more to do."""
+        super().heartbeat()
+        until = time.monotonic() + IDLE_SECONDS
+        while not self.event_buffer and (left := until - time.monotonic()) > 0:
+            if self._bell.wait(min(left, RESULT_SECONDS) if self.workloads else left):
+                return
+            self.sync()
+
+
+def _connect() -> psycopg2.extensions.connection:
+    url = make_url(conf.get_mandatory_value("database", "sql_alchemy_conn"))
+    return psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5)

@@ -1,0 +1,59 @@
+"""Airflow's database tells the scheduler when there is something to do, and loses it nothing when it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+
+from elt import e2e, migrate, wake
+
+
+@pytest.fixture
+def bell(platform):
+    platform.wait_healthy()
+    listener = wake.Bell(lambda: migrate.connect(platform.settings, "airflow"))
+    assert listener.wait(0)  # it may have rung before
+    yield listener
+    listener.close()
+
+
+def tell(platform, statement):
+    """Run a statement in Airflow's database; its first row."""
+    connecting = contextlib.closing(migrate.connect(platform.settings, "airflow"))
+    with connecting as connection, connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()
+
+
+def test_it_rings_for_a_run_and_for_the_end_of_each_task(platform, bell):
+    bell.wait(0)
+    assert not bell.wait(1)  # heartbeats do not ring it
+    run = platform.api.trigger(e2e.DAG)
+    assert bell.wait(5)
+    rings = 0
+    until = time.monotonic() + 90
+    while platform.api.run_state(e2e.DAG, run) not in ("success", "failed"):
+        assert time.monotonic() < until
+        rings += bell.wait(1)
+    assert rings >= 4
+
+
+def test_it_listens_again_after_its_connection_has_ended(platform, bell):
+    listeners = "from pg_stat_activity where query = 'listen elt_wake'"
+    bell.wait(0)
+    assert tell(platform, f"select count(pg_terminate_backend(pid)) {listeners}")[0] >= 2  # one is the scheduler's
+    assert not bell.wait(1)
+    platform.wait("the scheduler's return", lambda: tell(platform, f"select count(*) {listeners}")[0] == 1, 10)
+    assert bell.wait(0)
+    run = platform.api.trigger("maintenance")
+    assert bell.wait(5)
+    platform.wait("its end", lambda: platform.api.run_state("maintenance", run) in ("success", "failed"), 120)
+    platform.wait_healthy()
+
+
+def test_a_migration_may_change_what_it_looks_at(platform):
+    assert tell(platform, wake.HANGS) == (True,)
+    columns = "select count(*) from information_schema.triggered_update_columns where trigger_name = 'elt_wake'"
+    assert tell(platform, columns) == (0,)

@@ -1,0 +1,87 @@
+"""A probe's yes holds for a while, and only for the start that it was said of."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from workspace import ROOT
+
+from elt import guard, probes
+
+
+@pytest.fixture
+def process(state, monkeypatch):
+    """A process of the stack, this one, whose check answers as `said` tells and counts how often it was asked."""
+    monkeypatch.setenv("ELT_STATE", str(state))
+    path = guard.register_path("redis")
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+    me = os.getpid()
+    record = (
+        f'{{"guard": {me}, "guard_start": "{guard.start_of(me)}", "main": {me}, "main_start": "", "started_at": 1}}'
+    )
+    said, asked = [True], []
+
+    def check(since):
+        asked.append(since)
+        return said[0]
+
+    def start(ago):
+        with open(path, "w") as file:  # noqa: PTH123
+            file.write(record)
+        os.utime(path, (time.time() - ago,) * 2)
+
+    monkeypatch.setattr(probes, "_redis_answers", check)
+    start(60)
+    return said, asked, start, path.replace(".json", ".healthy")
+
+
+def test_a_yes_holds_for_a_while(process):
+    said, asked, _, answer = process
+    assert probes.healthy("redis")
+    said[0] = False
+    assert probes.healthy("redis")
+    assert asked == [1]
+    os.utime(answer, (time.time() - probes.TRUST_SECONDS - 1,) * 2)
+    assert not probes.healthy("redis")
+    assert asked == [1, 1]
+    said[0] = True
+    assert probes.healthy("redis")
+    said[0] = False
+    assert probes.healthy("redis")  # the file that was there is young again
+
+
+def test_a_no_does_not_hold(process):
+    said, asked, _, _ = process
+    said[0] = False
+    assert not probes.healthy("redis")
+    assert not probes.healthy("redis")
+    said[0] = True
+    assert probes.healthy("redis")
+    assert len(asked) == 3
+
+
+def test_a_yes_is_of_one_start(process):
+    said, _, start, _ = process
+    assert probes.healthy("redis")
+    said[0] = False
+    start(-0.1)
+    assert not probes.healthy("redis")
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_yes(process):
+    said, _, _, answer = process
+    assert probes.healthy("redis")
+    said[0] = False
+    os.utime(answer, (time.time() + 3600,) * 2)
+    assert not probes.healthy("redis")
+
+
+def test_a_probe_imports_little():
+    heavy = "{'typing', 'pathlib', 're', 'json', 'socket', 'http.client', 'psycopg2'}"
+    code = f"import sys, elt.probes; print(sorted({heavy} & set(sys.modules)))"
+    command = [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=30).stdout == "[]\n"

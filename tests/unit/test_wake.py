@@ -1,0 +1,25 @@
+"""The listener of the scheduler's bell without a database: it waits all the same. tests/e2e/test_wake.py has one."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg2
+
+from elt.wake import Bell
+
+
+def test_without_a_database_it_waits_that_long_and_tries_again():
+    tries = []
+
+    def connect():
+        tries.append(time.monotonic())
+        raise psycopg2.OperationalError("nobody there")
+
+    bell = Bell(connect)
+    began = time.monotonic()
+    assert not bell.wait(0.2)
+    assert time.monotonic() - began >= 0.2
+    assert not bell.wait(0)
+    assert len(tries) == 2
+    bell.close()
