@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import os
 import platform
+import pty
 import re
 import secrets
 import shlex
@@ -18,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import termios
 import threading
 import time
 import tomllib
@@ -113,21 +116,44 @@ def sync_environment() -> str:
     uv, source = find_uv()
     if not (ENVIRONMENT / "pyvenv.cfg").exists():
         print("  ... installing the locked packages (about 1.1 GB, once)", flush=True)
-    env = os.environ | {
-        "UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT),
-        "UV_PYTHON_DOWNLOADS": "never",
-        "UV_NO_PROGRESS": "" if sys.stderr.isatty() else "1",
-    }
+    env = os.environ | {"UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT), "UV_PYTHON_DOWNLOADS": "never"}
     env.pop("VIRTUAL_ENV", None)
     command = [uv, "sync", "--locked", "--python", sys.executable]
     refuse_to_replace(command, env)
-    run = subprocess.run(
-        command, cwd=layout.ROOT, env=env, stderr=None if sys.stderr.isatty() else subprocess.PIPE, text=True
-    )
-    if run.returncode:
-        print(run.stderr or "", file=sys.stderr, end="")
-        raise SetupError(explain_sync(run.stderr or ""))
+    is_first = not (ENVIRONMENT / "pyvenv.cfg").exists()
+    code, said = (_shown if is_first and sys.stderr.isatty() else _silent)(command, env)
+    if code:
+        if not is_first or not sys.stderr.isatty():
+            print(said, file=sys.stderr, end="")
+        raise SetupError(explain_sync(said, uv))
     return f"Python {platform.python_version()}, {source}"
+
+
+def _silent(command: list[str], env: dict[str, str]) -> tuple[int, str]:
+    """Exit code of a program, and what it says."""
+    run = subprocess.run(command, cwd=layout.ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    return run.returncode, run.stderr
+
+
+def _shown(command: list[str], env: dict[str, str]) -> tuple[int, str]:
+    """The same with its words and bars of progress on this terminal; uv draws them on nothing else.
+
+    The list of what it has installed, which comes last, is left out.
+    """
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, termios.tcgetwinsize(sys.stderr))
+    said = b""
+    with subprocess.Popen(command, cwd=layout.ROOT, env=env, stderr=its) as process:
+        os.close(its)
+        with contextlib.suppress(OSError):  # which is how a terminal ends
+            while part := os.read(ours, 4096):
+                if b"Installed " not in said:
+                    place = part.find(b"Installed ")
+                    sys.stderr.buffer.write(part if place < 0 else part[: part.find(b"\n", place) + 1])
+                    sys.stderr.flush()
+                said += part
+        os.close(ours)
+    return process.returncode, said.decode(errors="replace")
 
 
 def refuse_to_replace(sync: list[str], env: dict[str, str]) -> None:
@@ -146,15 +172,22 @@ def refuse_to_replace(sync: list[str], env: dict[str, str]) -> None:
         )
 
 
-def explain_sync(output: str) -> str:
-    """Say in one line why `uv sync` failed and what mends it."""
+def explain_sync(output: str, uv: str) -> str:
+    """Say in one line why `uv sync` failed and what mends it.
+
+    Args:
+        output: what it said.
+        uv: the program.
+    """
     lines = output.lower()
     if "needs to be updated" in lines:
-        return "uv.lock does not fit pyproject.toml: run `uv lock` and commit the result"
+        if index := next((name for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX") if os.environ.get(name)), None):
+            return f"uv.lock holds the addresses of its packages: unset {index}; a proxy is set by HTTPS_PROXY"
+        return f"uv.lock does not fit pyproject.toml: run `{uv} lock` and commit the result"
     if "no space left" in lines:
         return f"the disk is full: free {ENVIRONMENT_SIZE / 1e9:.1f} GB"
     if any(word in lines for word in ("dns error", "connect", "timed out", "error sending request", "unreachable")):
-        return "the package index cannot be reached: connect, or set UV_INDEX_URL and SSL_CERT_FILE for a mirror"
+        return "the package index cannot be reached: connect, or set HTTPS_PROXY and SSL_CERT_FILE for a proxy"
     return "`uv sync` failed; its words stand above"
 
 

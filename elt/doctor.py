@@ -115,7 +115,7 @@ def lock() -> str:
     """Whether uv.lock is that of pyproject.toml."""
     done = _run(_uv(), "lock", "--check", "--offline", "--quiet")
     if done.returncode:
-        raise IllError("uv.lock does not fit pyproject.toml", "run `uv lock`, and commit the result")
+        raise IllError("uv.lock does not fit pyproject.toml", f"run `{_uv()} lock`, and commit the result")
     return "uv.lock fits pyproject.toml"
 
 

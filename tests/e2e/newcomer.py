@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import psutil
 from workspace import BIN, PORTS, ROOT, copy, files, free_ports, said
 
 GIT = ("git", "-c", "safe.directory=*")
+ON_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
+)
+"""Before a command: it runs on a terminal, as under a person's hands, and programs behave as they do there."""
 
 
 @dataclass

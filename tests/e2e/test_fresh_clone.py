@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .newcomer import arrive, below, given_to
+from .newcomer import ON_TERMINAL, arrive, below, given_to
 
 NOBODY = 65534
 
@@ -20,7 +20,7 @@ NOBODY = 65534
 def test_as_this_user_and_interrupted(newcomer):
     """Fresh, or after the commands of README and docs, which begin with the same."""
     newcomer.begin_anew()
-    said = newcomer.prove()
+    said = newcomer.prove(ON_TERMINAL)
     assert "supervisor: embedded" in said
     assert "known to Flower" in said
     rng = random.Random(20261124)
@@ -37,6 +37,20 @@ def test_as_this_user_and_interrupted(newcomer):
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) not in {0, 1}
         assert below(newcomer.root) == []
+
+
+def test_on_a_terminal(tmp_path):
+    """Uv draws on a terminal what it says nowhere else; a failure is explained there as well."""
+    here = arrive(tmp_path / "workspace", tmp_path / "home", "embedded", os.environ["PATH"])
+    done = here.run(*ON_TERMINAL, here.root / "scripts/bootstrap.sh")
+    assert done.returncode == 0, done.stdout
+    assert "Installed " in done.stdout
+    assert "+ apache-airflow" not in done.stdout
+    project = here.root / "pyproject.toml"
+    project.write_text(project.read_text().replace('"ruff",', '"ruff", "left-pad",'))
+    done = here.run(*ON_TERMINAL, here.root / "scripts/up.sh")
+    assert done.returncode == 1
+    assert "/uv lock` and commit the result" in done.stdout.splitlines()[-1]
 
 
 def test_under_process_compose(tmp_path):

@@ -72,7 +72,12 @@ def test_env_that_others_can_read_is_closed(clone):
     ],
 )
 def test_a_failed_sync_is_explained(output, word):
-    assert word in bootstrap.explain_sync(output)
+    assert word in bootstrap.explain_sync(output, "/usr/bin/uv")
+
+
+def test_an_index_of_the_users_own_is_named(monkeypatch):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
+    assert "unset UV_DEFAULT_INDEX" in bootstrap.explain_sync("The lockfile needs to be updated", "uv")
 
 
 @pytest.fixture
