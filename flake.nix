@@ -54,8 +54,8 @@
                 echo "  scripts/e2e.sh proves it, scripts/up.sh starts it; elt doctor says what is wrong"
                 echo "  ${lib.concatMapStringsSep ", " (tool: "${tool.pname} ${tool.version}") (tools pkgs)}"
               fi
-              "$root/scripts/bootstrap.sh" --quiet || exit
               export PATH="${lib.makeBinPath (tools pkgs)}:''${UV_PROJECT_ENVIRONMENT:-$root/.venv}/bin:$PATH"
+              "$root/scripts/bootstrap.sh" --quiet || echo "the shell opens as it is: mend that, then scripts/bootstrap.sh" >&2
             '';
           }
         );

@@ -153,7 +153,7 @@ def verbs() -> str:
         if command.hidden:
             continue
         context = typer.Context(command, info_name=name)
-        words = [piece.strip("{}").upper() for piece in command.collect_usage_pieces(context)[1:]]
+        words = [re.sub("[{}]", "", piece).upper() for piece in command.collect_usage_pieces(context)[1:]]
         given = [one.get_help_record(context) for one in command.params if isinstance(one, typer.core.TyperOption)]
         options = [f"{code(record[0])}: {record[1].strip()}" for record in given if record]
         text = " ".join((command.help or "").split())

@@ -3,37 +3,49 @@
 The stack must be down: then PostgreSQL's folder, the warehouses and what was published belong together, and to copy
 the files is all there is to do. What bootstrap and the next start make again stays out. The file holds `.env` as
 well, since the databases were made with its passwords.
+
+A restore unpacks beside the state and moves each part into place only when all of it was read and fits. From the
+first move to the last a mark lies in the state: with it no stack starts, and the restore may be repeated.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib.metadata
 import io
 import json
 import os
+import platform
+import re
 import shutil
+import subprocess
 import tarfile
 import time
 import typing as t
 import zlib
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packaging.version import Version
 
-from elt import layout
+from elt import environment, layout
+from elt.drafts import draft
 from elt.errors import ConfigError, DataError, StackError
-from elt.supervisor import lockfile
+from elt.supervisor import leftovers, lockfile, signals
+from elt.supervisor.stack import UNFINISHED
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, STATE, ENV = "manifest.json", "state", "env"
 """Members of a backup: what it is of, the folder of the state, the settings."""
-LEFT_OUT = ("run", "tools", "duckdb_extensions", "hooks", "bench", "dbt", "xdg", "inner")
+UNPACKED, BEFORE = "restore.part", "before-restore"
+"""In the state: what a restore unpacks, and what it has replaced."""
+MADE_AGAIN = ("run", "tools", "duckdb_extensions", "hooks", "bench", "dbt", "xdg", "inner")
+LEFT_OUT = (*MADE_AGAIN, UNPACKED, BEFORE, UNFINISHED)
 """Parts of the state that say nothing that is not made again."""
-OLD_ENV = "env.before-restore"
-"""In the state: the settings that a restore has replaced."""
-_DAMAGES = (tarfile.TarError, EOFError, zlib.error, KeyError, ValueError)
+HELD = ("postgres", "postgres.host", "valkey", "valkey.host", "warehouse", "published")
+"""Parts that hold data; another backup must not replace them."""
+_DAMAGES = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, KeyError, ValueError, TypeError)
 
 
 def back_up(goal: Path | None = None) -> Path:
@@ -46,43 +58,42 @@ def back_up(goal: Path | None = None) -> Path:
         StackError: the stack runs.
         DataError: there is nothing to back up, the file exists, or it cannot be written.
     """
-    _refuse_running("backup")
-    if not layout.POSTGRES_DATA.exists():
-        raise DataError(f"backup: {layout.STATE} holds no PostgreSQL: nothing ran here yet")
-    now = datetime.now(UTC)
-    goal = goal or Path(f"elt-backup-{now:%Y%m%dT%H%M%S}.tar.gz")
-    if goal.exists():
-        raise DataError(f"backup: {goal} is there already: name another file")
-    began, part = time.monotonic(), goal.with_name(f".{goal.name}.{os.getpid()}.part")
-    manifest = {
-        "format": FORMAT,
-        "created": now.isoformat(timespec="seconds"),
-        "airflow": importlib.metadata.version("apache-airflow"),
-    }
-    print(f"backup: packing {layout.STATE} ({_size() >> 20:,} MiB)", flush=True)
-    try:
-        with (
-            open(part, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file,
-            tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive,
-        ):
-            head = tarfile.TarInfo(MANIFEST)
-            body = json.dumps(manifest).encode()
-            head.size = len(body)
-            archive.addfile(head, io.BytesIO(body))
-            archive.add(layout.ENV_FILE, ENV, filter=_anonymous)
-            for path in _kept():
-                archive.add(path, f"{STATE}/{path.name}", filter=_anonymous)
-        part.rename(goal)
-    except OSError as error:
-        raise DataError(f"backup: {goal} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    print(f"backup: {goal}, {goal.stat().st_size >> 20:,} MiB, {time.monotonic() - began:.1f} s; it holds passwords")
-    return goal
+    with _alone("backup"):
+        if (layout.STATE / UNFINISHED).exists():
+            raise DataError("backup: a restore has not come to its end: repeat scripts/restore.sh FILE")
+        version = next((path.read_text().strip() for path in layout.STATE.glob("postgres*/PG_VERSION")), "")
+        if not version:
+            raise DataError(f"backup: {layout.STATE} holds no PostgreSQL: nothing ran here yet")
+        now, began = datetime.now(UTC), time.monotonic()
+        goal = goal or Path(f"elt-backup-{now:%Y%m%dT%H%M%S}.tar.gz")
+        if goal.exists():
+            raise DataError(f"backup: {goal} is there already: name another file")
+        manifest = {
+            "format": FORMAT,
+            "created": now.isoformat(timespec="seconds"),
+            "airflow": importlib.metadata.version("apache-airflow"),
+            "postgres": version,
+            "machine": platform.machine(),
+        }
+        print(f"backup: packing {layout.STATE} ({_size() >> 20:,} MiB)", flush=True)
+        try:
+            with draft(goal, 0o600) as path, tarfile.open(path, "w:gz", compresslevel=1) as archive:
+                head = tarfile.TarInfo(MANIFEST)
+                body = json.dumps(manifest).encode()
+                head.size = len(body)
+                archive.addfile(head, io.BytesIO(body))
+                archive.add(layout.ENV_FILE, ENV, filter=_anonymous)
+                for part in _kept():
+                    archive.add(part, f"{STATE}/{part.name}", filter=_anonymous)
+        except OSError as error:
+            raise DataError(f"backup: {goal} cannot be written: {error}") from error
+        size, seconds = goal.stat().st_size >> 20, time.monotonic() - began
+        print(f"backup: {goal}, {size:,} MiB, {seconds:.1f} s; it holds passwords")
+        return goal
 
 
 def restore(source: Path) -> None:
-    """Put a backup in the place of this clone's state and settings; either all of it or nothing.
+    """Put a backup in the place of this clone's state and settings.
 
     Args:
         source: the file.
@@ -90,38 +101,55 @@ def restore(source: Path) -> None:
     Raises:
         StackError: the stack runs.
         DataError: the file is damaged, or this clone has data of its own.
-        ConfigError: the file was made by a version that does not fit.
+        ConfigError: the file was made by a version, or on a machine, that does not fit.
     """
-    _refuse_running("restore")
-    held = (layout.POSTGRES_DATA, layout.VALKEY_DATA, layout.WAREHOUSES, layout.PUBLISHED)
-    if taken := [path for path in held if path.exists() and any(path.iterdir())]:
-        raise DataError(f"restore: {taken[0]} holds data: restore into a new clone, or move {layout.STATE} away")
-    began, draft = time.monotonic(), layout.STATE / "restore.part"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(mode=0o700, parents=True)
+    with _alone("restore"):
+        held = [layout.STATE / name for name in HELD]
+        taken = [path for path in held if path.exists() and _holds_something(path)]
+        if taken and not (layout.STATE / UNFINISHED).exists():
+            raise DataError(f"restore: {taken[0]} holds data: restore into a new clone, or move {layout.STATE} away")
+        began, unpacked = time.monotonic(), layout.STATE / UNPACKED
+        shutil.rmtree(unpacked, ignore_errors=True)
+        try:
+            unpacked.mkdir(mode=0o700)
+            _unpack(source, unpacked)
+        except _DAMAGES as error:
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise DataError(f"restore: {source} is damaged: {error}") from error
+        except OSError as error:
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise DataError(f"restore: {source} cannot be restored: {error}") from error
+        except BaseException:
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise
+        _take_over(unpacked)
+        print(f"restore: .env is the backup's, with its ports and passwords; what was here is in {_before()}")
+        print(f"restore: done in {time.monotonic() - began:.1f} s; scripts/up.sh starts it")
+
+
+@contextlib.contextmanager
+def _alone(verb: str) -> t.Iterator[None]:
+    """Keep the stack from starting meanwhile; SIGTERM ends the verb in order.
+
+    Raises:
+        StackError: it runs, or somebody else is at the files.
+    """
+    layout.prepare()
+    lock = lockfile.take(layout.RUN, lockfile.FILES)
+    if lock is None:
+        raise StackError(f"{verb}: another backup or restore is at work here: wait for its end")
     try:
-        with tarfile.open(source, "r:gz") as archive:
-            first = archive.next()
-            member = archive.extractfile(first) if first and first.name == MANIFEST else None
-            if member is None:
-                raise DataError(f"restore: {source} is no backup of this workspace")
-            manifest = json.loads(member.read())
-            _check(source, manifest)
-            print(f"restore: unpacking {source}, made {manifest['created']}", flush=True)
-            archive.extractall(draft, filter="tar")
-        _take_over(draft)
-    except OSError as error:
-        raise DataError(f"restore: {source} cannot be restored: {error}") from error
-    except _DAMAGES as error:
-        raise DataError(f"restore: {source} is damaged: {error}") from error
+        if lockfile.is_held(layout.RUN):
+            raise StackError(f"{verb}: the stack runs, and its files change: scripts/down.sh first")
+        if any(record.is_live() for record in leftovers.records(layout.STATE).values()):
+            raise StackError(f"{verb}: processes of a killed supervisor still run: scripts/down.sh first")
+        with signals.interruptible():
+            yield
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    print(f"restore: done in {time.monotonic() - began:.1f} s; scripts/up.sh starts it")
+        os.close(lock)
 
 
-def _refuse_running(verb: str) -> None:
-    if lockfile.is_held(layout.RUN):
-        raise StackError(f"{verb}: the stack runs, and its files change: scripts/down.sh first")
+# Packing -----------------------------------------------------------------------------------------
 
 
 def _kept() -> list[Path]:
@@ -135,17 +163,89 @@ def _size() -> int:
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Whoever restores it shall own it. Sockets and pipes are left out."""
+    """Whoever restores it shall own it. Sockets, drafts and links to other places are left out."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
-    return member if member.isfile() or member.isdir() or member.issym() else None
+    if member.name.endswith(".draft"):
+        return None
+    return member if member.isfile() or member.isdir() or _leads_inside(member) else None
+
+
+def _leads_inside(member: tarfile.TarInfo) -> bool:
+    """Whether it is a link that leads up first and then down by names, and stays below the state."""
+    if not member.issym() or not re.fullmatch(r"(\.\./)*[^/]+(/[^/]+)*", member.linkname):
+        return False
+    parts = PurePosixPath(member.linkname).parts
+    ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+    is_plain = ".." not in parts[ups:] and "." not in parts and ups < len(parts)
+    return is_plain and len(PurePosixPath(member.name).parts) - 1 - ups >= 1
+
+
+# Unpacking ---------------------------------------------------------------------------------------
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    """Unpack all of a backup to a folder, to the last byte, whose checksum the file ends with.
+
+    Raises:
+        DataError: it is none, or holds what no backup holds.
+        ConfigError: it does not fit this version or machine.
+    """
+    with gzip.open(source) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        first = archive.next()
+        member = archive.extractfile(first) if first and first.name == MANIFEST else None
+        if member is None:
+            raise DataError(f"restore: {source} is no backup of this workspace")
+        manifest = json.loads(member.read())
+        _check(source, manifest)
+        print(f"restore: unpacking {source}, made {manifest['created']}", flush=True)
+        links: set[PurePosixPath] = set()
+        while (found := archive.next()) is not None:
+            path = PurePosixPath(found.name)
+            if not _belongs(found, path, links):
+                raise DataError(
+                    f"restore: {source}: {found.name!r} does not belong into a backup: nothing was changed"
+                )
+            _write(archive, found, folder / path)
+            if found.issym():
+                links.add(path)
+        while stream.read(1 << 20):
+            pass
+    if not (folder / ENV).is_file() or not list((folder / STATE).glob("postgres*/PG_VERSION")):
+        raise DataError(f"restore: {source} is damaged: it lacks the settings or PostgreSQL")
+
+
+def _belongs(member: tarfile.TarInfo, path: PurePosixPath, links: set[PurePosixPath]) -> bool:
+    """Whether a member is one that `back_up` writes, and its place is not reached through a link."""
+    if path.parts == (ENV,):
+        return member.isreg()
+    is_part = len(path.parts) >= 2 and path.parts[0] == STATE and path.parts[1] not in LEFT_OUT
+    is_plain = not path.is_absolute() and not {".", ".."} & set(member.name.split("/"))
+    is_kind = member.isreg() or member.isdir() or _leads_inside(member)
+    return is_part and is_plain and is_kind and links.isdisjoint((path, *path.parents))
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if member.issym():
+        path.symlink_to(member.linkname)
+    elif member.isdir():
+        path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(member.mode & 0o777 | 0o700)
+    else:
+        content = t.cast("t.IO[bytes]", archive.extractfile(member))
+        path.touch(mode=0o600, exist_ok=False)
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+        path.chmod(member.mode & 0o777)
+        os.utime(path, (member.mtime, member.mtime))
 
 
 def _check(source: Path, manifest: dict[str, t.Any]) -> None:
     """Refuse what this version cannot go on with.
 
     Raises:
-        ConfigError: it was made by a newer one.
+        ConfigError: it was made by a newer one, by another PostgreSQL, or on another kind of machine.
     """
     here = importlib.metadata.version("apache-airflow")
     if manifest["format"] != FORMAT or Version(manifest["airflow"]) > Version(here):
@@ -153,18 +253,51 @@ def _check(source: Path, manifest: dict[str, t.Any]) -> None:
             f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']}; this is "
             f"Airflow {here}, format {FORMAT}: restore it with the version that made it, or a newer one"
         )
+    said = subprocess.run([environment.postgres_bin() / "postgres", "--version"], capture_output=True, text=True)
+    major = next(iter(re.findall(r"\d+", said.stdout)), "")
+    if (manifest["postgres"], manifest["machine"]) != (major, platform.machine()):
+        raise ConfigError(
+            f"restore: {source} holds files of PostgreSQL {manifest['postgres']} on {manifest['machine']}; this is "
+            f"PostgreSQL {major} on {platform.machine()}, which cannot read them"
+        )
 
 
-def _take_over(draft: Path) -> None:
-    """Move what was unpacked into place. The settings come last: they fit the databases that came before."""
-    for path in sorted((draft / STATE).iterdir()):
-        there = layout.STATE / path.name
-        if there.is_dir() and not there.is_symlink():
+# Taking over -------------------------------------------------------------------------------------
+
+
+def _before() -> Path:
+    return layout.STATE / BEFORE
+
+
+def _take_over(unpacked: Path) -> None:
+    """Move what was unpacked into place, and keep what was there, once."""
+    mark, before = layout.STATE / UNFINISHED, _before()
+    if not mark.exists():
+        shutil.rmtree(before, ignore_errors=True)
+        with draft(mark) as path:
+            path.write_text(json.dumps([one.name for one in layout.STATE.iterdir() if _holds_something(one)]))
+    before.mkdir(mode=0o700, exist_ok=True)
+    old = set(json.loads(mark.read_text())) - {path.name for path in before.iterdir()}
+    if layout.ENV_FILE.exists() and not (before / ENV).exists():
+        _copy_secret(layout.ENV_FILE, before / ENV)
+    for part in sorted((unpacked / STATE).iterdir()):
+        there = layout.STATE / part.name
+        if part.name in old:
+            there.rename(before / part.name)
+        elif there.is_dir():  # of a restore that was interrupted
             shutil.rmtree(there)
-        with contextlib.suppress(FileNotFoundError):
-            there.unlink()
-        path.rename(there)
-    if layout.ENV_FILE.exists():
-        layout.ENV_FILE.replace(layout.STATE / OLD_ENV)
-    shutil.copyfile(draft / ENV, layout.ENV_FILE)
-    layout.ENV_FILE.chmod(0o600)
+        there.unlink(missing_ok=True)
+        part.rename(there)
+    _copy_secret(unpacked / ENV, layout.ENV_FILE)
+    shutil.rmtree(unpacked)
+    mark.unlink()
+
+
+def _holds_something(part: Path) -> bool:
+    return not part.is_dir() or any(part.iterdir())
+
+
+def _copy_secret(source: Path, target: Path) -> None:
+    """Copy a file for this user's eyes only, in one step."""
+    with draft(target, 0o600) as path:
+        path.write_bytes(source.read_bytes())

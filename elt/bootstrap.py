@@ -53,7 +53,9 @@ def main() -> int:
     options = parser.parse_args()
     quiet: bool = options.quiet
     if not os.access(layout.ROOT, os.W_OK):
-        return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user"))
+        owner = layout.ROOT.stat().st_uid
+        mend = f"it belongs to user {owner}: run this as that user, or `sudo chown -R {os.getuid()}` it where it lies"
+        return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user; {mend}"))
     begin = time.monotonic()
     os.environ.update(layout.libraries())
     supervisor = ProcessCompose()
@@ -73,7 +75,7 @@ def main() -> int:
         except UnicodeDecodeError as error:
             return _fail(name, SetupError(f"{layout.ENV_FILE} is not UTF-8: {error}"))
         except OSError as error:
-            return _fail(name, SetupError(str(error)))
+            return _fail(name, SetupError(f"{error.filename or layout.STATE}: {error.strerror}"))
         seconds = time.monotonic() - start
         if not quiet or seconds > QUIET_SECONDS:
             print(f"  {name:<18} {done:<72} {seconds:6.2f} s", flush=True)
@@ -315,6 +317,11 @@ def write_env() -> str:
     mended = target.exists() and target.stat().st_mode & 0o077
     if mended:
         target.chmod(0o600)
+    if "POSTGRES_PASSWORD" in lacking and (data := next(layout.STATE.glob("postgres*/PG_VERSION"), None)):
+        raise SetupError(
+            f"{target} lacks POSTGRES_PASSWORD, and {data.parent} was made with one: put the old file or line back, "
+            "or forget all data (rm -rf .state)"
+        )
     if not lacking:
         return "mode set to 0600" if mended else "up to date"
     added = "".join(
@@ -352,7 +359,7 @@ def random_secret(name: str) -> str:
 
 # Git hooks ---------------------------------------------------------------------------------------
 
-NO_ENVIRONMENT = "echo 'hook: no environment in .venv: run scripts/bootstrap.sh' >&2"
+NO_ENVIRONMENT = "echo 'hook: no environment in .venv: run scripts/bootstrap.sh, or git commit --no-verify' >&2"
 
 
 def install_hooks() -> str:

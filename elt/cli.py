@@ -14,7 +14,10 @@ from elt import layout
 from elt.errors import EltError
 
 Environment = t.Literal["dev", "staging", "prod"]
-OF_THE_MACHINE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+OF_THE_MACHINE = {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+}
 """What the system refuses for reasons that no verb can know."""
 
 app = typer.Typer(
@@ -72,7 +75,7 @@ def options(
 
 @app.command()
 def up(
-    timeout: t.Annotated[float, typer.Option(help="Seconds until everything must be healthy.")] = 180,
+    timeout: t.Annotated[int, typer.Option(min=1, help="Seconds until everything must be healthy.")] = 180,
 ) -> None:
     """Start the stack and wait until every process is healthy."""
     from elt import settings, stack
@@ -168,7 +171,7 @@ def seed(
     full: t.Annotated[bool, typer.Option("--full", help="All 2,469 households: 1,469,307 lines.")] = False,
     sample: t.Annotated[bool, typer.Option("--sample", help="162 households: 93,912 lines.")] = False,
     example: t.Annotated[bool, typer.Option("--example", help="The few customers of sample_data.csv.")] = False,
-    scale: t.Annotated[int, typer.Option(min=1, help="Multiply the households by this number.")] = 1,
+    scale: t.Annotated[int, typer.Option(min=1, max=1000, help="Multiply the households by this number.")] = 1,
     promotions: t.Annotated[bool, typer.Option("--promotions", help="Besides, 20,940,529 promotions.")] = False,
 ) -> None:
     """Write the extracts that the pipeline loads (default: what was written last, at first all 1,469,307 lines)."""
@@ -272,7 +275,7 @@ def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its
 
 @app.command()
 def trim(
-    days: t.Annotated[int, typer.Option(min=0, help="Age in days that is kept.")] = 30,
+    days: t.Annotated[int, typer.Option(min=1, max=36500, help="Age in days that is kept.")] = 30,
 ) -> None:
     """Forget runs, results and logs that are old, while the stack is up; the DAG maintenance does so every night."""
     from elt import trim as trimming

@@ -7,6 +7,7 @@ an error of ours, whose words name the way out already).
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import importlib.metadata
 import os
 import platform
@@ -208,10 +209,10 @@ def folders() -> str:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
             except OSError as error:
-                raise IllError(
-                    f"{folder} cannot be written to: {error.strerror}",
-                    f"let it belong to this user (sudo chown -R {os.getuid()} {layout.STATE}), or set ELT_STATE",
-                ) from None
+                mend = "set ELT_STATE to a folder that can be written to"
+                if error.errno != errno.EROFS:
+                    mend = f"let it belong to this user (sudo chown -R {os.getuid()} {layout.STATE}), or {mend}"
+                raise IllError(f"{folder} cannot be written to: {error.strerror}", mend) from None
     return f"{layout.STATE} can be written to"
 
 

@@ -87,7 +87,7 @@ def listed(extract: Path | None = None) -> list[Extract]:
     """
     folder = str(extract or layout.EXTRACT)
     try:
-        extractors = yaml.safe_load(MELTANO_YML.read_text())["plugins"]["extractors"]
+        extractors = yaml.safe_load(MELTANO_YML.read_text(encoding="utf-8"))["plugins"]["extractors"]
         files: list[dict[str, t.Any]] = next((one["config"]["files"] for one in extractors if one["name"] == TAP), [])
         return [
             Extract(
@@ -102,6 +102,8 @@ def listed(extract: Path | None = None) -> list[Extract]:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{MELTANO_YML}{place}: {error.problem}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{MELTANO_YML} is not UTF-8: {error}") from None
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{MELTANO_YML}: the files of {TAP} cannot be read: {error!r}") from error
 
@@ -110,7 +112,7 @@ def ensure() -> list[Extract]:
     """The extracts, after a clone that has none of the grocery data's got it.
 
     Raises:
-        DataError: a file is missing.
+        DataError: a file is missing, or has no row: marts of nothing would be published.
     """
     from elt import seed  # noqa: PLC0415 - brings duckdb, and a DAG imports this module
 
@@ -119,8 +121,19 @@ def ensure() -> list[Extract]:
     if any(one.path in ours for one in extracts) and not any(path.exists() for path in ours):
         seed.seed("full")
     for one in extracts:
-        one.required()
+        if not any(_has_row(path, one.encoding) for path in one.required()):
+            raise DataError(f"{one.path} has no row below its header: put the extract of table {one.table} there")
     return extracts
+
+
+def _has_row(path: Path, encoding: str) -> bool:
+    """Whether a second line holds something; of what cannot be read tap-csv says more."""
+    try:
+        with _opened(path, encoding) as file:
+            file.readline()
+            return any(line.strip() for line in file)
+    except (OSError, UnicodeError, EOFError):
+        return True
 
 
 _counted: dict[tuple[Path, str, str], tuple[int, int, int]] = {}

@@ -17,6 +17,8 @@ import time
 import typing as t
 from pathlib import Path
 
+import yaml
+
 from elt import environment, extracts, layout, quality
 from elt.errors import DataError
 
@@ -66,10 +68,15 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         DataError: a step failed; the message says why and where the log is.
     """
     started = time.perf_counter()
-    layout.INNER.mkdir(parents=True, exist_ok=True)
+    layout.prepare()
+    layout.INNER.mkdir(exist_ok=True)
     with _alone():
         listed = extracts.ensure()
         warehouse = layout.warehouse(settings.elt_environment, layout.INNER)
+        if select and not warehouse.exists() and not any(one.startswith("+") for one in select):
+            raise DataError(
+                f"run: nothing is built in {layout.INNER} yet: run `elt run` once, or `elt run +{select[0]}`"
+            )
         stamp, inputs = warehouse.with_suffix(".loaded.json"), _inputs(listed)
         load = full_refresh or not warehouse.exists() or not stamp.exists() or stamp.read_text() != inputs
         if load:
@@ -158,12 +165,23 @@ def _encountered(lines: Sequence[str]) -> str:
     if reading := _READING.match(told[0]):
         where = reading["where"]
     if _RAW in told:  # of YAML that cannot be read; above it stand lines of the file
+        where = where or _unreadable()
         told = told[told.index(_RAW) + 2 :]
         places = [place["place"] for line in told if (place := _PLACE.match(line))]
         told = [", ".join(line for line in told if not _PLACE.match(line))]
     else:  # below the reason may follow the line of a template, with its text
         places = [place["place"] for line in told[1:2] if (place := _PLACE.match(line))]
     return ": ".join(filter(None, (", ".join(filter(None, (where, *places[-1:]))), told[0])))
+
+
+def _unreadable() -> str | None:
+    """The file that dbt does not name when it cannot read it: one of those that it begins with."""
+    for name in ("dbt_project.yml", "profiles.yml"):
+        try:
+            yaml.safe_load((layout.DBT_PROJECT / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return name
+    return None
 
 
 class _Outcome:

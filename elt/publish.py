@@ -204,6 +204,7 @@ def prompt(query: str | None, *, inner: bool = False) -> None:
     if query is None:
         os.execv(command[0], command)  # noqa: S606 - that is what a prompt is for
     sys.stdout.flush()
+    command += ["-dark-mode"]  # else it asks the terminal for its colours, and waits for those that do not answer
     sys.exit(1 if subprocess.run([*command, "-c", query], check=False).returncode else 0)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from elt import layout
+from elt import bootstrap, layout
 from elt.errors import SetupError
 
 UNKNOWN = "not installed here"
@@ -28,7 +28,11 @@ def write(goal: Path) -> None:
     Raises:
         SetupError: uv cannot read the lock, or the file cannot be written.
     """
-    command = [str(Path(sys.prefix, "bin", "uv")), "export", "--frozen", "--quiet", "--format", "cyclonedx1.5"]
+    own = str(Path(sys.prefix, "bin", "uv"))
+    uv = next((one.program for one in bootstrap.known_uvs() if one.fits), own)
+    if not Path(uv).exists():
+        raise SetupError("sbom: there is no uv that reads the lock: scripts/bootstrap.sh")
+    command = [uv, "export", "--frozen", "--quiet", "--format", "cyclonedx1.5"]
     done = subprocess.run(command, cwd=layout.ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SetupError(f"sbom: uv cannot export {layout.ROOT / 'uv.lock'}: {done.stderr.strip()}")
@@ -56,7 +60,9 @@ def licence(package: str) -> str:
         return ""
     if expression := said.get("license_expression"):
         return str(expression)
+    families = {"OSI Approved", "DFSG approved"}
     names = [one.rpartition(" :: ")[2] for one in said.get("classifier", ()) if one.startswith("License ::")]
+    names = [one for one in names if one not in families]
     if names:
         return " and ".join(sorted(names))
     lines = str(said.get("license", "")).strip().splitlines()

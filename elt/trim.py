@@ -10,24 +10,27 @@ import contextlib
 import datetime as dt
 import subprocess
 
-from elt import environment, layout, migrate, settings
+from elt import environment, layout, migrate, settings, stack
 from elt.errors import StackError
 
 LAST_LINES = 5
 
 
 def trim(days: int) -> None:
-    """Remove what ended longer ago than that, and say how much it was.
+    """Remove what began or was written longer ago than that, and say how much it was.
 
     Args:
         days: age that is kept.
 
     Raises:
-        StackError: PostgreSQL does not answer, or Airflow could not clean its tables.
+        StackError: the stack is down, a run that old has not ended, or Airflow could not clean its tables.
     """
     now = settings.load()
+    if not stack.is_running():
+        raise StackError("trim: the stack is not running: scripts/up.sh, then again")
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     print(f"trim: what is older than {before:%Y-%m-%d %H:%M} UTC", flush=True)
+    _refuse_old_runs(now, before)
     files = trim_files(before)
     runs = _trim_meltano(now, before)
     print(f"trim: {files} files of logs, {runs} runs of Meltano; next Airflow's database", flush=True)
@@ -59,10 +62,23 @@ def trim_files(before: dt.datetime) -> int:
     return removed
 
 
+def _refuse_old_runs(now: settings.Settings, before: dt.datetime) -> None:
+    """A run that has not ended must not lose what it is made of.
+
+    Raises:
+        StackError: there is one that began before that.
+    """
+    migrate.wait_for_postgres(now).close()
+    statement = "select dag_id, run_id from dag_run where state in ('running', 'queued') and queued_at < %s limit 1"
+    with contextlib.closing(migrate.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+        cursor.execute(statement, (before,))
+        if found := cursor.fetchone():
+            run = " ".join(found)
+            raise StackError(f"trim: {run} is that old and has not ended: wait for it, or stop it in Airflow")
+
+
 def _trim_meltano(now: settings.Settings, before: dt.datetime) -> int:
     """Forget runs of Meltano that ended before that; its state stays. Returns how many."""
-    with contextlib.closing(migrate.wait_for_postgres(now)):
-        pass
     with contextlib.closing(migrate.connect(now, "meltano")) as connection, connection, connection.cursor() as cursor:
         cursor.execute("select to_regclass('runs')")
         if cursor.fetchone() == (None,):

@@ -1,4 +1,7 @@
-"""The lock that a supervisor holds as long as it lives: by it others know that a stack runs, never by a file's words.
+"""The locks of a state folder: by them others know who is at it, never by a file's words.
+
+A supervisor holds one as long as it lives. A backup or a restore holds the other. Whoever has taken one looks whether
+the other is held, so that of two who come at once at least one gives way.
 
 Standard library only, since bootstrap asks before the environment exists.
 """
@@ -14,12 +17,14 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "supervisor.lock"
-"""File in the folder `run` of the state."""
+"""File in the folder `run` of the state: a supervisor runs, or is about to."""
+FILES = "files.lock"
+"""The same: the files of the state are being copied or replaced."""
 
 
-def is_held(run: Path) -> bool:
-    """Whether a supervisor runs (or is about to)."""
-    with contextlib.suppress(FileNotFoundError), (run / NAME).open() as lock:
+def is_held(run: Path, name: str = NAME) -> bool:
+    """Whether somebody holds a lock."""
+    with contextlib.suppress(FileNotFoundError), (run / name).open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not mislead each other
         except BlockingIOError:
@@ -27,10 +32,10 @@ def is_held(run: Path) -> bool:
     return False
 
 
-def take(run: Path) -> int | None:
-    """The lock of this state folder, held until it is closed; None when a supervisor holds it."""
+def take(run: Path, name: str = NAME) -> int | None:
+    """A lock of this state folder, held until it is closed; None when somebody else holds it."""
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(run / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(run / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -93,7 +93,7 @@ def load(file: Path, env: t.Mapping[str, str]) -> dict[str, Process]:
         ConfigError: something in it is not supported or does not fit; the message names file and key.
     """
     try:
-        project = yaml.safe_load(_expand(file.read_text(), env))
+        project = yaml.safe_load(_expand(file.read_text(encoding="utf-8"), env))
         _check(project, PROJECT, "")
         for key in ("processes", "is_strict", "ordered_shutdown"):
             _require(project, key, key)
@@ -103,6 +103,8 @@ def load(file: Path, env: t.Mapping[str, str]) -> dict[str, Process]:
         return {name: processes[name] for name in _order(processes)}
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: {' '.join(str(error).split())}") from None
     except ConfigError as error:

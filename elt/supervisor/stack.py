@@ -24,6 +24,8 @@ from elt.supervisor import leftovers, lockfile, ports, signals, spec
 from elt.supervisor.client import SOCKET_NAME, Client, Row, short_path
 from elt.supervisor.progress import FINISHED, Change, Progress
 
+UNFINISHED = "restore.unfinished"
+"""Mark in the state folder: its parts are of a restore that has not come to its end (elt/backup.py)."""
 KEEPER = "elt-supervisor"
 """Name in the register of the guard around the supervisor."""
 KEEPER_GRACE = 60
@@ -127,6 +129,7 @@ class Stack:
                 self._refuse_other_settings(env)
                 print("the stack is running already", flush=True)
                 return
+            self._refuse_half_files()
             self.facts.unlink(missing_ok=True)  # those of an earlier start
             for name, count in leftovers.sweep(self.state).items():
                 print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
@@ -138,6 +141,12 @@ class Stack:
             (self.run / SOCKET_NAME).unlink(missing_ok=True)
             with signals.held():
                 self.child = self._spawn(command, env, lock)
+
+    def _refuse_half_files(self) -> None:
+        if lockfile.is_held(self.run, lockfile.FILES):
+            raise SetupError("a backup or a restore is at work on the files: start when it has ended")
+        if (self.state / UNFINISHED).exists():
+            raise SetupError("a restore has not come to its end: repeat scripts/restore.sh FILE, then start")
 
     def _refuse_other_settings(self, env: t.Mapping[str, str]) -> None:
         if self._facts().get("settings", _digest(env)) != _digest(env):

@@ -220,7 +220,7 @@ def test_a_commit_without_the_environment_is_told_what_to_do(clone):
     clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
     done = clone.run("git", "commit", "--message=Planted", without=("UV_PROJECT_ENVIRONMENT",))
     assert done.returncode == 1
-    assert done.stdout == "hook: no environment in .venv: run scripts/bootstrap.sh\n"
+    assert done.stdout == "hook: no environment in .venv: run scripts/bootstrap.sh, or git commit --no-verify\n"
 
 
 def test_bootstrap_leaves_the_hook_of_another_alone(clone):
@@ -234,7 +234,10 @@ def test_bootstrap_leaves_the_hook_of_another_alone(clone):
 def test_without_the_environment_it_says_what_to_do(clone):
     done = clone.run("scripts/hook.sh", "ruff", "--version", without=("UV_PROJECT_ENVIRONMENT",))
     assert done.returncode == 1
-    assert done.stdout == f"hook: no environment in {clone.root}/.venv: run scripts/bootstrap.sh\n"
+    assert (
+        done.stdout
+        == f"hook: no environment in {clone.root}/.venv: run scripts/bootstrap.sh, or git commit --no-verify\n"
+    )
 
 
 @pytest.mark.parametrize("program", sorted(OPTIONAL))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
+import json
 import os
 import stat
+import subprocess
 import tarfile
+import zlib
 
 import pytest
 
 from elt import backup, layout
-from elt.errors import ConfigError, DataError, StackError
+from elt.errors import ConfigError, DataError, SetupError, StackError
 from elt.supervisor import lockfile
+from elt.supervisor.stack import Stack
 
 
 @pytest.fixture
@@ -24,8 +30,9 @@ def clone(tmp_path, monkeypatch):
         for one, path in {
             "STATE": state,
             "RUN": state / "run",
-            "POSTGRES_DATA": state / "postgres",
-            "VALKEY_DATA": state / "valkey",
+            "LOGS": state / "logs",
+            "TOOLS": state / "tools",
+            "EXTRACT": state / "extract",
             "WAREHOUSES": state / "warehouse",
             "PUBLISHED": state / "published",
             "ENV_FILE": root / ".env",
@@ -68,8 +75,10 @@ def test_everything_comes_back(clone, saved):
     assert (state / "published/dev/latest.duckdb").read_text() == "marts"
     assert stat.S_IMODE((state / "postgres").stat().st_mode) == 0o700
     assert (root / ".env").read_text() == "SECRET=old\n"
-    assert (state / backup.OLD_ENV).read_text() == "SECRET=new\n"
-    assert sorted(path.name for path in state.iterdir()) == [backup.OLD_ENV, "postgres", "published", "warehouse"]
+    assert (state / backup.BEFORE / "env").read_text() == "SECRET=new\n"
+    assert not any(
+        (state / name).exists() for name in (backup.UNPACKED, backup.UNFINISHED, "run/valkey.conf", "tools/uv")
+    )
 
 
 def test_it_is_readable_for_this_user_only_and_names_no_other(saved):
@@ -127,7 +136,7 @@ def damaged(path, how):
     ("how", "error", "said"),
     [
         ("cut", DataError, "saved.tar.gz is damaged"),
-        ("text", DataError, "saved.tar.gz is damaged: not a gzip file"),
+        ("text", DataError, "saved.tar.gz is damaged: Not a gzipped file"),
         ("other", DataError, "saved.tar.gz is no backup of this workspace"),
         ("newer", ConfigError, "is of Airflow 9.*restore it with the version that made it, or a newer one"),
         ("missing", DataError, "saved.tar.gz cannot be restored: .*No such file"),
@@ -139,7 +148,7 @@ def test_what_does_not_fit_is_named_and_leaves_the_clone_as_it_was(clone, saved,
     with pytest.raises(error, match=said):
         backup.restore(saved)
     assert (root / ".env").read_text() == "SECRET=new\n"
-    assert list((root / ".state").iterdir()) == []
+    assert not [path for path in (root / ".state").rglob("*") if path.is_file() and path.name != lockfile.FILES]
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(clone, saved, tmp_path):
@@ -147,3 +156,171 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(clone, saved, tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         backup.back_up(tmp_path / "nowhere" / "x.tar.gz")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "saved.tar.gz"]
+
+
+def repacked(path, change):
+    """Write a backup anew, each member as `change(member, content)` gives it; None leaves one out."""
+    with tarfile.open(path) as archive:
+        members = [(one, archive.extractfile(one).read() if one.isfile() else b"") for one in archive]
+    with tarfile.open(path, "w:gz") as archive:
+        for one, content in members:
+            if one := change(one, content):
+                archive.addfile(one, io.BytesIO(content))
+
+
+def member(name, kind=tarfile.REGTYPE, link="", content=b"x"):
+    one = tarfile.TarInfo(name)
+    one.type, one.linkname, one.size = kind, link, len(content) if kind == tarfile.REGTYPE else 0
+    return one, io.BytesIO(content)
+
+
+STRANGERS = {
+    "above": [member("state/../../x")],
+    "absolute": [member("/tmp/x")],
+    "elsewhere": [member("other/x")],
+    "hard link": [member("state/x/y", tarfile.LNKTYPE, "/etc/passwd")],
+    "state is a link": [member("state", tarfile.SYMTYPE, "/tmp")],
+    "env is a link": [member("env", tarfile.SYMTYPE, "/etc/passwd")],
+    "absolute link": [member("state/x/y", tarfile.SYMTYPE, "/etc/passwd")],
+    "link that leads out": [member("state/x/y", tarfile.SYMTYPE, "../../../x")],
+    "link that leads out by another": [member("state/x/y", tarfile.SYMTYPE, "warehouse/../../../../x")],
+    "through a link": [member("state/x/y", tarfile.SYMTYPE, "z"), member("state/x/y/file")],
+    "onto a link": [member("state/x/y", tarfile.SYMTYPE, "z"), member("state/x/y")],
+    "pipe": [member("state/x/y", tarfile.FIFOTYPE)],
+    "program that bootstrap runs": [member("state/tools/uv/bin/uv")],
+    "socket folder": [member("state/run/x")],
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_what_does_not_belong_into_a_backup_is_refused_before_anything_changes(clone, saved, tmp_path, case):
+    root = clone("new")
+    write(root, "extract/mine.csv", "a\n1\n")
+    with tarfile.open(saved) as archive:
+        members = [(one, io.BytesIO(archive.extractfile(one).read()) if one.isfile() else None) for one in archive]
+    with tarfile.open(saved, "w:gz") as archive:
+        for one, content in members + STRANGERS[case]:
+            archive.addfile(one, content)
+    with pytest.raises(DataError, match=r"does not belong into a backup: nothing was changed"):
+        backup.restore(saved)
+    assert (root / ".env").read_text() == "SECRET=new\n"
+    assert (root / ".state/extract/mine.csv").read_text() == "a\n1\n"
+    assert not (root / ".state" / backup.UNPACKED).exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old", "saved.tar.gz"]
+
+
+def test_every_damaged_byte_is_noticed(clone, saved):
+    """A flipped bit or a cut end: the checksum at the end is read, whatever tar makes of what lies before."""
+    clone("new")
+    good = saved.read_bytes()
+    body = good.index(b"\0", 10) + 1  # before it stands a file name, which says nothing
+    for place in range(body, len(good), max(1, len(good) // 60)):
+        saved.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        with contextlib.suppress(OSError, EOFError, zlib.error):
+            if gzip.decompress(saved.read_bytes()) == gzip.decompress(good):
+                continue  # the bit says nothing: zeros are copied from elsewhere
+        with pytest.raises((DataError, ConfigError), match=r"restore: "):
+            backup.restore(saved)
+    for cut in (1, 4, 8, 20):
+        saved.write_bytes(good[:-cut])
+        with pytest.raises(DataError, match="damaged"):
+            backup.restore(saved)
+    saved.write_bytes(good)
+    backup.restore(saved)
+
+
+@pytest.mark.parametrize("lacks", ["env", "state/postgres/PG_VERSION"])
+def test_a_backup_without_what_it_is_for_is_refused(clone, saved, lacks):
+    clone("new")
+    repacked(saved, lambda one, _: None if one.name == lacks else one)
+    with pytest.raises(DataError, match="it lacks the settings or PostgreSQL"):
+        backup.restore(saved)
+
+
+def test_what_was_there_is_kept(clone, saved):
+    root = clone("new")
+    write(root, "extract/mine.csv", "mine")
+    clone("old")
+    write(clone("old"), "extract/theirs.csv", "theirs")
+    saved.unlink()
+    backup.back_up(saved)
+    clone("new")
+    backup.restore(saved)
+    state = root / ".state"
+    assert (state / "extract/theirs.csv").read_text() == "theirs"
+    assert (state / backup.BEFORE / "extract/mine.csv").read_text() == "mine"
+    assert (state / backup.BEFORE / "env").read_text() == "SECRET=new\n"
+    assert stat.S_IMODE((state / backup.BEFORE / "env").stat().st_mode) == 0o600
+    assert stat.S_IMODE((root / ".env").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_restore_that_was_killed_is_repeated_and_no_stack_starts_before(clone, saved, monkeypatch, moves):
+    root = clone("new")
+    done = []
+
+    rename = type(root).rename
+
+    def killed(self, target):
+        if len(done) == moves:
+            raise SystemExit(137)
+        done.append(target)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(root), "rename", killed)
+        with pytest.raises(SystemExit):
+            backup.restore(saved)
+    state = root / ".state"
+    assert (state / backup.UNFINISHED).exists()
+    with pytest.raises(SetupError, match="repeat scripts/restore"):
+        Stack(layout.ROOT / "process-compose.yaml", state, root, state / "tools")._refuse_half_files()
+    with pytest.raises(DataError, match="has not come to its end"):
+        backup.back_up()
+    backup.restore(saved)
+    assert not (state / backup.UNFINISHED).exists()
+    assert (root / ".env").read_text() == "SECRET=old\n"
+    assert (state / "warehouse/warehouse_dev.duckdb").read_text() == "rows" * 1000
+    assert (state / backup.BEFORE / "env").read_text() == "SECRET=new\n"
+    assert not (state / backup.BEFORE / "warehouse").exists()
+
+
+def test_a_backup_keeps_a_stack_and_another_backup_away(clone, saved):
+    root = clone("old")
+    lock = lockfile.take(layout.RUN, lockfile.FILES)
+    try:
+        with pytest.raises(StackError, match="another backup or restore is at work"):
+            backup.back_up()
+        stack = Stack(layout.ROOT / "process-compose.yaml", root / ".state", root, root / ".state/tools")
+        with pytest.raises(SetupError, match="a backup or a restore is at work"):
+            stack._refuse_half_files()
+    finally:
+        os.close(lock)
+
+
+def test_drafts_of_killed_processes_are_swept(clone, saved, tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, ours = tmp_path / f".{dead.pid}.x.draft", tmp_path / f".{os.getpid()}.x.draft"
+    left.touch()
+    ours.touch()
+    clone("old")
+    backup.back_up(tmp_path / "again.tar.gz")
+    assert not left.exists()
+    assert ours.exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("postgres", "9"), ("machine", "sparc")])
+def test_files_that_this_machine_cannot_read_are_refused(clone, saved, key, value):
+    clone("new")
+
+    with tarfile.open(saved) as archive:
+        members = [(one, archive.extractfile(one).read() if one.isfile() else b"") for one in archive]
+    with tarfile.open(saved, "w:gz") as archive:
+        for one, content in members:
+            if one.name == "manifest.json":
+                content = json.dumps(json.loads(content) | {key: value}).encode()  # noqa: PLW2901
+                one.size = len(content)
+            archive.addfile(one, io.BytesIO(content))
+    with pytest.raises(ConfigError, match=r"which cannot read them"):
+        backup.restore(saved)

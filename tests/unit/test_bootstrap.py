@@ -15,6 +15,7 @@ import pytest
 from workspace import ROOT, apart, run
 
 from elt import bootstrap, layout
+from elt.errors import SetupError
 from elt.supervisor import lockfile
 
 
@@ -22,6 +23,7 @@ from elt.supervisor import lockfile
 def clone(tmp_path, monkeypatch):
     """Paths that bootstrap writes to, moved to a folder of the test's."""
     monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setattr(layout, "STATE", tmp_path / ".state")
     monkeypatch.setattr(layout, "TOOLS", tmp_path / "tools")
     (tmp_path / "tools").mkdir()
     return tmp_path
@@ -42,6 +44,17 @@ def test_env_is_written_once_private_and_random(clone):
         )
         assert old != new
         assert len(old) - len(name) > 32
+
+
+def test_a_password_that_data_was_made_with_is_not_made_anew(clone):
+    bootstrap.write_env()
+    (clone / ".state" / "postgres").mkdir(parents=True)
+    (clone / ".state" / "postgres" / "PG_VERSION").touch()
+    assert bootstrap.write_env() == "up to date"
+    layout.ENV_FILE.unlink()
+    with pytest.raises(SetupError, match=r"lacks POSTGRES_PASSWORD, .*postgres was made with one: put the old"):
+        bootstrap.write_env()
+    assert not layout.ENV_FILE.exists()
 
 
 def test_env_gains_new_settings_and_keeps_the_old(clone):

@@ -97,14 +97,16 @@ def test_failed_seed_leaves_the_previous_file_and_nothing_else(tmp_path, monkeyp
         "transactions": "select if(range > 5000, error('disk'), 1) from range(9999)"
     }
     monkeypatch.setattr(extracts, "_queries", lambda *_: broken)
-    with pytest.raises(duckdb.Error, match="disk"):
+    with pytest.raises(DataError, match=r"cannot write to .*disk"):
         extracts.seed("sample", 1, tmp_path)
     assert (tmp_path / "transactions.csv").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "demographics.csv",
         "products.csv",
+        "seed.json",
         "transactions.csv",
     ]
+    assert extracts.last(tmp_path) == ("example", 1)
 
 
 def test_example_has_no_scale(tmp_path):

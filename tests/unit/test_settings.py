@@ -13,6 +13,7 @@ def env_file(tmp_path, monkeypatch):
     for name, _, _ in bootstrap.example_settings():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setattr(layout, "STATE", tmp_path / ".state")
     monkeypatch.setitem(settings.Settings.model_config, "env_file", tmp_path / ".env")
     bootstrap.write_env()
     return tmp_path / ".env"
