@@ -55,7 +55,7 @@
                 echo "  ${lib.concatMapStringsSep ", " (tool: "${tool.pname} ${tool.version}") (tools pkgs)}"
               fi
               export PATH="${lib.makeBinPath (tools pkgs)}:''${UV_PROJECT_ENVIRONMENT:-$root/.venv}/bin:$PATH"
-              "$root/scripts/bootstrap.sh" --quiet || echo "the shell opens as it is: mend that, then scripts/bootstrap.sh" >&2
+              "$root/scripts/bootstrap.sh" --quiet || echo "mend that, then scripts/bootstrap.sh" >&2
             '';
           }
         );

@@ -142,15 +142,18 @@ def test_the_shell_uses_its_own_programs_and_keeps_libraries_from_itself(nix, he
     assert lines["elt-uv"].startswith(store)
 
 
-def test_no_shell_opens_when_bootstrap_fails(nix, here):
+def test_a_shell_in_which_bootstrap_fails_opens_to_mend_it(nix, here):
     project = here.root / "pyproject.toml"
     before = project.read_text()
     project.write_text(before.replace('"duckdb==1.5.5"', '"duckdb>=1.5.5"'))
-    code, output = with_double(nix, here, "develop", "-c", "echo", "opened")
+    code, output = with_double(nix, here, "develop", "-c", "bash", "-c", "command -v uv && elt --version")
+    refused = with_double(nix, here, "develop", "-c", "scripts/up.sh")
     project.write_text(before)
-    assert code != 0
+    assert code == 0, output
     assert "uv.lock does not fit" in output
-    assert "opened" not in output
+    assert "mend that, then scripts/bootstrap.sh" in output
+    assert f"{nix.store}/" in output
+    assert refused[0] == 1
 
 
 def test_the_packages_are_those_of_every_door(nix, here):
