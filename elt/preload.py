@@ -269,11 +269,15 @@ def _reap(branches: set[int]) -> None:
 
 
 def _wait_for_start(listener: socket.socket) -> Asked | None:
-    """Wait until Airflow's API answers, which comes last, or somebody asks for a command."""
+    """Wait until Airflow's API answers, which comes last, or somebody asks for a command.
+
+    It gets the first request that tasks would make: for a second it works out all versions of what it offers them.
+    """
     api = os.environ["BIND_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
     while True:
         if not select.select([listener], [], [], QUIET_SECONDS)[0]:
-            with contextlib.suppress(OSError), socket.create_connection(api, timeout=QUIET_SECONDS):
+            with contextlib.suppress(OSError), socket.create_connection(api, timeout=QUIET_SECONDS) as connection:
+                connection.sendall(b"GET /execution/health HTTP/1.0\r\n\r\n")
                 return None
         elif asked := _accept(listener):
             return asked
