@@ -66,11 +66,17 @@ class AirflowApi:
                 return
             if not told and time.monotonic() > begin + SILENT_SECONDS:
                 told = True
-                print(f"  waits until Airflow has parsed {dag}, up to {seconds:.0f} s", flush=True)
+                why = self._import_errors()
+                said = f"; what it could not read so far: {why}" if why else ""
+                print(f"  waits until Airflow has parsed {dag}, up to {seconds:.0f} s{said}", flush=True)
             time.sleep(0.2)
-        errors = self._json("GET", "/api/v2/importErrors")["import_errors"]
-        why = "; ".join(f"{e['filename']}: {e['stack_trace'].strip().splitlines()[-1]}" for e in errors)
+        why = self._import_errors()
         raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s{why and f' ({why})'}")
+
+    def _import_errors(self) -> str:
+        """The files of DAGs that could not be imported, each with the last line of the reason."""
+        errors = self._json("GET", "/api/v2/importErrors")["import_errors"]
+        return "; ".join(f"{e['filename']}: {e['stack_trace'].strip().splitlines()[-1]}" for e in errors)
 
     def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
         """Start a run now, also of a paused DAG, and return its id."""

@@ -120,7 +120,7 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
         raise StackError("the stack is not running: scripts/up.sh starts it")
     extracts.ensure()
     conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
-    with contextlib.closing(AirflowApi(settings)) as api:
+    with contextlib.closing(AirflowApi(settings)) as api, _goes_on():
         run_pipeline(api, RUN_SECONDS, conf)
 
 
@@ -134,7 +134,7 @@ def resume(settings: Settings) -> None:
     """
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
-    with contextlib.closing(AirflowApi(settings)) as api:
+    with contextlib.closing(AirflowApi(settings)) as api, _goes_on():
         api.wait_for_dag(DAG, PARSED_SECONDS)
         run, state = api.last_run(DAG)
         if state != "failed":
@@ -144,6 +144,16 @@ def resume(settings: Settings) -> None:
             print(f"  {outdated[1]} changed since: goes on with {outdated[0]}", flush=True)
         api.clear(DAG, run, outdated and outdated[0])
         follow(api, run, RUN_SECONDS)
+
+
+@contextlib.contextmanager
+def _goes_on() -> t.Iterator[None]:
+    """Ctrl-C ends the following, and not what is followed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("  the run, once it is there, goes on in Airflow: its page shows it, and stops it", flush=True)
+        raise
 
 
 def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
+import subprocess
+import sys
+import time
 
 import httpx
+import jwt
 import psutil
 import psycopg2
 import pytest
 import yaml
 from workspace import run
 
-from elt import bootstrap, layout
+from elt import bootstrap, environment, layout
 
 SECRETS = [name.lower() for name, value, _ in bootstrap.example_settings() if not value]
 
@@ -30,8 +35,7 @@ def test_only_loopback_listens(platform):
     listening = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in pids]
     ports = {c.laddr.port for c in listening}
     now = platform.settings
-    wanted = {now.airflow_port, now.flower_port, now.streamlit_port, now.postgres_port, now.valkey_port}
-    assert wanted <= ports
+    assert ports == {now.airflow_port, now.flower_port, now.streamlit_port, now.postgres_port, now.valkey_port}
     assert {c.laddr.ip for c in listening} <= {"127.0.0.1", "::1"}
 
 
@@ -67,11 +71,74 @@ def test_airflow_asks_for_a_login(platform, login):
     assert answer.status_code in (401, 403)
 
 
+@pytest.fixture(scope="module")
+def claims(platform):
+    """What a genuine token of Airflow's user says."""
+    url = platform.settings.url(platform.settings.airflow_port)
+    login = {"username": "admin", "password": platform.settings.admin_password}
+    token = httpx.post(f"{url}/auth/token", json=login, trust_env=False).json()["access_token"]
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def signed(platform, claims, secret="", algorithm="HS512"):
+    """A token that says that; by default with the signature of Airflow itself."""
+    return jwt.encode(claims, secret or platform.settings.airflow_jwt_secret, algorithm)
+
+
+FORGERIES = {
+    "expired": lambda platform, claims: signed(platform, claims | {"exp": int(time.time()) - 60}),
+    "of tomorrow": lambda platform, claims: signed(platform, claims | {"nbf": int(time.time()) + 86_400}),
+    "for ever": lambda platform, claims: signed(platform, {k: v for k, v in claims.items() if k != "exp"}),
+    "of another clone": lambda platform, claims: signed(platform, claims, "another" * 10),
+    "for somebody else": lambda platform, claims: signed(platform, claims | {"aud": "another"}),
+    "not signed": lambda _, claims: jwt.encode(claims, None, "none"),
+    "cut off": lambda platform, claims: signed(platform, claims)[:-10],
+    "changed": lambda platform, claims: (
+        signed(platform, claims | {"sub": "x"}).rpartition(".")[0] + "." + signed(platform, claims).rpartition(".")[2]
+    ),
+    "no token at all": lambda *_: "admin",
+}
+
+
+def answers(platform, token):
+    """What the two APIs of Airflow say to a token."""
+    url = platform.settings.url(platform.settings.airflow_port)
+    for path in ("/api/v2/dags", "/execution/variables/some"):
+        yield httpx.get(url + path, headers={"Authorization": f"Bearer {token}"}, trust_env=False).status_code
+
+
+def test_a_token_as_airflow_makes_it_opens_one_door(platform, claims):
+    assert [*answers(platform, signed(platform, claims))] == [200, 403]
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_token_opens_none(platform, claims, forgery):
+    assert set(answers(platform, FORGERIES[forgery](platform, claims))) <= {401, 403}
+
+
+@pytest.mark.parametrize(
+    ("port", "path"),
+    [
+        ("airflow_port", "/api/v2/version"),
+        ("airflow_port", "/api/v2/monitor/health"),
+        ("airflow_port", "/execution/health"),
+        ("flower_port", "/healthcheck"),
+        ("flower_port", "/metrics"),
+        ("streamlit_port", "/_stcore/health"),
+    ],
+)
+def test_what_is_open_by_design(platform, port, path):
+    url = platform.settings.url(getattr(platform.settings, port))
+    assert httpx.get(url + path, trust_env=False).status_code == 200
+
+
 @pytest.mark.parametrize("auth", [None, ("admin", "wrong")])
 def test_flower_asks_for_a_login(platform, auth):
     url = platform.settings.url(platform.settings.flower_port)
-    for path in ("/", "/api/tasks", "/workers"):
+    for path in ("/", "/api/tasks", "/api/workers", "/workers", "/tasks", "/broker"):
         assert httpx.get(url + path, auth=auth, trust_env=False).status_code == 401, path
+    for path in ("/api/worker/shutdown/any", "/api/task/send-task/any"):
+        assert httpx.post(url + path, auth=auth, trust_env=False).status_code == 401, path
 
 
 def test_valkey_asks_for_a_password(platform):
@@ -82,17 +149,64 @@ def test_valkey_asks_for_a_password(platform):
         assert connection.recv(100).startswith(b"-WRONGPASS")
 
 
+def connect(platform, role, password, database):
+    """Connect to PostgreSQL, with nothing that the environment offers."""
+    port = platform.settings.postgres_port
+    return psycopg2.connect(
+        host="127.0.0.1", port=port, user=role, password=password, dbname=database, passfile=os.devnull
+    )
+
+
 @pytest.mark.parametrize("password", ["", "wrong"])
-def test_postgres_asks_for_a_password(platform, password):
+@pytest.mark.parametrize("role", ["elt", "bi", "postgres", "root"])
+@pytest.mark.parametrize("database", [*environment.DATABASES, "postgres", "template1"])
+def test_postgres_asks_for_a_password(platform, role, password, database):
     with pytest.raises(psycopg2.OperationalError, match="password"):
-        psycopg2.connect(
-            host="127.0.0.1",
-            port=platform.settings.postgres_port,
-            user="elt",
-            password=password,
-            dbname="airflow",
-            passfile=os.devnull,
-        )
+        connect(platform, role, password, database)
+
+
+@pytest.mark.parametrize("database", [*environment.DATABASES, "postgres", "template1"])
+def test_the_role_of_readers_sees_the_marts_alone(platform, database):
+    password = platform.settings.bi_password
+    if database == "marts":
+        connect(platform, "bi", password, database).close()
+    else:
+        with pytest.raises(psycopg2.OperationalError, match="permission denied"):
+            connect(platform, "bi", password, database)
+
+
+STRANGER = """
+import os, socket, sys
+state, env, *pids = sys.argv[1:]
+seen = []
+for name, look in {
+    state: os.listdir,
+    env: lambda path: open(path).read(),
+    state + "/run/valkey.conf": lambda path: open(path).read(),
+    state + "/logs": os.listdir,
+    state + "/run/supervisor.sock": lambda path: socket.socket(socket.AF_UNIX).connect(path),
+    **{f"/proc/{pid}/environ": lambda path: open(path).read() for pid in pids},
+}.items():
+    try:
+        seen.append(f"{name}: {look(name)!r}"[:200])
+    except PermissionError:
+        pass
+sys.exit("\\n".join(seen))
+"""
+"""A program that tries to read what is somebody else's; it says what it could."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
+def test_another_user_reads_nothing(platform):
+    python = os.path.realpath(shutil.which("python3", path="/usr/bin:/bin") or sys.executable)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", STRANGER]
+    pids = [str(process.pid) for process in family(platform)]
+    assert len(pids) > 20
+    done = subprocess.run(
+        [*command, platform.state, layout.ENV_FILE, *pids], capture_output=True, text=True, cwd="/", timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600
 
 
 def test_the_verbs_on_a_running_stack(platform):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tap_csv import convert
 from tap_csv.config import Entity
+from tap_csv.convert import Form
 from tap_csv.errors import InputError
 from tap_csv.source import Source
 from tap_csv_harness import TEXT, run
@@ -96,3 +98,24 @@ def test_no_surplus_delimiter_is_passed_over(
         found = None if got.error else [row[0] for row in got.rows()]
     assert (got.error is not None) == bool(surplus), got.error
     assert found is None or found == [*range(len(rows))]
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=st.text(st.sampled_from('a", \n\r'), max_size=40), size=st.integers(1, 60))
+def test_quotes_that_are_found_to_be_simple_are(text: str, size: int) -> None:
+    """What is found fast is at least what the slow way finds; test_segments_change_nothing looks at what is read."""
+    entity = Entity("e", "in.csv")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "in.csv"
+        path.write_bytes(text.encode())
+        segments = list(Source(path, entity).segments(size, size))
+    assert b"".join(segment.data for segment in segments) == text.encode()
+    form = Form(path, entity.dialect, ("a", "b"), (), {})
+    for segment in segments:
+        assert segment.quotes == segment.data.count(b'"')
+        simple = convert._simply_quoted(segment, entity.dialect)
+        if simple is not None:
+            if convert._reads_alike(segment, form):
+                assert convert._reads_alike(segment, form, simply=True)
+            slow = convert._delimiters(segment.data, entity.dialect, None)
+            assert convert._delimiters(segment.data, entity.dialect, simple) == slow

@@ -153,7 +153,9 @@ def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> tuple[lis
         except OpenEndError:
             first = first.joined(next(segments))
             continue
-        return header, itertools.chain([first.without(reader.size_of_header)], segments)
+        return header, itertools.chain(
+            [first.without(reader.size_of_header, entity.dialect.quotechar.encode())], segments
+        )
 
 
 def refuse_missing(wanted: t.Iterable[str], header: list[str], file: Path, where: str) -> None:

@@ -106,9 +106,10 @@ class Converter:
             InputError: a row or a value does not fit.
             OpenEndError: the segment's last row goes on in the next one.
         """
-        if _reads_alike(segment, form):
+        quoted = _simply_quoted(segment, form.dialect)
+        if _reads_alike(segment, form, simply=quoted is not None):
             try:
-                return self._by_duckdb(segment, form, goal)
+                return self._by_duckdb(segment, form, goal, quoted)
             except (*_MISFITS, _OtherwiseError):
                 pass  # Python finds out what it is, or reads it
         return self._by_python(segment, form, goal)
@@ -159,7 +160,7 @@ class Converter:
         with self._as_text(segment, form, rows) as found:
             yield found
 
-    def _by_duckdb(self, segment: Segment, form: Form, goal: Path) -> int:
+    def _by_duckdb(self, segment: Segment, form: Form, goal: Path, quoted: bytes | None) -> int:
         """The fast way, for what DuckDB reads as Python would.
 
         Raises:
@@ -177,7 +178,7 @@ class Converter:
         line = f"row_number() over () + {segment.line - 1}"
         with self._readable(segment.data) as file:
             rows = self._copy(values, sql.read_csv(file, read, form.dialect), line, form, goal)
-        if _delimiters(segment.data, form.dialect) != rows * (len(form.header) - 1):
+        if _delimiters(segment.data, form.dialect, quoted) != rows * (len(form.header) - 1):
             raise _OtherwiseError
         return rows
 
@@ -279,15 +280,35 @@ class Converter:
             path.unlink(missing_ok=True)
 
 
-def _reads_alike(segment: Segment, form: Form) -> bool:
-    """Whether DuckDB either reads these rows as Python would, or refuses them, but for surplus delimiters."""
+def _simply_quoted(segment: Segment, dialect: Dialect) -> bytes | None:
+    """All that stands within quotes, if each quote begins or ends a whole field or is doubled; else nothing."""
+    if not dialect.plain:
+        return None
+    quote, end = re.escape(dialect.quotechar.encode()), b"[" + re.escape(dialect.delimiter.encode()) + b"\\r\\n]"
+    others = b"[^" + quote + b"]*"
+    # The quote first, and what must stand before it then: a pattern that begins with a letter is searched for faster.
+    begins = quote + b"(?:(?<=" + end + quote + b")|(?<=\\A" + quote + b"))"
+    field = begins + b"(" + others + b"(?:" + quote * 2 + others + b")*)" + quote + b"(?=" + end + b"|\\Z)"
+    found = re.findall(field, segment.data) if segment.quotes else []
+    within = b"".join(found)
+    return within if 2 * len(found) + within.count(dialect.quotechar.encode()) == segment.quotes else None
+
+
+def _reads_alike(segment: Segment, form: Form, *, simply: bool = False) -> bool:
+    """Whether DuckDB either reads these rows as Python would, or refuses them, but for surplus delimiters.
+
+    Args:
+        segment: the rows.
+        form: how they are written.
+        simply: whether it is known that each quote begins or ends a whole field.
+    """
     data = segment.data
     if not form.dialect.plain or len(form.header) == 1 or b"\0" in data or data.startswith(codecs.BOM_UTF8):
         return False
     if b"\r" in data and not data.count(b"\r") == data.count(b"\r\n") == data.count(b"\n"):
         return False
     quote = form.dialect.quotechar.encode()
-    if quote in data:
+    if segment.quotes and not simply:
         # DuckDB drops blanks between a delimiter and a quote, to Python they belong to the value.
         # A quote within a value that has none around it is a letter like others; `_delimiters` does not know that.
         mark, delimiter = re.escape(quote), re.escape(form.dialect.delimiter.encode())
@@ -299,11 +320,18 @@ def _reads_alike(segment: Segment, form: Form) -> bool:
     if form.modified is None:
         return True
     # A row's line is known from its number if each row is a line.
-    return quote not in data and not re.search(rb"\n\r?\n|\A\r?\n", data)
+    return not segment.quotes and not re.search(rb"\n\r?\n|\A\r?\n", data)
 
 
-def _delimiters(data: bytes, dialect: Dialect) -> int:
-    """How many delimiters stand outside of quotes."""
+def _delimiters(data: bytes, dialect: Dialect, quoted: bytes | None) -> int:
+    """How many delimiters stand outside of quotes.
+
+    Args:
+        data: the rows.
+        dialect: how they are written.
+        quoted: all that stands within quotes, if that is known.
+    """
     delimiter, quote = dialect.delimiter.encode(), re.escape(dialect.quotechar.encode())
-    quoted = re.findall(quote + b"[^" + quote + b"]*" + quote, data)
-    return data.count(delimiter) - b"".join(quoted).count(delimiter)
+    if quoted is None:
+        quoted = b"".join(re.findall(quote + b"[^" + quote + b"]*" + quote, data))
+    return data.count(delimiter) - quoted.count(delimiter)

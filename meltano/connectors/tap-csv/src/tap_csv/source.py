@@ -37,15 +37,23 @@ class Segment:
     offset: int
     """Where it begins in the file, or in what the file was before it was compressed."""
     last: bool
+    quotes: int
+    """How many quotes it has."""
 
     def joined(self, after: Segment) -> Segment:
         """This segment and the one after it."""
-        return Segment(self.data + after.data, self.line, self.offset, after.last)
+        return Segment(self.data + after.data, self.line, self.offset, after.last, self.quotes + after.quotes)
 
-    def without(self, size: int) -> Segment:
-        """The rest of it after so many bytes."""
-        rest = self.data[size:]
-        return Segment(rest, self.line + line_ends(self.data[:size]), self.offset + size, self.last)
+    def without(self, size: int, quote: bytes) -> Segment:
+        """The rest of it after so many bytes.
+
+        Args:
+            size: how many bytes are left out.
+            quote: the character that `quotes` counts.
+        """
+        gone, rest = self.data[:size], self.data[size:]
+        line, quotes = self.line + line_ends(gone), self.quotes - gone.count(quote)
+        return Segment(rest, line, self.offset + size, self.last, quotes)
 
 
 def line_ends(data: bytes) -> int:
@@ -104,12 +112,13 @@ class Source:
                 pieces.append(chunk)
                 length += len(chunk)
             if length < now:
-                yield Segment(b"".join(pieces), line, offset, last=True)
+                data = b"".join(pieces)
+                yield Segment(data, line, offset, last=True, quotes=data.count(self._quote))
                 return
-            rest = self._cut(pieces)
+            rest, quotes = self._cut(pieces)
             data = b"".join(pieces)
             if data:
-                yield Segment(data, line, offset, last=False)
+                yield Segment(data, line, offset, last=False, quotes=quotes)
                 now = min(size, 2 * now)
             else:
                 now += len(rest)  # a row that is longer than a segment
@@ -117,36 +126,40 @@ class Source:
             offset += len(data)
             pieces, length = [rest], len(rest)
 
-    def _cut(self, pieces: list[bytes]) -> bytes:
-        """Take from the pieces what follows the last end of a row, and return it."""
-        odd = sum(piece.count(self._quote) for piece in pieces[:-1]) % 2
-        end = self._end_of_row(pieces[-1], odd)
+    def _cut(self, pieces: list[bytes]) -> tuple[bytes, int]:
+        """Take from the pieces what follows the last end of a row; returns that, and how many quotes are left."""
+        before = sum(piece.count(self._quote) for piece in pieces[:-1])
+        end, quotes = self._end_of_row(pieces[-1], before)
         if not end and len(pieces) > 1:
             pieces[:] = [b"".join(pieces)]
-            end = self._end_of_row(pieces[0], 0)
+            end, quotes = self._end_of_row(pieces[0], 0)
         pieces[-1], rest = pieces[-1][:end], pieces[-1][end:]
-        return rest
+        return rest, quotes
 
-    def _end_of_row(self, data: bytes, odd: int) -> int:
+    def _end_of_row(self, data: bytes, quotes: int) -> tuple[int, int]:
         """Where a row ends, as late as possible: at an end of a line before which quotes come in pairs; 0 if nowhere.
 
         Args:
             data: what is to be cut.
-            odd: whether an odd number of quotes stands before it.
+            quotes: how many stand before it.
+
+        Returns:
+            The place, and how many quotes stand before that.
         """
         mark = b"\n"
-        end = latest = data.rfind(mark) + 1
+        end = data.rfind(mark) + 1
         if not end:
             mark = b"\r"
-            end = latest = data.rfind(mark, 0, -1) + 1  # its last byte may be half of a CRLF
-        odd ^= data.count(self._quote, 0, end) % 2
+            end = data.rfind(mark, 0, -1) + 1  # its last byte may be half of a CRLF
+        quotes += data.count(self._quote, 0, end)
+        latest = end, quotes
         for _ in range(_MOST_CUTS):
-            if not odd or not end:
+            if not quotes % 2 or not end:
                 break
             before = data.rfind(mark, 0, data.rfind(self._quote, 0, end)) + 1
-            odd ^= data.count(self._quote, before, end) % 2
+            quotes -= data.count(self._quote, before, end)
             end = before
-        return end or latest
+        return (end, quotes) if end else latest
 
     def _raw(self) -> Iterator[bytes]:
         try:
