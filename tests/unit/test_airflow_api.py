@@ -60,7 +60,11 @@ def test_a_dag_that_is_not_there_or_stale_is_waited_for(airflow, monkeypatch, ca
     monkeypatch.setattr(airflow_api, "SILENT_SECONDS", 0)
     answers.insert(0, (404, {}))
     api.wait_for_dag("a", 20)
-    assert capsys.readouterr().out == "  waits until Airflow has parsed a, up to 20 s\n"
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "  waits until Airflow has parsed a, up to 20 s; what it could not read so far: dags/a.py: "
+    )
+    assert said.endswith("meltano.yml, line 4\n")
 
 
 def test_a_dag_that_does_not_come_is_told_with_the_reason(airflow):
