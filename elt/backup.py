@@ -82,9 +82,10 @@ def back_up(goal: Path | None = None) -> Path:
                 body = json.dumps(manifest).encode()
                 head.size = len(body)
                 archive.addfile(head, io.BytesIO(body))
-                archive.add(layout.ENV_FILE, ENV, filter=_anonymous)
+                _add(archive, layout.ENV_FILE, ENV)
                 for part in _kept():
-                    archive.add(part, f"{STATE}/{part.name}", filter=_anonymous)
+                    for one in (part, *sorted(part.rglob("*"))):
+                        _add(archive, one, f"{STATE}/{one.relative_to(layout.STATE)}")
         except OSError as error:
             raise DataError(f"backup: {goal} cannot be written: {error}") from error
         size, seconds = goal.stat().st_size >> 20, time.monotonic() - began
@@ -113,16 +114,13 @@ def restore(source: Path) -> None:
         try:
             unpacked.mkdir(mode=0o700)
             _unpack(source, unpacked)
+            _take_over(unpacked)
         except _DAMAGES as error:
-            shutil.rmtree(unpacked, ignore_errors=True)
             raise DataError(f"restore: {source} is damaged: {error}") from error
         except OSError as error:
-            shutil.rmtree(unpacked, ignore_errors=True)
             raise DataError(f"restore: {source} cannot be restored: {error}") from error
-        except BaseException:
+        finally:
             shutil.rmtree(unpacked, ignore_errors=True)
-            raise
-        _take_over(unpacked)
         print(f"restore: .env is the backup's, with its ports and passwords; what was here is in {_before()}")
         print(f"restore: done in {time.monotonic() - began:.1f} s; scripts/up.sh starts it")
 
@@ -162,13 +160,22 @@ def _size() -> int:
     return sum(path.lstat().st_size for top in _kept() for path in (top.rglob("*") if top.is_dir() else [top]))
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Whoever restores it shall own it. Sockets, drafts and links to other places are left out."""
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add one file, folder or link; sockets, drafts and links to other places are left out.
+
+    Whoever restores it shall own it. A file with several names is packed once for each.
+    """
+    member = archive.gettarinfo(path, name)
+    if member is None or path.name.endswith(".draft"):
+        return
     member.uid = member.gid = 0
     member.uname = member.gname = ""
-    if member.name.endswith(".draft"):
-        return None
-    return member if member.isfile() or member.isdir() or _leads_inside(member) else None
+    if member.isreg() or member.islnk():
+        with path.open("rb") as file:
+            member.type, member.size = tarfile.REGTYPE, os.fstat(file.fileno()).st_size
+            archive.addfile(member, file)
+    elif member.isdir() or _leads_inside(member):
+        archive.addfile(member)
 
 
 def _leads_inside(member: tarfile.TarInfo) -> bool:
@@ -289,7 +296,6 @@ def _take_over(unpacked: Path) -> None:
         there.unlink(missing_ok=True)
         part.rename(there)
     _copy_secret(unpacked / ENV, layout.ENV_FILE)
-    shutil.rmtree(unpacked)
     mark.unlink()
 
 

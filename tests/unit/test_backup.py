@@ -63,6 +63,8 @@ def saved(clone, tmp_path):
     write(root, "published/dev/marts-1.duckdb", "marts", 0o400)
     (root / ".state/published/dev/latest.duckdb").symlink_to("marts-1.duckdb")
     write(root, "run/valkey.conf", "requirepass 1")
+    (root / ".state/published/dev/same.duckdb").hardlink_to(root / ".state/published/dev/marts-1.duckdb")
+    (root / ".state/published/dev/elsewhere").symlink_to("/etc/passwd")
     write(root, "tools/uv", "a program")
     return backup.back_up(tmp_path / "saved.tar.gz")
 
@@ -73,6 +75,8 @@ def test_everything_comes_back(clone, saved):
     state = root / ".state"
     assert (state / "warehouse/warehouse_dev.duckdb").read_text() == "rows" * 1000
     assert (state / "published/dev/latest.duckdb").read_text() == "marts"
+    assert (state / "published/dev/same.duckdb").read_text() == "marts"
+    assert not (state / "published/dev/elsewhere").is_symlink()
     assert stat.S_IMODE((state / "postgres").stat().st_mode) == 0o700
     assert (root / ".env").read_text() == "SECRET=old\n"
     assert (state / backup.BEFORE / "env").read_text() == "SECRET=new\n"
