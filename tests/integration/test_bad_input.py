@@ -272,6 +272,11 @@ def test_environment(clone, case):
     check(clone.elt("up", env=env), words)
 
 
+def test_a_part_of_what_was_never_built(clone):
+    found = clone.elt("run", "daily_sales+", env={"ELT_ENVIRONMENT": "staging"})
+    check(found, ("nothing is built", "`elt run` once"))
+
+
 def test_the_marts_are_as_they_were(clone):
     code, output = clone.elt("sql", "--inner", "select count(*) from marts.customer_summary")
     assert (code, "7" in output) == (0, True), output
