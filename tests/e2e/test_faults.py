@@ -131,7 +131,8 @@ class Trial:
         self.struck = time.monotonic()
         self.old += processes
         for process in processes:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a probe that has ended meanwhile
+                process.kill()
 
     def is_replaced(self, process: str, old: int) -> bool:
         """Whether the supervisor has started it again."""
