@@ -122,7 +122,9 @@ def ensure() -> list[Extract]:
         seed.seed("full")
     for one in extracts:
         if not any(_has_row(path, one.encoding) for path in one.required()):
-            raise DataError(f"{one.path} has no row below its header: put the extract of table {one.table} there")
+            raise DataError(
+                f"{one.path} is empty, or has no row below its header: put the extract of table {one.table} there"
+            )
     return extracts
 
 

@@ -99,7 +99,7 @@ def test_a_stale_lock(clone, env):
     code, output = doctor(clone, env)
     assert code == 1
     assert "uv.lock does not fit" in failed(output)["lock"]
-    assert "-> run `uv lock`" in failed(output)["lock"]
+    assert "/uv lock`, and commit the result" in failed(output)["lock"]
 
 
 def test_no_env_file(clone, env):

@@ -86,7 +86,7 @@ def test_dirt_is_treated_as_decided(ran):
 
 
 def test_nothing_is_written_outside_the_state_folder(ran):
-    assert {path.name for path in ran.iterdir()} <= {"extract", "inner"}
+    assert {path.name for path in ran.iterdir() if any(path.iterdir())} <= {"extract", "inner"}
     assert not list((ROOT / "meltano").glob("**/*.lock"))
     for left in (".meltano", "logs", "output"):
         assert not (ROOT / "meltano" / left).exists()
