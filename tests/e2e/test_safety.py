@@ -191,7 +191,7 @@ for name, look in {
         seen.append(f"{name}: {look(name)!r}"[:200])
     except PermissionError:
         pass
-sys.exit("\\n".join(seen))
+sys.exit("\\n".join(seen) or 0)
 """
 """A program that tries to read what is somebody else's; it says what it could."""
 
