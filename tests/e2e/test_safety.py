@@ -191,7 +191,7 @@ for name, look in {
         seen.append(f"{name}: {look(name)!r}"[:200])
     except PermissionError:
         pass
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         if not name.startswith("/proc/"):  # a probe that has ended meanwhile
             raise
 sys.exit("\\n".join(seen) or 0)
