@@ -29,6 +29,7 @@ import urllib.request
 from pathlib import Path
 
 from elt import layout
+from elt.drafts import draft
 from elt.errors import EltError, SetupError
 from elt.supervisor import lockfile
 
@@ -329,11 +330,8 @@ def write_env() -> str:
         for name, value, comment in example_settings()
         if name in lacking
     )
-    draft = target.with_name(".env.new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600, exist_ok=False)
-    draft.write_text(text + ("\n" if text and not text.endswith("\n") else "") + added.lstrip("\n"))
-    draft.replace(target)
+    with draft(target, 0o600) as path:
+        path.write_text(text + ("\n" if text and not text.endswith("\n") else "") + added.lstrip("\n"))
     return "written, with random secrets" if not text else f"added {', '.join(lacking)}"
 
 

@@ -24,7 +24,7 @@ def draft(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
     Raises:
         OSError: it cannot be made or renamed.
     """
-    sweep(target.parent)
+    _sweep(target.parent)
     path = target.with_name(f".{os.getpid()}.{target.name[-200:]}.draft")
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
     try:
@@ -34,7 +34,7 @@ def draft(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def _sweep(folder: Path) -> None:
     """Remove the drafts of processes that were killed."""
     for path in folder.glob(".*.draft"):
         writer = re.match(r"\.(\d+)\.", path.name)

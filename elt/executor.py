@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import time
 
-import psycopg2
-import psycopg2.extensions
-from airflow.configuration import conf
 from airflow.providers.celery.executors.celery_executor import CeleryExecutor
-from sqlalchemy.engine import make_url
 
+from elt import migrate, settings
 from elt.wake import Bell
 
 IDLE_SECONDS = 0.5
@@ -28,7 +25,7 @@ class PromptCeleryExecutor(CeleryExecutor):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._bell = Bell(_connect)
+        self._bell = Bell(lambda: migrate.connect(settings.load(), "airflow"))
 
     def heartbeat(self) -> None:
         """Send what is queued and learn what has ended; then wait, if there is nothing more to do."""
@@ -38,8 +35,3 @@ class PromptCeleryExecutor(CeleryExecutor):
             if self._bell.wait(min(left, RESULT_SECONDS) if self.workloads else left):
                 return
             self.sync()
-
-
-def _connect() -> psycopg2.extensions.connection:
-    url = make_url(conf.get_mandatory_value("database", "sql_alchemy_conn"))
-    return psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5)

@@ -18,6 +18,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 
 from elt import guard, layout, settings, wake
+from elt.drafts import draft
 from elt.environment import DATABASES
 from elt.errors import StackError
 from elt.settings import ADMIN, BI, Settings
@@ -53,12 +54,8 @@ def migrate() -> None:
 def write_passwords(now: Settings) -> None:
     """Write the file from which Airflow's SimpleAuthManager takes passwords, for this user only."""
     layout.AIRFLOW_HOME.mkdir(mode=0o700, exist_ok=True)
-    target = layout.RUN / "airflow_passwords.json"
-    draft = target.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600, exist_ok=False)
-    draft.write_text(json.dumps({ADMIN: now.admin_password}) + "\n")
-    draft.replace(target)
+    with draft(layout.RUN / "airflow_passwords.json", 0o600) as path:
+        path.write_text(json.dumps({ADMIN: now.admin_password}) + "\n")
 
 
 def connect(now: Settings, database: str) -> psycopg2.extensions.connection:
