@@ -240,7 +240,7 @@ def test_command_line(tmp_path: Path) -> None:
 
     about = json.loads(run("--about", "--format", "json").stdout)
     assert about["name"] == "target-duckdb"
-    assert about["settings"]["properties"]["batch_size_rows"]["default"] == 250_000
+    assert about["settings"]["properties"]["batch_size_rows"]["default"] == 245_760
     assert b"| `load_method` | upsert |" in run("--about", "--format=markdown").stdout
     assert run("--version").stdout.startswith(b"target-duckdb 0.")
     assert b"--config FILE" in run("--help").stdout

@@ -25,6 +25,9 @@ class Setting(t.NamedTuple):
     """Why the setting has no effect here; it is accepted with a warning."""
 
 
+ROWS = 2 * 122_880
+"""Two of DuckDB's row groups: groups that stay half-full are put together when the database is closed, which takes
+a fifth of the time of a load."""
 SETTINGS = (
     Setting("path", "string", "The database file, or md:NAME for MotherDuck"),
     Setting("filepath", "string", "Other name of path"),
@@ -34,7 +37,7 @@ SETTINGS = (
     Setting("default_target_schema", "string", "Schema of the tables", "main"),
     Setting("schema_mapping", "object", "For streams called SCHEMA-TABLE: {SCHEMA: {target_schema: NAME}}"),
     Setting("load_method", "string", "append-only, upsert or overwrite; a stream without keys is appended", "upsert"),
-    Setting("batch_size_rows", "integer", "Records that one transaction holds at most", 250_000),
+    Setting("batch_size_rows", "integer", "Records that one transaction holds at most", ROWS),
     Setting("batch_wait_limit_seconds", "integer", "Records wait no longer than this once others follow", 300),
     Setting(
         "add_metadata_columns", "boolean", "Add _sdc_extracted_at, _sdc_batched_at and _sdc_deleted_at", default=False
@@ -76,7 +79,7 @@ class Config:
     default_target_schema: str = "main"
     schema_mapping: dict[str, dict[str, t.Any]] = field(default_factory=dict)
     load_method: str = "upsert"
-    batch_size_rows: int = 250_000
+    batch_size_rows: int = ROWS
     batch_wait_limit_seconds: int = 300
     metadata: bool = False
     hard_delete: bool = False
