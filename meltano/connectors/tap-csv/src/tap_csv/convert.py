@@ -33,8 +33,13 @@ if t.TYPE_CHECKING:
 
 FILE, MODIFIED, LINE = "_sdc_source_file", "_sdc_source_file_mtime", "_sdc_source_lineno"
 
-_MISFITS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException)
-"""What DuckDB raises when it refuses a row or a value."""
+_MISFITS = (
+    duckdb.InvalidInputException,
+    duckdb.ConversionException,
+    duckdb.OutOfRangeException,
+    duckdb.NotImplementedException,
+)
+"""What DuckDB raises when it refuses a row or a value, or a file."""
 _ROW_BYTES = 1 << 26
 """Longest row that DuckDB takes from Python, which takes no field of more than 131,072 characters."""
 _PARQUET = "compression uncompressed, parquet_version v2, dictionary_size_limit 1, write_bloom_filter false"

@@ -103,7 +103,9 @@ class Source:
         """
         self._chunk = min(first, _CHUNK) if first < FIRST else _CHUNK
         chunks = self._utf8()
-        begin = next(filter(None, chunks), b"")
+        begin = b""
+        while len(begin) < len(codecs.BOM_UTF8) and (chunk := next(chunks, None)) is not None:
+            begin += chunk
         offset = len(codecs.BOM_UTF8) if begin.startswith(codecs.BOM_UTF8) else 0
         pieces, length, line = [begin[offset:]], len(begin) - offset, 1
         now = first

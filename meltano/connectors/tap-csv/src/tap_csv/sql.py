@@ -27,13 +27,16 @@ def path(file: Path) -> str:
 
 
 def read_csv(file: Path, types: Mapping[str, str], dialect: Dialect) -> str:
-    """Rows of a file without a header, where nothing is guessed and an empty field is null."""
+    """Rows of a file without a header, where nothing is guessed and an empty field is null.
+
+    Not in parallel: DuckDB would look for beginnings of rows in the middle, and take some within quotes for such.
+    """
     columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in types.items())
     quote = literal(dialect.quotechar)
     return (
         f"read_csv({path(file)}, columns = {{{columns}}}, auto_detect = false, header = false, nullstr = '', "
         f"delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, comment = '', strict_mode = true, "
-        "hive_partitioning = false)"
+        "parallel = false, hive_partitioning = false)"
     )
 
 
