@@ -40,6 +40,19 @@
           ];
         };
 
+      # The clone around the current folder, also where git is told of another repository; nothing, with the reason.
+      findRoot = ''
+        unset PYTHONPATH SOURCE_DATE_EPOCH
+        root=$PWD
+        until [ -z "$root" ] || [ -e "$root/elt/bootstrap.py" ]; do root=''${root%/*}; done
+        if [ -z "$root" ]; then
+          echo "elt-workspace: go into a clone of it, then try again" >&2
+        elif ! env -u GIT_DIR -u GIT_WORK_TREE git -C "$root" rev-parse 2> /dev/null; then
+          echo "elt-workspace: Nix would copy all of $root, secrets too, for others to read: 'git init' and 'git add -A' first" >&2
+          root=
+        fi
+      '';
+
       shell =
         pkgs: more:
         pkgs.mkShellNoCC (
@@ -47,15 +60,16 @@
           // {
             packages = tools pkgs ++ linters pkgs ++ more;
             shellHook = ''
-              unset PYTHONPATH SOURCE_DATE_EPOCH
-              root=$(git rev-parse --show-toplevel)
+              ${findRoot}
               if [ -t 1 ]; then
                 echo "elt-workspace: Airflow on Celery, Meltano, dbt and DuckDB, as uv.lock says"
                 echo "  scripts/e2e.sh proves it, scripts/up.sh starts it; elt doctor says what is wrong"
                 echo "  ${lib.concatMapStringsSep ", " (tool: "${tool.pname} ${tool.version}") (tools pkgs)}"
               fi
-              export PATH="${lib.makeBinPath (tools pkgs)}:''${UV_PROJECT_ENVIRONMENT:-$root/.venv}/bin:$PATH"
-              "$root/scripts/bootstrap.sh" --quiet || echo "mend that, then scripts/bootstrap.sh" >&2
+              if [ -n "$root" ]; then
+                export PATH="${lib.makeBinPath (tools pkgs)}:''${UV_PROJECT_ENVIRONMENT:-$root/.venv}/bin:$PATH"
+                "$root/scripts/bootstrap.sh" --quiet || echo "mend that, then scripts/bootstrap.sh" >&2
+              fi
             '';
           }
         );
@@ -77,7 +91,11 @@
             inherit name;
             runtimeInputs = tools pkgs;
             runtimeEnv = variables pkgs;
-            text = ''exec "$(git rev-parse --show-toplevel)/scripts/${name}.sh" "$@"'';
+            text = ''
+              ${findRoot}
+              [ -n "$root" ] || exit 1
+              exec "$root/scripts/${name}.sh" "$@"
+            '';
           }
         );
       };

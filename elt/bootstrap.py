@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import hashlib
 import os
 import platform
-import pty
 import re
 import secrets
 import shlex
@@ -20,24 +18,25 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import termios
 import threading
 import time
-import tomllib
 import typing as t
 import urllib.request
 from pathlib import Path
 
-from elt import layout
+from elt import layout, uv
 from elt.drafts import draft
 from elt.errors import EltError, SetupError
-from elt.supervisor import lockfile
 
-ENVIRONMENT = Path(os.environ.get("UV_PROJECT_ENVIRONMENT") or layout.ROOT / ".venv").absolute()
-ENVIRONMENT_SIZE = 2_500_000_000
-"""Bytes that the environment and a first run need on disk."""
-PRIVATE_UV = layout.TOOLS / "uv" / "bin" / "uv"
-"""The uv of this clone, where PATH has none that fits."""
+ANOTHER_REPOSITORY = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_OBJECT_DIRECTORY",
+)
+"""Variables by which git is told of a repository: hooks of git set them, and some shells."""
 CONNECT_SECONDS = 3
 QUIET_SECONDS = 0.5
 REFUSAL_SECONDS = 24 * 3600
@@ -59,10 +58,12 @@ def main() -> int:
         return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user; {mend}"))
     begin = time.monotonic()
     os.environ.update(layout.libraries())
+    for name in ANOTHER_REPOSITORY:
+        os.environ.pop(name, None)
     supervisor = ProcessCompose()
     steps: tuple[tuple[str, t.Callable[[], str]], ...] = (
         ("state", prepare_state),
-        ("environment", sync_environment),
+        ("environment", uv.sync),
         ("duckdb extensions", fill_duckdb_extensions),
         *(() if options.packages else ((".env", write_env), ("git hooks", install_hooks))),
         ("process-compose", supervisor.result),
@@ -100,179 +101,12 @@ def prepare_state() -> str:
             raise SetupError(f"{folder}: a path with {strange[0]!r} in it is not supported: clone to another folder")
     layout.prepare()
     free = shutil.disk_usage(layout.STATE).free
-    if not (ENVIRONMENT / "pyvenv.cfg").exists() and free < ENVIRONMENT_SIZE:
+    if not (uv.ENVIRONMENT / "pyvenv.cfg").exists() and free < uv.ENVIRONMENT_SIZE:
         raise SetupError(
-            f"{free / 1e9:.1f} GB are free below {layout.STATE}, {ENVIRONMENT_SIZE / 1e9:.1f} GB are needed: "
+            f"{free / 1e9:.1f} GB are free below {layout.STATE}, {uv.ENVIRONMENT_SIZE / 1e9:.1f} GB are needed: "
             "free some, or clone to another disk"
         )
     return f"{layout.STATE}, {free / 1e9:.0f} GB free"
-
-
-# uv and the environment --------------------------------------------------------------------------
-
-
-def sync_environment() -> str:
-    """Make the environment what uv.lock says, with a fitting uv.
-
-    Bytecode is not compiled ahead: 13 s for 1.6 GB of which a run uses a tenth.
-    """
-    uv, source = find_uv()
-    if not (ENVIRONMENT / "pyvenv.cfg").exists():
-        print("  ... installing the locked packages (about 1.1 GB, once)", flush=True)
-    env = os.environ | {"UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT), "UV_PYTHON_DOWNLOADS": "never"}
-    env.pop("VIRTUAL_ENV", None)
-    command = [uv, "sync", "--locked", "--python", sys.executable]
-    refuse_to_replace(command, env)
-    is_first = not (ENVIRONMENT / "pyvenv.cfg").exists()
-    code, said = (_shown if is_first and sys.stderr.isatty() else _silent)(command, env)
-    if code:
-        if not is_first or not sys.stderr.isatty():
-            print(said, file=sys.stderr, end="")
-        raise SetupError(explain_sync(said, uv))
-    return f"Python {platform.python_version()}, {source}"
-
-
-def _silent(command: list[str], env: dict[str, str]) -> tuple[int, str]:
-    """Exit code of a program, and what it says."""
-    run = subprocess.run(command, cwd=layout.ROOT, env=env, stderr=subprocess.PIPE, text=True)
-    return run.returncode, run.stderr
-
-
-def _shown(command: list[str], env: dict[str, str]) -> tuple[int, str]:
-    """The same with its words and bars of progress on this terminal; uv draws them on nothing else.
-
-    The list of what it has installed, which comes last, is left out.
-    """
-    ours, its = pty.openpty()
-    termios.tcsetwinsize(its, termios.tcgetwinsize(sys.stderr))
-    said = b""
-    with subprocess.Popen(command, cwd=layout.ROOT, env=env, stderr=its) as process:
-        os.close(its)
-        with contextlib.suppress(OSError):  # which is how a terminal ends
-            while part := os.read(ours, 4096):
-                if b"Installed " not in said:
-                    place = part.find(b"Installed ")
-                    sys.stderr.buffer.write(part if place < 0 else part[: part.find(b"\n", place) + 1])
-                    sys.stderr.flush()
-                said += part
-        os.close(ours)
-    return process.returncode, said.decode(errors="replace")
-
-
-def refuse_to_replace(sync: list[str], env: dict[str, str]) -> None:
-    """Keep the environment from which a stack runs: uv makes it anew for another Python, such as that of a Nix shell.
-
-    Raises:
-        SetupError: uv would, and the stack of this clone runs.
-    """
-    if not (ENVIRONMENT / "pyvenv.cfg").exists() or not lockfile.is_held(layout.RUN):
-        return
-    plan = subprocess.run([*sync, "--dry-run"], cwd=layout.ROOT, env=env, capture_output=True, text=True)
-    if "Would replace" in plan.stderr:
-        raise SetupError(
-            f"a stack runs from {ENVIRONMENT}, which was made for another Python than {sys.executable}: "
-            "stop it with scripts/down.sh where it was started, then come back"
-        )
-
-
-def explain_sync(output: str, uv: str) -> str:
-    """Say in one line why `uv sync` failed and what mends it.
-
-    Args:
-        output: what it said.
-        uv: the program.
-    """
-    lines = output.lower()
-    if "needs to be updated" in lines:
-        if index := next((name for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX") if os.environ.get(name)), None):
-            return f"uv.lock holds the addresses of its packages: unset {index}; a proxy is set by HTTPS_PROXY"
-        return f"uv.lock does not fit pyproject.toml: run `{uv} lock` and commit the result"
-    if "no space left" in lines:
-        return f"the disk is full: free {ENVIRONMENT_SIZE / 1e9:.1f} GB"
-    if any(word in lines for word in ("dns error", "connect", "timed out", "error sending request", "unreachable")):
-        return "the package index cannot be reached: connect, or set HTTPS_PROXY and SSL_CERT_FILE for a proxy"
-    return "`uv sync` failed; its words stand above"
-
-
-def find_uv() -> tuple[str, str]:
-    """A uv that reads this lock: from PATH, else the pinned one, installed for this clone alone."""
-    for uv in known_uvs():
-        if uv.fits:
-            return uv.program, f"uv {uv.version} {uv.place}"
-    pinned = next(d[4:] for d in _project()["project"]["dependencies"] if d.startswith("uv=="))
-    print(f"  ... installing uv {pinned} for this clone", flush=True)
-    install_uv(pinned)
-    return str(PRIVATE_UV), f"uv {pinned} of this clone"
-
-
-class Uv(t.NamedTuple):
-    """A uv that is there."""
-
-    program: str
-    version: str
-    place: str
-    fits: bool
-    """Whether it reads this lock."""
-
-
-def known_uvs() -> t.Iterator[Uv]:
-    """The uv on PATH and the one of this clone, as far as they are there."""
-    least = least_uv()
-    for program, place in ((shutil.which("uv"), "from PATH"), (str(PRIVATE_UV), "of this clone")):
-        if program and (version := _uv_version(program)):
-            yield Uv(program, version, place, _numbers(version) >= _numbers(least))
-
-
-def least_uv() -> str:
-    """The oldest version of uv that reads this lock."""
-    return str(_project()["tool"]["uv"]["required-version"]).removeprefix(">=")
-
-
-def _project() -> dict[str, t.Any]:
-    return tomllib.loads((layout.ROOT / "pyproject.toml").read_text())
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)[:3]))
-
-
-def _uv_version(program: str) -> str | None:
-    try:
-        run = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return run.stdout.split()[1] if run.returncode == 0 and run.stdout.startswith("uv ") else None
-
-
-def install_uv(version: str) -> None:
-    """Install the pinned uv into a private environment, checked against the hashes of uv.lock.
-
-    Raises:
-        SetupError: Python has neither venv nor pip, or the package cannot be had.
-    """
-    lock = tomllib.loads((layout.ROOT / "uv.lock").read_text())
-    package = next(p for p in lock["package"] if p["name"] == "uv")
-    requirement = f"uv=={version} " + " ".join(f"--hash={wheel['hash']}" for wheel in package["wheels"])
-    home = layout.TOOLS / "uv"
-    shutil.rmtree(home, ignore_errors=True)
-    made = subprocess.run([sys.executable, "-m", "venv", str(home)], capture_output=True, text=True)
-    if made.returncode:
-        raise SetupError(
-            f"{sys.executable} cannot make a virtual environment ({last_line(made.stdout + made.stderr)}): "
-            "install your system's python3-venv package, or uv"
-        )
-    wanted = layout.TOOLS / "uv.txt"
-    wanted.write_text(requirement + "\n")
-    pip = [str(home / "bin" / "pip"), "install", "--quiet", "--require-hashes", "-r", str(wanted)]
-    run = subprocess.run([*pip, "--disable-pip-version-check"], capture_output=True, text=True)
-    if run.returncode:
-        shutil.rmtree(home, ignore_errors=True)
-        raise SetupError(f"uv {version} cannot be installed ({last_line(run.stderr)}): is there a network?")
-
-
-def last_line(text: str) -> str:
-    """The last line of a program's output that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
 
 
 # DuckDB's extensions -----------------------------------------------------------------------------
@@ -296,10 +130,10 @@ def fill_duckdb_extensions() -> str:
     if stamp.exists() and stamp.read_text() == lock:
         return "up to date"
     layout.DUCKDB_EXTENSIONS.mkdir(exist_ok=True)
-    command = [str(ENVIRONMENT / "bin" / "python"), "-c", FILL, str(layout.DUCKDB_EXTENSIONS)]
+    command = [str(uv.ENVIRONMENT / "bin" / "python"), "-c", FILL, str(layout.DUCKDB_EXTENSIONS)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=layout.STATE)
     if run.returncode:
-        raise SetupError(f"DuckDB's extensions cannot be unpacked: {last_line(run.stderr)}")
+        raise SetupError(f"DuckDB's extensions cannot be unpacked: {uv.last_line(run.stderr)}")
     stamp.write_text(lock)
     version, *names = run.stdout.split()
     return f"DuckDB {version}: {', '.join(names)}"
@@ -318,11 +152,8 @@ def write_env() -> str:
     mended = target.exists() and target.stat().st_mode & 0o077
     if mended:
         target.chmod(0o600)
-    if "POSTGRES_PASSWORD" in lacking and (data := next(layout.STATE.glob("postgres*/PG_VERSION"), None)):
-        raise SetupError(
-            f"{target} lacks POSTGRES_PASSWORD, and {data.parent} was made with one: put the old file or line back, "
-            "or forget all data (rm -rf .state)"
-        )
+    if "POSTGRES_PASSWORD" in lacking and (lost := lost_password()):
+        raise SetupError(f"{target} lacks POSTGRES_PASSWORD, and {lost}")
     if not lacking:
         return "mode set to 0600" if mended else "up to date"
     added = "".join(
@@ -332,7 +163,17 @@ def write_env() -> str:
     )
     with draft(target, 0o600) as path:
         path.write_text(text + ("\n" if text and not text.endswith("\n") else "") + added.lstrip("\n"))
-    return "written, with random secrets" if not text else f"added {', '.join(lacking)}"
+    if not text:
+        return "written, with random secrets"
+    return f"added {', '.join(lacking)}" if len(lacking) < 4 else f"added {len(lacking)} settings"
+
+
+def lost_password() -> str:
+    """What to say where `.env` lacks the password that the data was made with; empty if there is no data."""
+    data = next(layout.STATE.glob("postgres*/PG_VERSION"), None)
+    if data is None:
+        return ""
+    return f"{data.parent} was made with one: put the old file or line back, or forget all data (rm -rf .state)"
 
 
 def example_settings() -> list[tuple[str, str, str]]:
@@ -372,7 +213,8 @@ def install_hooks() -> str:
     except FileNotFoundError:
         return "left out: git is not installed"
     if where.returncode:
-        return "left out: " + last_line(where.stderr)[:60]
+        said = where.stderr
+        return "left out: " + ("git trusts only its owner" if "dubious" in said else uv.last_line(said)[:60])
     top, hook = where.stdout.splitlines()
     if Path(top).resolve() != layout.ROOT:
         return f"left out: the repository is {top}"
@@ -387,7 +229,7 @@ def _write_hook(path: Path) -> str:
     A container and its host share the hook, and so do all worktrees: each finds its own, and this one last.
     """
     text = path.read_text(errors="replace") if path.exists() else ""
-    environment = shlex.quote(str(ENVIRONMENT))
+    environment = shlex.quote(str(uv.ENVIRONMENT))
     lines = (
         f'for folder in "$UV_PROJECT_ENVIRONMENT" "$PWD/.venv" {environment}; do',
         '  if [ -x "$folder/bin/python" ]; then export UV_PROJECT_ENVIRONMENT="$folder"; break; fi',
@@ -399,11 +241,11 @@ def _write_hook(path: Path) -> str:
         return "up to date"
     if text and "generated by pre-commit" not in text:
         return "left out: there is another pre-commit hook"
-    program = ENVIRONMENT / "bin" / "pre-commit"
+    program = uv.ENVIRONMENT / "bin" / "pre-commit"
     env = os.environ | {"PRE_COMMIT_HOME": str(layout.STATE / "hooks" / "pre-commit")}
     run = subprocess.run([str(program), "install"], cwd=layout.ROOT, env=env, capture_output=True, text=True)
     if run.returncode:
-        return f"left out: {last_line(run.stderr or run.stdout)}"[:64]
+        return f"left out: {uv.last_line(run.stderr or run.stdout)}"[:64]
     shebang, rest = path.read_text().split("\n", 1)
     path.write_text("\n".join((shebang, *lines, rest)))
     return "installed"
@@ -416,7 +258,7 @@ class ProcessCompose:
     """The pinned process-compose: found, or downloaded beside the other steps, or refused and remembered."""
 
     def __init__(self) -> None:
-        pin = _project()["tool"]["elt"]["process-compose"]
+        pin = uv.project()["tool"]["elt"]["process-compose"]
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         self.platform = f"{sys.platform}_{machine}"
         self.version: str = pin["version"]

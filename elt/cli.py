@@ -42,6 +42,17 @@ def main() -> None:
         sys.stdout.flush()  # so that the error is the last line, also where both streams go to one file
         print(f"elt: {error}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if os.environ.get("ELT_TRACEBACK"):
+            raise
+        from elt import uv
+
+        mend = f"rm -f {uv.WHOLE}, then scripts/bootstrap.sh"
+        print(
+            f"elt: the environment lacks {error.name}, as after an installation that was cut off: {mend}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except OSError as error:
         if error.errno not in OF_THE_MACHINE or os.environ.get("ELT_TRACEBACK"):
             raise

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elt import bootstrap, environment, layout, servers, settings, stack
+from elt import uv as uvs
 from elt.errors import EltError, SetupError
 from elt.supervisor import ports as network
 from elt.supervisor import spec
@@ -94,17 +95,17 @@ def python() -> str:
     """The Python that bootstrap would take, and this one."""
     done = _run("bash", layout.ROOT / "scripts" / "bootstrap.sh", "--help")
     if done.returncode:
-        raise IllError(bootstrap.last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
+        raise IllError(uvs.last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
     return f"{platform.python_version()} in {sys.prefix}"
 
 
 def uv() -> str:
     """A uv that reads the lock, and none on PATH that does not."""
-    known = list(bootstrap.known_uvs())
+    known = list(uvs.known())
     for one in known:
         if not one.fits:
             raise IllError(
-                f"{one.program} is {one.version}; this lock asks for {bootstrap.least_uv()} or newer",
+                f"{one.program} is {one.version}; this lock asks for {uvs.least()} or newer",
                 "update it (`uv self update`), or remove it; the scripts meanwhile use one of this clone",
             )
     if not known:
@@ -114,8 +115,7 @@ def uv() -> str:
 
 def lock() -> str:
     """Whether uv.lock is that of pyproject.toml."""
-    done = _run(_uv(), "lock", "--check", "--offline", "--quiet")
-    if done.returncode:
+    if not uvs.lock_fits(_uv()):
         raise IllError("uv.lock does not fit pyproject.toml", f"run `{_uv()} lock`, and commit the result")
     return "uv.lock fits pyproject.toml"
 
@@ -125,8 +125,15 @@ def packages() -> str:
     # the workspace's own packages are built anew whenever their pyproject.toml was touched, which is no fault
     quick = ("--no-install-workspace", "--inexact")
     done = _run(_uv(), "sync", "--locked", "--check", "--offline", *quick, "--python", sys.executable)
-    if done.returncode and "needs to be updated" not in done.stderr:  # that is the lock's line
+    if done.returncode and uvs.lock_fits(_uv(), uvs.variables()):
         raise IllError(f"{sys.prefix} is not what uv.lock says", "scripts/bootstrap.sh")
+    if done.returncode and uvs.lock_fits(_uv()):  # else it is the lock's line
+        raise IllError("uv would make another lock here", uvs.other_index())
+    if lacking := [info.name.partition("-")[0] for info in uvs.damaged(Path(sys.prefix))]:
+        names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        raise IllError(
+            f"files are missing of {names}", f"rm -f {sys.prefix}/{uvs.WHOLE.name}, then scripts/bootstrap.sh"
+        )
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
 
 
@@ -141,7 +148,7 @@ def database_servers() -> str:
         done = _run(program, "--version")
         version = re.search(r"\d+(\.\d+)+", done.stdout)
         if done.returncode or not version:
-            reason = bootstrap.last_line(done.stderr)
+            reason = uvs.last_line(done.stderr)
             raise IllError(f"{program} does not run: {reason}", f"unset {switch}, or scripts/bootstrap.sh")
         locked = ".".join(importlib.metadata.version(package).split(".")[:parts])
         differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
@@ -159,8 +166,10 @@ def supervisor() -> str:
         return f"embedded ({why})"
     done = _run(why, "version", "--short")
     if done.returncode or not done.stdout.strip():
-        raise IllError(f"{why} does not run", "update it, or set ELT_SUPERVISOR=embedded in .env")
-    return f"process-compose {bootstrap.last_line(done.stdout)}, {why}"
+        ours = layout.TOOLS / "bin"
+        mend = f"rm -r {ours}, then scripts/bootstrap.sh" if ours in Path(why).parents else "update it"
+        raise IllError(f"{why} does not run", f"{mend}; or set ELT_SUPERVISOR=embedded in .env")
+    return f"process-compose {uvs.last_line(done.stdout)}, {why}"
 
 
 # What is set -------------------------------------------------------------------------------------
@@ -171,7 +180,8 @@ def env_file() -> str:
     try:
         mode = layout.ENV_FILE.stat().st_mode & 0o777
     except FileNotFoundError:
-        raise IllError(f"{layout.ENV_FILE} is missing", "scripts/bootstrap.sh") from None
+        mend = bootstrap.lost_password() or "scripts/bootstrap.sh"
+        raise IllError(f"{layout.ENV_FILE} is missing", mend) from None
     wrong = []
     if mode & 0o077:
         wrong.append(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets -> scripts/bootstrap.sh")
@@ -244,9 +254,9 @@ def file_limit() -> str:
     """Open files that a process may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FILES:
-        raise IllError(
-            f"{soft} open files a process, {FILES} should be", f"ulimit -n {FILES} (the hard limit: {hard})"
-        )
+        may = os.geteuid() == 0 or hard == resource.RLIM_INFINITY or hard >= FILES
+        mend = f"ulimit -n {FILES}" if may else f"let root raise the hard limit, which is {hard}, then log in again"
+        raise IllError(f"{soft} open files a process, {FILES} should be", mend)
     return f"{soft} open files a process"
 
 
@@ -305,15 +315,16 @@ def _existing(path: Path) -> Path:
 
 
 def _uv() -> str:
-    fitting = [one.program for one in bootstrap.known_uvs() if one.fits]
+    fitting = [one.program for one in uvs.known() if one.fits]
     if not fitting:
         raise SetupError("there is no uv that could say: see the line above")
     return fitting[0]
 
 
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_PYTHON_DOWNLOADS": "never"}
-    env.pop("VIRTUAL_ENV", None)
+    env = uvs.variables() | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+    for name in bootstrap.ANOTHER_REPOSITORY:
+        env.pop(name, None)
     try:
         return subprocess.run(
             [*map(str, command)],

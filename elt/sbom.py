@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from elt import bootstrap, layout
+from elt import layout, uv
 from elt.errors import SetupError
 
 UNKNOWN = "not installed here"
@@ -29,11 +29,11 @@ def write(goal: Path) -> None:
         SetupError: uv cannot read the lock, or the file cannot be written.
     """
     own = str(Path(sys.prefix, "bin", "uv"))
-    uv = next((one.program for one in bootstrap.known_uvs() if one.fits), own)
-    if not Path(uv).exists():
+    program = next((one.program for one in uv.known() if one.fits), own)
+    if not Path(program).exists():
         raise SetupError("sbom: there is no uv that reads the lock: scripts/bootstrap.sh")
-    command = [uv, "export", "--frozen", "--quiet", "--format", "cyclonedx1.5"]
-    done = subprocess.run(command, cwd=layout.ROOT, capture_output=True, text=True)
+    command = [program, "export", "--frozen", "--quiet", "--format", "cyclonedx1.5"]
+    done = subprocess.run(command, cwd=layout.ROOT, env=uv.variables(), capture_output=True, text=True)
     if done.returncode:
         raise SetupError(f"sbom: uv cannot export {layout.ROOT / 'uv.lock'}: {done.stderr.strip()}")
     bill = json.loads(done.stdout)

@@ -102,11 +102,38 @@ def test_a_stale_lock(clone, env):
     assert "/uv lock`, and commit the result" in failed(output)["lock"]
 
 
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_an_index_of_the_users_own_is_no_stale_lock(place, env, tmp_path):
+    """To lock again would write its addresses into uv.lock."""
+    theirs = {"UV_DEFAULT_INDEX": "http://127.0.0.1:1/simple"}
+    if place == "file":
+        (tmp_path / "uv").mkdir()
+        (tmp_path / "uv" / "uv.toml").write_text('index-url = "http://127.0.0.1:1/simple"\n')
+        theirs = {"XDG_CONFIG_HOME": str(tmp_path)}
+    code, output = doctor(ROOT, env | theirs)
+    assert code == 1
+    assert list(failed(output)) == ["packages"]
+    mend = "unset UV_DEFAULT_INDEX" if place == "variable" else "set UV_NO_CONFIG=1"
+    assert f"-> uv.lock holds the addresses of its packages: {mend}" in failed(output)["packages"]
+
+
+def test_the_lock_is_read_by_this_python(clone, env):
+    (clone / ".python-version").write_text("3.99\n")
+    assert "lock" not in failed(doctor(clone, env)[1])
+
+
 def test_no_env_file(clone, env):
     (clone / ".env").unlink()
     code, output = doctor(clone, env)
     assert code == 1
     assert ".env is missing -> scripts/bootstrap.sh" in failed(output)[".env"]
+
+
+def test_no_env_file_beside_data(clone, env, state):
+    (clone / ".env").unlink()
+    (state / "postgres").mkdir()
+    (state / "postgres" / "PG_VERSION").touch()
+    assert "put the old file or line back" in failed(doctor(clone, env)[1])[".env"]
 
 
 def test_an_env_file_that_others_may_read(clone, env):

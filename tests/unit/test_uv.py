@@ -1,0 +1,143 @@
+"""The environment: whole after an installation that was cut off, the same whatever is set for other projects."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from workspace import BIN, apart, run
+
+from elt import uv
+from elt.supervisor import lockfile
+
+OF_OTHER_PROJECTS = {
+    "UV_NO_EDITABLE": "1",
+    "UV_NO_DEV": "1",
+    "UV_NO_DEFAULT_GROUPS": "1",
+    "UV_MANAGED_PYTHON": "1",
+    "UV_PROJECT": "/elsewhere",
+    "UV_PRERELEASE": "allow",
+    "UV_NO_SOURCES": "1",
+    "UV_RESOLUTION": "lowest",
+    "PYTHONHOME": "/elsewhere",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONPATH": "/elsewhere",
+}
+
+
+def files(environment):
+    """All files but compiled ones."""
+    return sorted(path for path in environment.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+@pytest.fixture
+def stub(tmp_path):
+    """Makes a program in the place of uv, whose `lock --check` comes to what it is told."""
+
+    def make(script):
+        program = tmp_path / "uv"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return str(program)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("output", "check", "word"),
+    [
+        ("error: The lockfile at `uv.lock` needs to be updated, but `--locked` was provided", "exit 1", "uv lock"),
+        ("error: The lockfile at `uv.lock` needs to be updated", "exit 0", "set UV_NO_CONFIG=1, as a uv.toml of"),
+        ("error: failed to write: No space left on device (os error 28)", "exit 0", "disk is full"),
+        ("error: Failed to fetch\n cause: dns error: failed to lookup address", "exit 0", "cannot be reached"),
+        ("error: cannot connect", '[ "${XDG_CONFIG_HOME%.config}" != "$XDG_CONFIG_HOME" ]', "as a uv.toml of yours"),
+        ("something else", "exit 0", "uv sync"),
+    ],
+)
+def test_a_failed_sync_is_explained(output, check, word, stub, monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    for name in [name for name in os.environ if name.startswith("UV_") and "INDEX" in name]:
+        monkeypatch.delenv(name)
+    assert word in uv.explain(output, stub(check))
+
+
+def test_an_index_of_the_users_own_is_named(monkeypatch, stub):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
+    assert "unset UV_DEFAULT_INDEX" in uv.explain("The lockfile needs to be updated", stub("exit 0"))
+
+
+def test_the_users_say_from_where_and_not_what(monkeypatch):
+    theirs = {"UV_CACHE_DIR": "/cache", "UV_HTTP_TIMEOUT": "9", "UV_OFFLINE": "1", "UV_NO_CONFIG": "1"}
+    for name, value in (OF_OTHER_PROJECTS | theirs).items():
+        monkeypatch.setenv(name, value)
+    given = uv.variables()
+    assert theirs.items() <= given.items()
+    assert not {name for name in OF_OTHER_PROJECTS if name.startswith("UV_")} & set(given)
+
+
+def test_what_was_cut_off_is_installed_again(state):
+    """As a kill leaves it: files that are not there, that are short, and that uv has not put on its list yet."""
+    environment = state / "environment"
+    env = apart(state) | {"UV_PROJECT_ENVIRONMENT": str(environment), "COLUMNS": "300"}
+    done = run("scripts/bootstrap.sh", env=env | OF_OTHER_PROJECTS)
+    assert done.returncode == 0, done.stderr
+    whole = files(environment)
+    assert environment / "bin" / "pytest" in whole
+    (site,) = environment.glob("lib/python*/site-packages")
+    assert not (site / "elt").exists()  # it is used where it lies
+
+    shutil.rmtree(site / "duckdb")
+    (site / "networkx" / "__init__.py").unlink()  # not written to: it is a file of uv's cache
+    (site / "networkx" / "__init__.py").write_text("")
+    (info,) = site.glob("pytokens-*.dist-info")
+    lines = (info / "RECORD").read_text().splitlines(keepends=True)
+    (info / "RECORD").unlink()
+    (info / "RECORD").write_text("".join(line for line in lines if "INSTALLER" not in line))
+    said = run(environment / "bin" / "elt", "doctor", env=env).stdout
+    packages = said[said.index("packages") :]
+    assert "FAIL  files are missing of duckdb, networkx, pytokens" in packages
+    assert f"rm -f {environment / uv.WHOLE.name}, then scripts/bootstrap.sh" in packages
+    shutil.rmtree(site / "rich")
+    said = run(environment / "bin" / "elt", "doctor", env=env)
+    assert said.returncode == 1
+    assert said.stderr.startswith("elt: the environment lacks rich, ")
+    assert len(said.stderr.splitlines()) == 1
+
+    (environment / uv.WHOLE.name).unlink()
+    done = run("scripts/bootstrap.sh", env=env)
+    assert "4 packages are installed again" in done.stdout
+    assert files(environment) == whole
+    assert not uv.damaged(environment)
+    assert run(environment / "bin" / "python", "-c", "import duckdb").returncode == 0
+
+
+def test_two_at_once_wait_for_each_other(state):
+    environment = state / "environment"
+    env = apart(state) | {"UV_PROJECT_ENVIRONMENT": str(environment)}
+    command = ["scripts/bootstrap.sh", "--packages"]
+    both = [subprocess.Popen(command, env=env, cwd=BIN.parent.parent, stdout=subprocess.PIPE) for _ in range(2)]
+    said = b"".join(one.communicate()[0] for one in both)
+    assert [one.returncode for one in both] == [0, 0]
+    assert b"waiting for another bootstrap" in said
+    assert not uv.damaged(environment)
+
+
+def test_the_environment_of_a_running_stack_is_not_made_for_another_python(state):
+    """The other Python is one that is gone: uv then makes the environment anew, as for one of another door."""
+    environment = state / "environment"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to("/elsewhere/bin/python3")
+    config = environment / "pyvenv.cfg"
+    config.write_text("home = /elsewhere/bin\nversion_info = 3.11.0\n")
+    lock = lockfile.take(state / "run")
+    assert lock is not None
+    try:
+        done = run("scripts/bootstrap.sh", env=apart(state) | {"UV_PROJECT_ENVIRONMENT": str(environment)})
+    finally:
+        os.close(lock)
+    assert done.returncode == 1
+    assert f"a stack runs from {environment}, which was made for another Python" in done.stderr
+    assert "scripts/down.sh" in done.stderr
+    assert config.exists()
