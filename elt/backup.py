@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.version import Version
 
-from elt import environment, layout
+from elt import drafts, environment, layout
 from elt.drafts import draft
 from elt.errors import ConfigError, DataError, StackError
 from elt.supervisor import leftovers, lockfile, signals
@@ -83,9 +83,9 @@ def back_up(goal: Path | None = None) -> Path:
                 head.size = len(body)
                 archive.addfile(head, io.BytesIO(body))
                 _add(archive, layout.ENV_FILE, ENV)
-                for part in _kept():
+                for name, part in _kept().items():
                     for one in (part, *sorted(part.rglob("*"))):
-                        _add(archive, one, f"{STATE}/{one.relative_to(layout.STATE)}")
+                        _add(archive, one, f"{STATE}/{name}/{one.relative_to(part)}".removesuffix("/."))
         except OSError as error:
             raise DataError(f"backup: {goal} cannot be written: {error}") from error
         size, seconds = goal.stat().st_size >> 20, time.monotonic() - began
@@ -150,14 +150,17 @@ def _alone(verb: str) -> t.Iterator[None]:
 # Packing -----------------------------------------------------------------------------------------
 
 
-def _kept() -> list[Path]:
-    """What goes into a backup."""
-    return [path for path in sorted(layout.STATE.iterdir()) if path.name not in LEFT_OUT]
+def _kept() -> dict[str, Path]:
+    """What goes into a backup: names of parts, and where each lies, which may be another disk."""
+    parts = (path for path in sorted(layout.STATE.iterdir()) if path.name not in LEFT_OUT)
+    return {path.name: path.resolve() for path in parts if path.exists()}
 
 
 def _size() -> int:
     """Bytes of what goes into a backup."""
-    return sum(path.lstat().st_size for top in _kept() for path in (top.rglob("*") if top.is_dir() else [top]))
+    return sum(
+        path.lstat().st_size for top in _kept().values() for path in (top.rglob("*") if top.is_dir() else [top])
+    )
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
@@ -166,7 +169,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
     Whoever restores it shall own it. A file with several names is packed once for each.
     """
     member = archive.gettarinfo(path, name)
-    if member is None or path.name.endswith(".draft"):
+    if member is None or drafts.is_draft(path):
         return
     member.uid = member.gid = 0
     member.uname = member.gname = ""

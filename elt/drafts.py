@@ -12,6 +12,8 @@ from elt import guard
 if t.TYPE_CHECKING:
     from pathlib import Path
 
+_NAME = re.compile(r"\.(\d+)\..*\.draft", re.DOTALL)
+
 
 @contextlib.contextmanager
 def draft(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
@@ -34,9 +36,14 @@ def draft(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
+def is_draft(path: Path) -> bool:
+    """Whether it is one, by its name."""
+    return _NAME.fullmatch(path.name) is not None
+
+
 def _sweep(folder: Path) -> None:
     """Remove the drafts of processes that were killed."""
     for path in folder.glob(".*.draft"):
-        writer = re.match(r"\.(\d+)\.", path.name)
+        writer = _NAME.fullmatch(path.name)
         if writer and not guard.start_of(int(writer[1])):
             path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ too short for an idle machine. airflow/airflow.cfg names it, and sets Airflow's 
 
 from __future__ import annotations
 
+import functools
 import time
 
 from airflow.providers.celery.executors.celery_executor import CeleryExecutor
@@ -25,7 +26,8 @@ class PromptCeleryExecutor(CeleryExecutor):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._bell = Bell(lambda: migrate.connect(settings.load(), "airflow"))
+        load = functools.cache(settings.load)  # once: a change to .env takes effect with the next start
+        self._bell = Bell(lambda: migrate.connect(load(), "airflow"))
 
     def heartbeat(self) -> None:
         """Send what is queued and learn what has ended; then wait, if there is nothing more to do."""

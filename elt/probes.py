@@ -63,11 +63,14 @@ def healthy(process: str) -> bool:
     answer = path.removesuffix(".json") + ".healthy"
     if _holds(answer, path):
         return True
+    asked = time.time()
     record = guard.read(process)
     if record is None or not checks[process](record.started_at):
         return False
-    with contextlib.suppress(OSError), open(answer, "w"):  # noqa: PTH123 - pathlib costs more than all the rest
-        pass
+    with contextlib.suppress(OSError):
+        with open(answer, "w"):  # noqa: PTH123 - pathlib costs more than all the rest
+            pass
+        os.utime(answer, (asked, asked))  # the process may have been started anew since
     return True
 
 

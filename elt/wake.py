@@ -17,8 +17,7 @@ import psycopg2.extensions
 
 CHANNEL = "elt_wake"
 # The function looks at columns, and not the trigger: PostgreSQL would then refuse to migrate those.
-INSTALL = f"""
-    create or replace function {CHANNEL}() returns trigger language plpgsql as $$
+_BODY = f"""
     begin
         if tg_table_name = 'dag_run' then
             if new.state = 'queued' then notify {CHANNEL}; end if;
@@ -26,15 +25,26 @@ INSTALL = f"""
             notify {CHANNEL};
         end if;
         return null;
-    end $$;
+    end """
+INSTALL = f"""
+    create or replace function {CHANNEL}() returns trigger language plpgsql as $${_BODY}$$;
     create or replace trigger {CHANNEL} after insert or update on dag_run
         for each row execute function {CHANNEL}();
     create or replace trigger {CHANNEL} after update on task_instance
         for each row execute function {CHANNEL}();
 """
 """Statements that hang the bell up; they may be repeated."""
-HANGS = f"select count(*) = 2 from pg_trigger where tgname = '{CHANNEL}'"  # noqa: S608 - a constant
-"""Query whether it hangs there."""
+HANGS = f"""
+    select count(*) = 2 from pg_trigger join pg_proc on pg_proc.oid = tgfoid
+    where tgname = '{CHANNEL}' and tgenabled = 'O' and prosrc = $${_BODY}$$
+"""  # noqa: S608 - constants
+"""Query whether it hangs there, as this version hangs it up."""
+
+
+def _readable(connection: psycopg2.extensions.connection, seconds: float) -> bool:
+    poll = select.poll()  # select() knows no descriptor beyond 1,023
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 class Bell:
@@ -60,7 +70,7 @@ class Bell:
                 self._connection = self._listen()
                 return True
             while True:
-                ready, _, _ = select.select([self._connection], [], [], max(0, until - time.monotonic()))
+                ready = _readable(self._connection, max(0, until - time.monotonic()))
                 self._connection.poll()
                 if self._connection.notifies:
                     self._connection.notifies.clear()

@@ -56,3 +56,22 @@ def test_a_migration_may_change_what_it_looks_at(platform):
     assert tell(platform, wake.HANGS) == (True,)
     columns = "select count(*) from information_schema.triggered_update_columns where trigger_name = 'elt_wake'"
     assert tell(platform, columns) == (0,)
+
+
+def test_a_bell_of_another_version_does_not_hang(platform):
+    """After an upgrade of the workspace Airflow's version, which the stamp tells, may be the same."""
+    with (
+        contextlib.closing(migrate.connect(platform.settings, "airflow")) as connection,
+        connection.cursor() as cursor,
+    ):
+        body = "returns trigger language plpgsql as 'begin return null; end'"
+        for change in (
+            f"create or replace function {wake.CHANNEL}() {body}",
+            f"alter table dag_run disable trigger {wake.CHANNEL}",
+        ):
+            cursor.execute(change)
+            cursor.execute(wake.HANGS)
+            assert cursor.fetchone() == (False,)
+            connection.rollback()
+        cursor.execute(wake.HANGS)
+        assert cursor.fetchone() == (True,)

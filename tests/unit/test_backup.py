@@ -85,6 +85,32 @@ def test_everything_comes_back(clone, saved):
     )
 
 
+def test_a_part_that_lies_elsewhere_comes_back_as_a_folder(clone, tmp_path):
+    root = clone("old")
+    write(root, "postgres/PG_VERSION", "18\n")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "warehouse_dev.duckdb").write_text("rows")
+    (root / ".state" / "warehouse").symlink_to(tmp_path / "disk")
+    (root / ".state" / "again").symlink_to("postgres")
+    (root / ".state" / "nowhere").symlink_to("/nowhere")
+    saved = backup.back_up(tmp_path / "saved.tar.gz")
+    root = clone("new")
+    backup.restore(saved)
+    assert (root / ".state/warehouse/warehouse_dev.duckdb").read_text() == "rows"
+    assert not (root / ".state/warehouse").is_symlink()
+    assert (root / ".state/again/PG_VERSION").read_text() == "18\n"
+
+
+def test_only_drafts_of_ours_stay_out(clone, tmp_path):
+    root = clone("old")
+    write(root, "postgres/PG_VERSION", "18\n")
+    write(root, "extract/plan.draft", "mine")
+    write(root, f"extract/.{os.getpid()}.sales.csv.draft", "half")
+    saved = backup.back_up(tmp_path / "saved.tar.gz")
+    with tarfile.open(saved) as archive:
+        assert [name for name in archive.getnames() if name.endswith(".draft")] == ["state/extract/plan.draft"]
+
+
 def test_it_is_readable_for_this_user_only_and_names_no_other(saved):
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     with tarfile.open(saved) as archive:

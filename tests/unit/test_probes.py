@@ -72,6 +72,21 @@ def test_a_yes_is_of_one_start(process):
     assert not probes.healthy("redis")
 
 
+def test_a_yes_that_took_long_is_of_the_start_before(process, monkeypatch):
+    said, _, start, _ = process
+    check = probes._redis_answers
+
+    def slow(since):
+        start(0)
+        return check(since)
+
+    monkeypatch.setattr(probes, "_redis_answers", slow)
+    assert probes.healthy("redis")
+    monkeypatch.setattr(probes, "_redis_answers", check)
+    said[0] = False
+    assert not probes.healthy("redis")
+
+
 def test_a_clock_that_was_set_back_does_not_keep_a_yes(process):
     said, _, _, answer = process
     assert probes.healthy("redis")

@@ -110,7 +110,7 @@ def test_what_was_cut_off_is_installed_again(state):
     assert "4 packages are installed again" in done.stdout
     assert files(environment) == whole
     assert not uv.damaged(environment)
-    assert run(environment / "bin" / "python", "-c", "import duckdb").returncode == 0
+    assert run(environment / "bin" / "python", "-c", "import duckdb", env=env).returncode == 0
 
 
 def test_two_at_once_wait_for_each_other(state):

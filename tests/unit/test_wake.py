@@ -1,4 +1,4 @@
-"""The listener of the scheduler's bell without a database: it waits all the same. tests/e2e/test_wake.py has one."""
+"""The scheduler's bell without a database: it waits all the same. tests/e2e/test_wake.py has one."""
 
 from __future__ import annotations
 
@@ -23,3 +23,20 @@ def test_without_a_database_it_waits_that_long_and_tries_again():
     assert not bell.wait(0)
     assert len(tries) == 2
     bell.close()
+
+
+def test_the_executor_reads_the_settings_once(monkeypatch):
+    """What was edited since must not end a scheduler whose connection was cut."""
+    from airflow.providers.celery.executors.celery_executor import CeleryExecutor
+
+    from elt import executor
+
+    loads, connections = [], []
+    monkeypatch.setattr(CeleryExecutor, "__init__", lambda *_: None)
+    monkeypatch.setattr(executor.settings, "load", lambda: loads.append(1) or "settings")
+    monkeypatch.setattr(executor.migrate, "connect", lambda *words: connections.append(words))
+    bell = executor.PromptCeleryExecutor()._bell
+    bell._connect()
+    bell._connect()
+    assert loads == [1]
+    assert connections == [("settings", "airflow")] * 2
