@@ -59,13 +59,13 @@ def sync() -> str:
     command, env = [program, "sync", "--locked", "--python", sys.executable], variables()
     refuse_to_replace(command, env)
     wanted = hashlib.sha256(b"".join((layout.ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")))
-    with _alone():
+    with _alone() as lock:
         was = WHOLE.read_text() if WHOLE.exists() else ""
-        if not was and not is_first:
+        if not was:
             _forget_damaged()
         if was != wanted.hexdigest():
             WHOLE.unlink(missing_ok=True)
-        code, said = (_shown if is_first and sys.stderr.isatty() else _silent)(command, env)
+        code, said = (_shown if is_first and sys.stderr.isatty() else _silent)(command, env, lock)
         if code:
             if not is_first or not sys.stderr.isatty():
                 print(said, file=sys.stderr, end="")
@@ -89,8 +89,8 @@ def variables() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _alone() -> t.Iterator[None]:
-    """Wait until nobody else changes the environment, and hold it."""
+def _alone() -> t.Iterator[int]:
+    """Wait until nobody else changes the environment, and hold it by this descriptor, or whoever inherits it."""
     ENVIRONMENT.mkdir(parents=True, exist_ok=True)
     folder = os.open(ENVIRONMENT, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -99,7 +99,7 @@ def _alone() -> t.Iterator[None]:
         except BlockingIOError:
             print(f"  ... waiting for another bootstrap of {ENVIRONMENT}", flush=True)
             fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
+        yield folder
     finally:
         os.close(folder)
 
@@ -143,13 +143,13 @@ def _forget_damaged() -> None:
         shutil.rmtree(info)
 
 
-def _silent(command: list[str], env: dict[str, str]) -> tuple[int, str]:
-    """Exit code of a program, and what it says."""
-    run = subprocess.run(command, cwd=layout.ROOT, env=env, stderr=subprocess.PIPE, text=True)
+def _silent(command: list[str], env: dict[str, str], lock: int) -> tuple[int, str]:
+    """Exit code of a program, and what it says; it holds the lock as well, and longer if this process is killed."""
+    run = subprocess.run(command, cwd=layout.ROOT, env=env, stderr=subprocess.PIPE, text=True, pass_fds=(lock,))
     return run.returncode, run.stderr
 
 
-def _shown(command: list[str], env: dict[str, str]) -> tuple[int, str]:
+def _shown(command: list[str], env: dict[str, str], lock: int) -> tuple[int, str]:
     """The same with its words and bars of progress on this terminal; uv draws them on nothing else.
 
     The list of what it has installed, which comes last, is left out.
@@ -157,7 +157,7 @@ def _shown(command: list[str], env: dict[str, str]) -> tuple[int, str]:
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, termios.tcgetwinsize(sys.stderr))
     said = b""
-    with subprocess.Popen(command, cwd=layout.ROOT, env=env, stderr=its) as process:
+    with subprocess.Popen(command, cwd=layout.ROOT, env=env, stderr=its, pass_fds=(lock,)) as process:
         os.close(its)
         with contextlib.suppress(OSError):  # which is how a terminal ends
             while part := os.read(ours, 4096):
