@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,10 @@ from . import debian
 LOCKED = json.loads((ROOT / "flake.lock").read_text())["nodes"]["nixpkgs"]["locked"]
 NIXPKGS = "github:{owner}/{repo}/{rev}".format(**LOCKED)
 LINTERS = ("deadnix", "nixfmt", "statix")
+LIBRARIES = {"gcc-lib": ("libstdc++.so.6", "libgcc_s.so.1"), "zlib": ("libz.so.1",)}
+"""What packages of libraries hold."""
+GLIBC = re.compile(r"lib(c|dl|m|pthread|resolv|rt|util)\.so\.\d+")
+"""Libraries that the loader brings along."""
 CONFIGURATION = """\
 sandbox = false
 build-users-group =
@@ -93,9 +98,11 @@ def nix(home: Path) -> Nix:
     shutil.copytree(ROOT / "tests" / "doors" / "nixpkgs", home / "nixpkgs")
     host = _programs()
     loaders = [path for folder in ("/lib64", "/lib") for path in Path(folder).glob("ld-linux-*.so.*")]
-    facts = {"bash": shutil.which("bash"), "loader": str(loaders[0]), "programs": host}
+    places = needed_libraries()
+    libraries = {package: [places[name] for name in names if name in places] for package, names in LIBRARIES.items()}
+    facts = {"bash": shutil.which("bash"), "loader": str(loaders[0]), "programs": host, "libraries": libraries}
     (home / "nixpkgs" / "host.json").write_text(json.dumps(facts))
-    absent = sorted(name for name, files in host.items() if not files and name not in {"zlib", "metabase"})
+    absent = sorted(name for name, files in host.items() if not files and name != "metabase")
     return Nix(programs, home, absent, env, home / "store")
 
 
@@ -105,6 +112,15 @@ def _reaches_nixpkgs(program: str) -> bool:
         return subprocess.run(command, capture_output=True, timeout=300).returncode == 0
     except subprocess.TimeoutExpired:
         return False
+
+
+def needed_libraries() -> dict[str, str]:
+    """Libraries that the wheels of this environment take for granted, and where the loader finds each."""
+    own = [path for path in Path(sys.prefix, "lib").rglob("*.so*") if path.is_file()]
+    done = subprocess.run(["ldd", *own], capture_output=True, text=True)
+    found = dict(re.findall(r"^\s+(lib\S+) => (.+?)(?: \(0x\w+\))?$", done.stdout, re.MULTILINE))
+    names = found.keys() - {path.name for path in own}
+    return {name: found[name] for name in sorted(names) if not GLIBC.fullmatch(name)}
 
 
 def _programs() -> dict[str, list[str] | None]:
@@ -117,7 +133,6 @@ def _programs() -> dict[str, list[str] | None]:
         "python311": sorted({str(base.parent / name) for name in (base.name, "python3", "python3.11")}),
         "postgresql_18": [str(program) for program in sorted(postgres.iterdir())],
         "valkey": [str(valkey)],
-        "zlib": [],
         "metabase": [],
     }
     for name in ("uv", "ruff", "git", "process-compose", "jre_headless"):

@@ -1,4 +1,7 @@
-"""The door of VS Code: .devcontainer by the CLI of devcontainers, in a Docker engine of the test's own."""
+"""The door of VS Code: .devcontainer by the CLI of devcontainers, in a Docker engine of the test's own.
+
+What its files say is compared with what is there in tests/unit/test_doors.py.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,6 @@ import pytest
 from doors import chroot, container
 from workspace import PACKAGES, PORTS, REMARKS, ROOT, packages
 
-from elt.bootstrap import example_settings
-
 from .newcomer import arrive, given_to
 
 if t.TYPE_CHECKING:
@@ -25,21 +26,6 @@ STRANGER = 1234
 ONLY_OLD_PYTHON = {"async-timeout"}
 """Packages that the lock asks for below Python 3.11.3, and Debian 12 has 3.11.2."""
 CONFIG = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-KEYS: dict[str, type] = {
-    "name": str,
-    "build": dict,
-    "remoteUser": str,
-    "init": bool,
-    "mounts": list,
-    "hostRequirements": dict,
-    "updateContentCommand": str,
-    "postCreateCommand": str,
-    "forwardPorts": list,
-    "portsAttributes": dict,
-    "otherPortsAttributes": dict,
-    "customizations": dict,
-}
-"""Keys of containers.dev's reference that the file may use, and their types: the CLI itself checks neither."""
 
 
 @pytest.fixture(scope="module")
@@ -75,35 +61,6 @@ def prepared(base: Path, engine: dict[str, str], user: int) -> container.Devcont
         cli, env = container.of_user(user, base, engine)
     given_to(user, base)
     return container.Devcontainer(clone.root, env, cli)
-
-
-def test_the_file_has_known_keys_of_the_right_type():
-    assert {key: type(value) for key, value in CONFIG.items()} == {key: KEYS.get(key) for key in CONFIG}
-    assert all(mount.keys() == {"type", "source", "target"} for mount in CONFIG["mounts"])
-    assert {int(port) for port in CONFIG["portsAttributes"]} == set(CONFIG["forwardPorts"])
-    defaults = {name: value for name, value, _ in example_settings()}
-    opened = {int(defaults[name]) for name in ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT")}
-    assert opened <= set(CONFIG["forwardPorts"])
-
-
-def test_volumes_lie_where_the_dockerfile_says():
-    dockerfile = (ROOT / ".devcontainer" / "Dockerfile").read_text()
-    for mount in CONFIG["mounts"]:
-        assert f"={mount['target']}" in dockerfile
-        assert mount["target"].startswith("/home/vscode/")  # there alone a changed user id is followed
-
-
-def test_ci_uses_the_version_of_the_page():
-    assert (ROOT / ".github" / "workflows" / "ci.yml").read_text().count(f" {container.CLI} ") == len(
-        container.COMMANDS
-    )
-
-
-def test_tasks_name_scripts_that_are_there():
-    tasks = json.loads((ROOT / ".vscode" / "tasks.json").read_text())["tasks"]
-    commands = [task["command"].split()[0] for task in tasks if task["command"].startswith("scripts/")]
-    assert len(commands) >= 4
-    assert all(os.access(ROOT / command, os.X_OK) for command in commands)
 
 
 def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):

@@ -22,23 +22,37 @@
             passAsFile = [ "script" ];
             args = [ "-euc" "PATH=/usr/bin:/bin; . \"$scriptPath\"" ];
           } // more);
-          linked = name: files: build name
-            (builtins.concatStringsSep "\n" ([ ''mkdir -p "$out/bin" "$out/lib"'' ] ++ map (file: ''test -x '${file}' && ln -s '${file}' "$out/bin/"'') files))
+          linked = folder: name: files: build name
+            (builtins.concatStringsSep "\n" ([ ''mkdir -p "$out/${folder}"'' ] ++ map (file: ''test -e '${file}' && ln -s '${file}' "$out/${folder}/"'') files))
             { } // { pname = name; version = "of this machine"; };
           script = name: text: build name
             ''mkdir -p "$out/bin"; { echo "#!${host.bash}"; cat "$textPath"; } > "$out/bin/${name}"; chmod +x "$out/bin/${name}"''
             { inherit text; passAsFile = [ "script" "text" ]; } // { pname = name; version = "none"; };
           # A linter that this machine lacks says so instead of judging; of others that are absent there is no program.
           silent = name: script name ''echo "left out by the double of nixpkgs: ${name}" >&2'';
-          programs = builtins.mapAttrs (name: files: if files == null then silent name else linked name files) host.programs;
+          programs = builtins.mapAttrs (name: files: if files == null then silent name else linked "bin" name files) host.programs;
+          libraries = builtins.mapAttrs (linked "lib") host.libraries;
         in
         programs // {
           stdenv = {
             isLinux = true;
-            cc = { cc.lib = linked "gcc-lib" [ ]; bintools.dynamicLinker = host.loader; };
+            cc = { cc.lib = libraries.gcc-lib; bintools.dynamicLinker = host.loader; };
           };
-          metabase = programs.metabase // { overrideAttrs = attrs: builtins.deepSeq attrs programs.metabase; };
-          fetchurl = { url, hash }: "fetched:${url}:${hash}";
+          inherit (libraries) zlib;
+          # Nix judges a hash by its form when it makes the derivation; the file itself is not fetched.
+          metabase = programs.metabase // {
+            overrideAttrs = { version, src }:
+              if builtins.replaceStrings [ "/v${version}/" ] [ "" ] src.url == src.url
+              then throw "Metabase ${version} is not at ${src.url}"
+              else builtins.seq src.drvPath programs.metabase;
+          };
+          fetchurl = { url, hash }: derivation {
+            inherit system url;
+            name = baseNameOf url;
+            builder = "builtin:fetchurl";
+            outputHash = hash;
+            outputHashMode = "flat";
+          };
           writeShellApplication = { name, text, runtimeInputs ? [ ], runtimeEnv ? { } }: script name ''
             set -euo pipefail
             ${lib.concatMapStringsSep "\n" (key: "export ${key}='${runtimeEnv.${key}}'") (builtins.attrNames runtimeEnv)}
