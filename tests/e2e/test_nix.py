@@ -5,16 +5,18 @@ It proves that the flake evaluates, that its lock fits and what its shell starts
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
+import subprocess
 import typing as t
 from pathlib import Path
 
 import documents
 import pytest
 from doors import nix as door
-from workspace import PACKAGES, REMARKS, ROOT, packages
+from workspace import PACKAGES, REMARKS, ROOT, copy, packages
 
 from .newcomer import Newcomer, arrive
 
@@ -177,6 +179,40 @@ def test_the_shell_gives_what_the_scripts_read(nix, here):
     assert needed - set().union(*held) == set(), "wheels need it"
     assert [names for names in held if not names & needed] == [], "no wheel needs it"
     assert {path.name for folder in folders["ELT_PROGRAMS"] for path in Path(folder).iterdir()} >= {"ruff", "uv"}
+
+
+@pytest.mark.parametrize("is_repository", [True, False])
+def test_outside_of_a_clone_nothing_of_others_runs(nix, here, tmp_path, is_repository):
+    """Another repository may have scripts of the same names."""
+    for name in ("bootstrap", "up"):
+        script = tmp_path / "scripts" / f"{name}.sh"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text("#!/bin/sh\necho foreign\n")
+        script.chmod(0o755)
+    if is_repository:
+        subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    elsewhere = dataclasses.replace(here, root=tmp_path)
+    code, output = with_double(
+        nix, elsewhere, "develop", str(here.root), "-c", "sh", "-c", "echo open; elt --version"
+    )
+    assert code == 127  # no elt on PATH
+    assert "go into a clone of it" in output
+    assert "open" in output
+    refused = with_double(nix, elsewhere, "run", f"{here.root}#up")
+    assert refused[0] == 1
+    assert "foreign" not in output + refused[1]
+
+
+def test_a_folder_without_git_is_refused(nix, here, tmp_path):
+    """Nix would copy it whole to the store, which everybody may read."""
+    copy(tmp_path)
+    unpacked = dataclasses.replace(here, root=tmp_path)
+    for words in (("develop", "path:.", "-c", "true"), ("run", "path:.#up")):
+        code, output = with_double(nix, unpacked, *words)
+        assert code == (words[0] == "run"), output
+        assert f"Nix would copy all of {tmp_path}, secrets too" in output
+    assert not (tmp_path / ".env").exists()
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_a_shell_in_which_bootstrap_fails_opens_to_mend_it(nix, here):
