@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import gzip
 import io
+import itertools
 import json
 import os
 import signal
@@ -247,8 +249,9 @@ def test_a_byte_order_mark_is_dropped_whatever_the_encoding(tmp_path: Path, sync
     path = tmp_path / "in.csv"
     path.write_bytes("\ufeffid,a\n1,x\n".encode("utf-16-le"))
     assert sync(path, encoding="utf-16-le").records == [{"id": "1", "a": "x"}]
-    path.write_bytes(gzip.compress(b"") + gzip.compress("\ufeffid,a\n1,x\n".encode()))
-    assert sync(path).records == [{"id": "1", "a": "x"}]
+    for whole, at in (("\ufeffid,a\n1,x\n".encode(), 0), ("\ufeffid,a\n1,x\n".encode(), 2)):  # in pieces of gzip
+        path.write_bytes(gzip.compress(whole[:at]) + gzip.compress(whole[at:]))
+        assert sync(path).records == [{"id": "1", "a": "x"}]
 
 
 def test_a_row_over_many_segments_takes_time_in_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +264,24 @@ def test_a_row_over_many_segments_takes_time_in_proportion(tmp_path: Path, monke
     monkeypatch.setattr(Source.segments, "__defaults__", (200, 200))
     run({"files": [{"entity": "things", "path": str(path), "keys": [], "escapechar": "\\"}]} | TEXT)
     assert sum(read) < 6 * path.stat().st_size
+
+
+def test_values_like_rows_are_read_fast_however_long_the_segment_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 8 MB on DuckDB looks for beginnings of rows in the middle, unless it is told not to."""
+    path = tmp_path / "in.csv"
+    path.write_text("id,a\n" + "".join(f'{number},"\n{number},b"\n' for number in range(700_000)), newline="")
+    monkeypatch.setattr(Converter, "_by_python", lambda *_: pytest.fail("DuckDB refused it"))
+    sizes: list[int] = []
+    convert = Converter.convert
+    monkeypatch.setattr(Converter, "convert", lambda *words: sizes.append(len(words[1].data)) or convert(*words))
+    (tmp_path / "batch").mkdir()
+    storage = {"encoding": {"format": "parquet"}, "storage": {"root": str(tmp_path / "batch")}}
+    got = run({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}], "batch_config": storage} | TEXT)
+    assert (got.error, max(sizes) > 10_000_000) == (None, True)
+    with path.open(newline="") as file:
+        assert got.rows() == list(map(tuple, itertools.islice(csv.reader(file), 1, None)))
 
 
 @pytest.mark.parametrize(
