@@ -64,6 +64,26 @@ def test_segments_change_nothing(
     assert {str(one) for one in folder.glob("*.parquet")} == sent
 
 
+def test_a_stray_quote_leaves_segments_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would join all that follows, and memory grow with the file; what follows is read fast too."""
+    path = tmp_path / "in.csv"
+    plain = b"".join(b'%d,"x\ny"\n' % number for number in range(5000))
+    path.write_bytes(b"id,a\n" + (b'7,5" pipe\n' + plain) * 3)
+    sizes: list[int] = []
+    slow: list[int] = []
+    convert, by_python = Converter.convert, Converter._by_python
+    monkeypatch.setattr(Converter, "convert", lambda *words: sizes.append(len(words[1].data)) or convert(*words))
+    monkeypatch.setattr(Converter, "_by_python", lambda *w: slow.append(len(w[1].data)) or by_python(*w))
+    monkeypatch.setattr(source, "_CHUNK", 256)
+    monkeypatch.setattr(source.Source.segments, "__defaults__", (1000, 1000))
+    monkeypatch.setattr(catalog.split, "__defaults__", (1000,))
+    got = run({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}]} | TEXT)
+    with path.open(newline="") as file:
+        assert [list(one.values()) for one in got.records] == list(itertools.islice(csv.reader(file), 1, None))
+    assert max(sizes) < 4000
+    assert len(slow) < len(sizes) / 10
+
+
 def test_segments_end_where_rows_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "_CHUNK", 256)
     path = tmp_path / "in.csv"
