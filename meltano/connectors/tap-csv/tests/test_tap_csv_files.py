@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import gzip
 import io
+import itertools
 import json
 import os
 import signal
@@ -60,6 +62,26 @@ def test_segments_change_nothing(
     assert [tuple(one.values()) for one in got.records] + got.rows() == expected
     sent = {one.removeprefix("file://") for message in got.of_type("BATCH") for one in message["manifest"]}
     assert {str(one) for one in folder.glob("*.parquet")} == sent
+
+
+def test_a_stray_quote_leaves_segments_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would join all that follows, and memory grow with the file; what follows is read fast too."""
+    path = tmp_path / "in.csv"
+    plain = b"".join(b'%d,"x\ny"\n' % number for number in range(5000))
+    path.write_bytes(b"id,a\n" + (b'7,5" pipe\n' + plain) * 3)
+    sizes: list[int] = []
+    slow: list[int] = []
+    convert, by_python = Converter.convert, Converter._by_python
+    monkeypatch.setattr(Converter, "convert", lambda *words: sizes.append(len(words[1].data)) or convert(*words))
+    monkeypatch.setattr(Converter, "_by_python", lambda *w: slow.append(len(w[1].data)) or by_python(*w))
+    monkeypatch.setattr(source, "_CHUNK", 256)
+    monkeypatch.setattr(source.Source.segments, "__defaults__", (1000, 1000))
+    monkeypatch.setattr(catalog.split, "__defaults__", (1000,))
+    got = run({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}]} | TEXT)
+    with path.open(newline="") as file:
+        assert [list(one.values()) for one in got.records] == list(itertools.islice(csv.reader(file), 1, None))
+    assert max(sizes) < 4000
+    assert len(slow) < len(sizes) / 10
 
 
 def test_segments_end_where_rows_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +269,9 @@ def test_a_byte_order_mark_is_dropped_whatever_the_encoding(tmp_path: Path, sync
     path = tmp_path / "in.csv"
     path.write_bytes("\ufeffid,a\n1,x\n".encode("utf-16-le"))
     assert sync(path, encoding="utf-16-le").records == [{"id": "1", "a": "x"}]
-    path.write_bytes(gzip.compress(b"") + gzip.compress("\ufeffid,a\n1,x\n".encode()))
-    assert sync(path).records == [{"id": "1", "a": "x"}]
+    for whole, at in (("\ufeffid,a\n1,x\n".encode(), 0), ("\ufeffid,a\n1,x\n".encode(), 2)):  # in pieces of gzip
+        path.write_bytes(gzip.compress(whole[:at]) + gzip.compress(whole[at:]))
+        assert sync(path).records == [{"id": "1", "a": "x"}]
 
 
 def test_a_row_over_many_segments_takes_time_in_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +284,24 @@ def test_a_row_over_many_segments_takes_time_in_proportion(tmp_path: Path, monke
     monkeypatch.setattr(Source.segments, "__defaults__", (200, 200))
     run({"files": [{"entity": "things", "path": str(path), "keys": [], "escapechar": "\\"}]} | TEXT)
     assert sum(read) < 6 * path.stat().st_size
+
+
+def test_values_like_rows_are_read_fast_however_long_the_segment_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 8 MB on DuckDB looks for beginnings of rows in the middle, unless it is told not to."""
+    path = tmp_path / "in.csv"
+    path.write_text("id,a\n" + "".join(f'{number},"\n{number},b"\n' for number in range(700_000)), newline="")
+    monkeypatch.setattr(Converter, "_by_python", lambda *_: pytest.fail("DuckDB refused it"))
+    sizes: list[int] = []
+    convert = Converter.convert
+    monkeypatch.setattr(Converter, "convert", lambda *words: sizes.append(len(words[1].data)) or convert(*words))
+    (tmp_path / "batch").mkdir()
+    storage = {"encoding": {"format": "parquet"}, "storage": {"root": str(tmp_path / "batch")}}
+    got = run({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}], "batch_config": storage} | TEXT)
+    assert (got.error, max(sizes) > 10_000_000) == (None, True)
+    with path.open(newline="") as file:
+        assert got.rows() == list(map(tuple, itertools.islice(csv.reader(file), 1, None)))
 
 
 @pytest.mark.parametrize(

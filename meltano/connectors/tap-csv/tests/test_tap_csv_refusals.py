@@ -46,6 +46,7 @@ BAD_ROWS = {
     "quote open in the last column": (b'id,a\n1,x\n2,"y\n3,z\n', "line 3: a quote or an escape is still open"),
     "quote open in the first column": (b'id,a\n1,x\n"2,y\n3,z\n', "line 3: a quote or an escape is still open"),
     "cut off after a quote": (b'id,a\n1,x\n"', "line 3: a quote or an escape is still open"),
+    "cut off within quotes": (b'id,a\n1,x\nx","', "line 3: a quote or an escape is still open"),
     "nothing but a quote": (b'"', "line 1: a quote or an escape is still open"),
     "surplus delimiter beside quotes within values": (b'id,a\n1,2,\nx"q,w"y\n', "line 2, column 'a': ragged row"),
     "escape open": (b"id,a\n1,x\n2,y\\", "line 3: a quote or an escape is still open"),

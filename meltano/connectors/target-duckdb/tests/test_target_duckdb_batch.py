@@ -241,8 +241,10 @@ def parquet_of(folder: Path, types: dict[str, str], records: list[dict[str, t.An
             ]
             marks = ", ".join("?" if kind != "TIMESTAMP" else "?::timestamptz::timestamp" for kind in types.values())
             connection.execute(f"insert into t values ({marks})", row)
+        exact = {"HUGEINT": "::decimal(38, 0)"}  # DuckDB would write it as DOUBLE
         quoted = ", ".join(
-            f'c{number} as "{name.replace(chr(34), chr(34) * 2)}"' for number, name in enumerate(types)
+            f'c{number}{exact.get(kind, "")} as "{name.replace(chr(34), chr(34) * 2)}"'
+            for number, (name, kind) in enumerate(types.items())
         )
         connection.execute(f"copy (select {quoted} from t) to '{path}' (format parquet)")
     return str(path)

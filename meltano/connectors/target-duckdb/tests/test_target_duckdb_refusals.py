@@ -54,6 +54,23 @@ BAD = {
         START + '{"id": 2, "a": "\\ud83d"}}',
         "stream 'things', line 4: is not JSON: no low surrogate",
     ),
+    "trailing comma": (START + '{"id": 2, "a": "y",}}', "stream 'things', line 4: is not JSON: "),
+    "trailing comma and blank": (START + '{"id": 2, "a": "y" , }}', "stream 'things', line 4: is not JSON: "),
+    "trailing comma of an array": (START + '{"id": 2, "a": [1, ]}}', "stream 'things', line 4: is not JSON: "),
+    "trailing comma of a message": (START + '{"id": 2},}', "stream 'things', line 4: is not JSON: "),
+    "key twice": (START + '{"id": 2, "a": "4111", "a": "y"}}', "stream 'things', line 4: the key 'a' stands twice"),
+    "fraction of a version": (
+        START + '{"id": 2}, "version": 4111.5}',
+        "stream 'things', line 4: the version of the record does not fit BIGINT",
+    ),
+    "fraction that a DOUBLE loses": (
+        START + '{"id": 9007199254740993.0}}',
+        "stream 'things', line 4, column 'id': the value does not fit BIGINT",
+    ),
+    "small fraction": (
+        START + '{"id": 1e-20}}',
+        "stream 'things', line 4, column 'id': the value does not fit BIGINT",
+    ),
     "text for a number": (
         record({"id": "no 4111"}),
         "stream 'things', line 4, column 'id': the value does not fit BIGINT",
@@ -86,6 +103,37 @@ def test_what_was_committed_stays(warehouse: Warehouse, bad: t.Any, message: str
     assert got.error
     assert got.states == [1]
     assert warehouse.rows("from things") == [(1, "x")]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [BAD[kind] for kind in ("trailing comma", "trailing comma of an array", "key twice", "fraction of a version")],
+)
+def test_bad_input_in_a_block_of_records(warehouse: Warehouse, bad: str, message: str) -> None:
+    """Most records come in blocks of one stream, which are not looked at line by line."""
+    records = [record({"id": number, "a": "x" * 1000}) for number in range(2500)]
+    got = warehouse.load(schema(), *records, bad, *records[:10])
+    assert str(got.error).startswith(message.replace("line 4", "line 2502"))
+
+
+def test_what_only_looks_like_a_trailing_comma_is_taken(warehouse: Warehouse) -> None:
+    records = [record({"id": number, "a": "b,} c, ] \n,}" + "x" * 1000}) for number in range(2500)]
+    assert warehouse.load(schema(), *records).error is None
+    assert warehouse.rows("select count(*), min(a) = max(a), max(a)[:12] from things") == [
+        (2500, True, "b,} c, ] \n,}")
+    ]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first of its form", "like those before"])
+@pytest.mark.parametrize("other", ["number", "object"])
+@pytest.mark.parametrize("value", ["1e400", "-2E+308", '"1e400"'])
+def test_number_beyond_double(warehouse: Warehouse, value: str, other: str, first: bool) -> None:
+    of = {"id": {"type": "integer"}, "n": {"type": "number"}, "d": {"multipleOf": 0.1, "type": "number"}}
+    before = [] if first else [record({"id": 1, "n": 1.5})]
+    bad = START + f'{{"id": 2, "n": {value}, "d": 1234567890123456.7, "o": {{}}}}}}'
+    got = warehouse.load(schema(of | {"o": {"type": other}} if other == "object" else of), *before, bad)
+    expected = f"stream 'things', line {2 + len(before)}, column 'n': the value does not fit DOUBLE"
+    assert str(got.error) == expected
 
 
 @pytest.mark.parametrize("position", [0, 1, 2, 776, 998, 999])

@@ -96,6 +96,16 @@ def test_infinite_time(warehouse: Warehouse) -> None:
     assert warehouse.rows("select a = 'infinity' from things") == [(True,)]
 
 
+def test_infinite_number(warehouse: Warehouse) -> None:
+    """What is meant stays, and the other values are what they are without it."""
+    of = {"id": {"type": "integer"}, "a": {"type": "number"}}
+    values = ["Infinity", "-inf", "NaN", True, "1.5", 0.1, 1.7976931348623157e308, 2**53 + 1, None]
+    records = [record({"id": number, "a": value}) for number, value in enumerate(values)]
+    assert warehouse.load(schema(of), *records).error is None
+    got = [value for (value,) in warehouse.rows("select a::varchar from things order by id")]
+    assert got == ["inf", "-inf", "nan", "1.0", "1.5", "0.1", "1.7976931348623157e+308", "9007199254740992.0", None]
+
+
 def test_json_arrives(warehouse: Warehouse) -> None:
     values = [{"b": [1, {"c": None}], "a": 'x"y'}, [], {}, [1.5, "é"], {"big": 2**70}]
     of = {"id": {"type": "integer"}, "a": {"type": ["object", "array"]}}
@@ -115,6 +125,41 @@ def test_decimals_keep_every_digit(warehouse: Warehouse, other: dict[str, t.Any]
     assert warehouse.rows('select "é", s from things') == [(Decimal(LONG), f'"é": {LONG}')]
     if other:
         assert warehouse.rows("select o::varchar from things") == [('{"é":0.5}',)]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first of its form", "like those before"])
+@pytest.mark.parametrize("other", [{}, {"o": {"type": "object"}}], ids=["flat", "with an object"])
+@pytest.mark.parametrize("inner", ['{"d":1234567890123456.5}', '[{"a":[],"d":1234567890123456.5}]'])
+def test_a_nested_number_is_none_of_the_column_of_its_name(
+    warehouse: Warehouse, inner: str, other: dict[str, t.Any], first: bool
+) -> None:
+    of = {"id": {"type": "integer"}, "d": {"type": "number", "multipleOf": 1e-10}, "s": {"type": "string"}, **other}
+    line = '{"type": "RECORD", "stream": "things", "record": {"id": %d, "s": %s, "d": %s, "o": %s}}'
+    before = [] if first else [record({"id": 0, "d": 1})]
+    lines = [line % (1, inner, LONG, inner), line % (2, "null", LONG, "{}")]
+    assert warehouse.load(schema(of), *before, *lines).error is None
+    assert warehouse.rows("select d, s from things where id > 0 order by id") == [
+        (Decimal(LONG), inner),
+        (Decimal(LONG), None),
+    ]
+    if other:
+        assert warehouse.rows("select o::varchar from things where id = 1") == [(inner,)]
+
+
+@pytest.mark.parametrize("spelling", ["é/x", "\\u00e9/x", "\\u00E9\\/x"])
+def test_decimals_keep_every_digit_however_their_name_is_spelled(warehouse: Warehouse, spelling: str) -> None:
+    of = {"id": {"type": "integer"}, "é/x": {"type": "number", "multipleOf": 1e-10}, "e": {"multipleOf": 1}}
+    line = '{"type": "RECORD", "stream": "things", "record": {"id": 1, "%s" : %s}}'
+    assert warehouse.load(schema(of), line % (spelling, LONG)).error is None
+    assert warehouse.rows('select "é/x" from things') == [(Decimal(LONG),)]
+
+
+def test_flattened_decimals_keep_every_digit(warehouse: Warehouse) -> None:
+    inner = {"type": "object", "properties": {"d": {"type": "number", "multipleOf": 1e-10}, "s": {"type": "string"}}}
+    line = '{"type": "RECORD", "stream": "things", "record": {"d": %s, "o": {"s": {"d": 0.5}, "d": %s}, "id": 1}}'
+    of = {"id": {"type": "integer"}, "d": {"type": "string"}, "o": inner}
+    assert warehouse.load(schema(of), line % (2**70, LONG), data_flattening_max_level=1).error is None
+    assert warehouse.rows("select d, o__d, o__s from things") == [(str(2**70), Decimal(LONG), '{"d":0.5}')]
 
 
 NAMES = ["select", "a b", 'quo"te', "ünï", "a.b", "a-b", "it's", "1st", "_", "$x", "a\nb", "x" * 300, "{", "%s"]

@@ -27,6 +27,15 @@ _END = "\0"
 class OpenEndError(Exception):
     """A quote or an escape is still open at the end of a segment, so the next one belongs to it."""
 
+    def __init__(self, line: int) -> None:
+        """Begin.
+
+        Args:
+            line: where the row begins that goes on.
+        """
+        super().__init__(line)
+        self.line = line
+
 
 class Reader:
     """Reads one segment of a file."""
@@ -123,7 +132,7 @@ class Reader:
         if row == [_END] and lines == 1:
             return
         if not self._segment.last:
-            raise OpenEndError
+            raise OpenEndError(line)
         raise InputError("a quote or an escape is still open at the end of the file", self._path, line=line)
 
     def _refused(self, error: csv.Error, line: int) -> InputError:

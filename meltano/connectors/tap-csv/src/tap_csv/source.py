@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import itertools
+import re
 import typing as t
 import zlib
 from dataclasses import dataclass
@@ -44,6 +46,17 @@ class Segment:
         """This segment and the one after it."""
         return Segment(self.data + after.data, self.line, self.offset, after.last, self.quotes + after.quotes)
 
+    def divided(self, size: int, quote: bytes) -> tuple[Segment, Segment]:
+        """Its first bytes, which are whole rows, and the rest; arguments as of `without`."""
+        rest = self.without(size, quote)
+        return Segment(self.data[:size], self.line, self.offset, last=False, quotes=self.quotes - rest.quotes), rest
+
+    def size_before(self, line: int) -> int:
+        """How many bytes stand before a line of it."""
+        if line == self.line:
+            return 0
+        return next(itertools.islice(re.finditer(rb"\r\n?|\n", self.data), line - self.line - 1, None)).end()
+
     def without(self, size: int, quote: bytes) -> Segment:
         """The rest of it after so many bytes.
 
@@ -61,6 +74,72 @@ def line_ends(data: bytes) -> int:
     if b"\r" not in data:
         return data.count(b"\n")
     return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+
+
+def end_of_row(data: bytes, quotes: int, quote: bytes) -> tuple[int, int]:
+    """Where a row ends, as late as possible: at an end of a line before which quotes come in pairs; 0 if nowhere.
+
+    Args:
+        data: what is to be cut.
+        quotes: how many stand before it.
+        quote: the character that stands around values.
+
+    Returns:
+        The place, and how many quotes stand before that.
+    """
+    mark = b"\n"
+    end = data.rfind(mark) + 1
+    if not end:
+        mark = b"\r"
+        end = data.rfind(mark, 0, -1) + 1  # its last byte may be half of a CRLF
+    quotes += data.count(quote, 0, end)
+    latest = end, quotes
+    for _ in range(_MOST_CUTS):
+        if not quotes % 2 or not end:
+            break
+        before = data.rfind(mark, 0, data.rfind(quote, 0, end)) + 1
+        quotes -= data.count(quote, before, end)
+        end = before
+    return (end, quotes) if end else latest
+
+
+class Recut:
+    """Segments of a file; those behind a stray quote, which made all of them end within a value, are cut anew."""
+
+    def __init__(self, segments: Iterator[Segment], quote: bytes) -> None:
+        """Begin.
+
+        Args:
+            segments: as they were cut at first.
+            quote: the character that was counted for it.
+        """
+        self._segments = segments
+        self._quote = quote
+        self._before: Segment | None = None
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Itself."""
+        return self
+
+    def __next__(self) -> Segment:
+        """The next segment."""
+        segment = next(self._segments)
+        while self._before:
+            segment, self._before = self._before.joined(segment), None
+            if segment.last:
+                break
+            end, quotes = end_of_row(segment.data, 0, self._quote)
+            if end and (quotes % 2 == 0 or len(segment.data) > SEGMENT):
+                segment, self._before = segment.divided(end, self._quote)
+                break
+            self._before, segment = segment, next(self._segments)
+        return segment
+
+    def again(self, *segments: Segment) -> None:
+        """Go on with these, of which the first begins with a row, and then with those that follow."""
+        first, *others = segments
+        behind = [*others, self._before] if self._before else others
+        self._before, self._segments = first, itertools.chain(behind, self._segments)
 
 
 class Source:
@@ -131,37 +210,12 @@ class Source:
     def _cut(self, pieces: list[bytes]) -> tuple[bytes, int]:
         """Take from the pieces what follows the last end of a row; returns that, and how many quotes are left."""
         before = sum(piece.count(self._quote) for piece in pieces[:-1])
-        end, quotes = self._end_of_row(pieces[-1], before)
+        end, quotes = end_of_row(pieces[-1], before, self._quote)
         if not end and len(pieces) > 1:
             pieces[:] = [b"".join(pieces)]
-            end, quotes = self._end_of_row(pieces[0], 0)
+            end, quotes = end_of_row(pieces[0], 0, self._quote)
         pieces[-1], rest = pieces[-1][:end], pieces[-1][end:]
         return rest, quotes
-
-    def _end_of_row(self, data: bytes, quotes: int) -> tuple[int, int]:
-        """Where a row ends, as late as possible: at an end of a line before which quotes come in pairs; 0 if nowhere.
-
-        Args:
-            data: what is to be cut.
-            quotes: how many stand before it.
-
-        Returns:
-            The place, and how many quotes stand before that.
-        """
-        mark = b"\n"
-        end = data.rfind(mark) + 1
-        if not end:
-            mark = b"\r"
-            end = data.rfind(mark, 0, -1) + 1  # its last byte may be half of a CRLF
-        quotes += data.count(self._quote, 0, end)
-        latest = end, quotes
-        for _ in range(_MOST_CUTS):
-            if not quotes % 2 or not end:
-                break
-            before = data.rfind(mark, 0, data.rfind(self._quote, 0, end)) + 1
-            quotes -= data.count(self._quote, before, end)
-            end = before
-        return (end, quotes) if end else latest
 
     def _raw(self) -> Iterator[bytes]:
         try:

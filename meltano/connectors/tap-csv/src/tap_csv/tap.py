@@ -23,7 +23,7 @@ from tap_csv import catalog
 from tap_csv.convert import Converter, Form
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.reader import OpenEndError
-from tap_csv.source import Source
+from tap_csv.source import Recut, Source
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ if t.TYPE_CHECKING:
     from tap_csv.source import Segment
 
     Json = dict[str, t.Any]
+    _Submitted = tuple[Segment, Path, Future[int]]
 
 LOGGER = logging.getLogger("tap-csv")
 
@@ -177,7 +178,8 @@ class Tap:
 
     def _converted(self, segments: Iterator[Segment], form: Form) -> Iterator[tuple[Path, int]]:
         """A file of rows and their number for each segment, in order; several are worked on at the same time."""
-        waiting: deque[tuple[Segment, Path, Future[int]]] = deque()
+        waiting: deque[_Submitted] = deque()
+        segments = Recut(segments, form.dialect.quotechar.encode())
         try:
             while True:
                 while len(waiting) < WORKERS + _AHEAD and (segment := next(segments, None)):
@@ -187,16 +189,9 @@ class Tap:
                 segment, path, future = waiting.popleft()
                 try:
                     rows = future.result()
-                except OpenEndError:
-                    size = 2 * len(segment.data)
-                    while len(segment.data) < size and not segment.last:  # one by one would take forever
-                        if waiting:
-                            after, *_ = gone = waiting.popleft()
-                            _forget(*gone)
-                        else:
-                            after = next(segments)
-                        segment = segment.joined(after)
-                    waiting.appendleft(self._submit(segment, form))
+                except OpenEndError as open_end:
+                    path.unlink(missing_ok=True)  # DuckDB may have begun it
+                    self._go_on(segment, open_end.line, waiting, segments, form)
                     continue
                 except BaseException:
                     path.unlink(missing_ok=True)
@@ -209,7 +204,34 @@ class Tap:
             for one in waiting:
                 _forget(*one)
 
-    def _submit(self, segment: Segment, form: Form) -> tuple[Segment, Path, Future[int]]:
+    def _go_on(self, segment: Segment, line: int, waiting: deque[_Submitted], segments: Recut, form: Form) -> None:
+        """Submit what is to be converted instead of a segment whose end is open.
+
+        Args:
+            segment: that one.
+            line: where the row begins that goes on.
+            waiting: those that follow, and where to put what is submitted.
+            segments: those behind them.
+            form: what the rows become.
+        """
+        if whole := segment.size_before(line):
+            segment, rest = segment.divided(whole, form.dialect.quotechar.encode())
+            for gone in waiting:
+                _forget(*gone)
+            segments.again(rest, *(after for after, *_ in waiting))
+            waiting.clear()
+        else:
+            size = 2 * len(segment.data)
+            while len(segment.data) < size and not segment.last:  # one by one would take forever
+                if waiting:
+                    after, *_ = gone = waiting.popleft()
+                    _forget(*gone)
+                else:
+                    after = next(segments)
+                segment = segment.joined(after)
+        waiting.appendleft(self._submit(segment, form))
+
+    def _submit(self, segment: Segment, form: Form) -> _Submitted:
         folder, prefix = Path(self._folder.name), ""
         if self._config.batch_folder:
             folder, prefix = self._config.batch_folder, self._config.batch_prefix

@@ -342,7 +342,9 @@ class Reader:
     def create(self, table: str, path: Path, object_size: int, *, exact: bool) -> str:
         """The statement that reads the file into a temporary table."""
         types = {column: sql.json_type(column.type, exact=exact) for column in self.columns}
-        read = {self.whole: struct(self.columns, types)} if self.whole else members(self.columns, types)
+        read = members(self.columns, types)
+        if self.whole:
+            read = {self.whole: struct(self.columns, types)} if self.columns else {}
         names = self.names()
         values = [
             f"{sql.from_json(column.within(self.whole), column.type, exact=exact)} as {names[column.name]}"
@@ -353,8 +355,8 @@ class Reader:
             value = sql.convert("time_extracted", "TIMESTAMPTZ", "TIMESTAMP")
             values.append(f"{value} as {EXTRACTED_AT}")
         if self.versions:
-            read["version"] = "BIGINT"
-            values.append(f"version as {VERSION}")
+            read["version"] = sql.json_type("BIGINT", exact=exact)
+            values.append(f"{sql.from_json('version', 'BIGINT', exact=exact)} as {VERSION}")
         described = ", ".join(f"{sql.name(name)}: {sql.literal(kind)}" for name, kind in read.items())
         return (
             f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} "

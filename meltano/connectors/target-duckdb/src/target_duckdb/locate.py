@@ -18,6 +18,8 @@ if t.TYPE_CHECKING:
     from target_duckdb.load import Reader
 
 _MALFORMED = re.compile(r"Malformed JSON in file .*?, at byte \d+ in line \d+: (.*)")
+_TWICE = re.compile(r'^.* has duplicate key "(.*)"$', re.MULTILINE)
+"""What comes before it is the record; a quote within that has a backslash before it."""
 
 
 def misfit(
@@ -56,9 +58,13 @@ def misfit(
             return numbers[low], None, f"is not JSON: {what}{where}"
         if found := _MALFORMED.search(str(said)):
             return numbers[low], None, f"is not JSON: {found[1].strip()}"
+        if found := _TWICE.search(str(said)):
+            return numbers[low], None, f"the key {found[1]!r} stands twice"
         for column in reader.columns:
             if attempt.fails(replace(reader, columns=[column], metadata=False, versions=False), [line]):
                 return numbers[low], column.name, f"the value does not fit {column.type}"
+        if reader.versions and attempt.fails(replace(reader, columns=[], metadata=False), [line]):
+            return numbers[low], None, "the version of the record does not fit BIGINT"
     return numbers[low], None, "the record does not fit its schema"
 
 

@@ -15,6 +15,9 @@ if t.TYPE_CHECKING:
 
 BLOCK = 1 << 20
 _STREAM = re.compile(rb'"stream"\s*:\s*"([^"\\]+)"')
+_TRAILING_COMMA = re.compile(rb",\s*[}\]]")
+_ENDS = (re.compile(rb"\}(?<=[,\s]\})"), re.compile(rb"\](?<=[,\s]\])"))
+"""Ends that one may stand before: a pattern that begins with a letter is searched for much faster."""
 _SET_PIPE_SIZE = 1031
 """F_SETPIPE_SZ of Linux, which Python's fcntl does not name in every version."""
 
@@ -61,6 +64,14 @@ def parse(line: bytes) -> dict[str, t.Any]:
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InputError("is no Singer message: it lacks its type")
     return message
+
+
+def may_have_trailing_comma(block: bytes) -> bool:
+    """Whether a comma seems to stand before the end of an object or an array, if not in a text; DuckDB takes that."""
+    brace, bracket = _ENDS
+    if not brace.search(block) and (b"]" not in block or not bracket.search(block)):
+        return False
+    return _TRAILING_COMMA.search(block) is not None
 
 
 def head(line: bytes) -> bytes:

@@ -6,16 +6,16 @@ import json
 import re
 import typing as t
 from bisect import bisect_right
-from decimal import Decimal
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
     from pathlib import Path
 
     from target_duckdb.schema import Column
 
-_LONG_NUMBER = re.compile(rb":\s*-?[0-9][0-9.eE+-]{15,}")
+_NUMBER = rb"-?[0-9][0-9.eE+-]{15,}"
 """Shorter ones survive the way through DOUBLE unchanged."""
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}\[\]]|' + _NUMBER)
 
 
 class Spool:
@@ -85,31 +85,54 @@ def exact_decimals(columns: Sequence[Column], *, member: str = "record") -> Call
     paths = [column.path for column in columns if column.type.startswith("DECIMAL")]
     if not paths:
         return None
-    if all(len(column.path) == 1 and column.type != "JSON" for column in columns):
-        forms = {json.dumps(path[0], ensure_ascii=only_ascii) for path in paths for only_ascii in (False, True)}
-        keys = b"|".join(re.escape(form.encode()) for form in forms)
-        number = re.compile(rb"(?<!\\)(" + keys + rb")(\s*:\s*)(-?[0-9][0-9.eE+-]{15,})")
-        return lambda block: number.sub(rb'\1\2"\3"', block)
+    # The key first, then what must not stand before it: a pattern that begins with a letter is searched for faster.
+    spellings = sorted({re.escape(form[1:]) for path in paths for form in _spellings(path[-1])})
+    keys = b"|".join(rb'%b(?<!\\"%b)' % (form, form) for form in spellings)
+    number = re.compile(rb'("(?:' + keys + rb"))(\s*:\s*)(" + _NUMBER + rb")")
+    flat = all(len(path) == 1 for path in paths)
+    decimals = {(*([member] if member else []), *path) for path in paths}
 
     def rewrite(block: bytes) -> bytes:
-        if not _LONG_NUMBER.search(block):
+        if not number.search(block):
             return block
-        return b"\n".join(_quoted(line, paths, member) if line else line for line in block.split(b"\n"))
+        # Where braces are those of records and messages alone, no object within a record may have the same key.
+        own = 2 * block.count(b"\n") if member else block.count(b"\n{") + block.startswith(b"{")
+        if flat and block.count(b"{") == own:
+            return number.sub(rb'\1\2"\3"', block)
+        return b"\n".join(_quoted(line, decimals) if number.search(line) else line for line in block.split(b"\n"))
 
     return rewrite
 
 
-def _quoted(line: bytes, paths: Sequence[Sequence[str]], member: str) -> bytes:
-    """One line with its decimals as texts; a nested value may hold the same key and keeps its numbers."""
-    try:
-        message = json.loads(line, parse_float=Decimal)
-    except ValueError:
-        return line  # DuckDB refuses it, with its place
-    record = message.get(member) if member and isinstance(message, dict) else message
-    for path in paths:
-        node = record
-        for key in path[:-1]:
-            node = node.get(key) if isinstance(node, dict) else None
-        if isinstance(node, dict) and isinstance(node.get(path[-1]), (int, Decimal)):
-            node[path[-1]] = str(node[path[-1]])
-    return json.dumps(message, default=float).encode()
+def _spellings(key: str) -> set[bytes]:
+    """How JSON may spell a key, but for letters that nobody escapes."""
+    escaped = json.dumps(key)
+    upper = re.sub(r"\\u[0-9a-f]{4}", lambda found: r"\u" + found[0][2:].upper(), escaped)
+    forms = {escaped, upper, json.dumps(key, ensure_ascii=False)}
+    return {one.encode() for form in forms for one in (form, form.replace("/", r"\/"))}
+
+
+def _quoted(line: bytes, decimals: Container[tuple[str | None, ...]]) -> bytes:
+    """One line with its decimals as texts; another value may hold the same key and keeps its numbers.
+
+    Args:
+        line: an object.
+        decimals: the keys that lead to them.
+    """
+    pieces, copied = [], 0
+    keys: list[str | None] = []  # of the objects around; none for an array
+    for found in _TOKEN.finditer(line):
+        token = found[0]
+        if token in b"{[":
+            keys.append(None)
+        elif token in b"}]":
+            del keys[-1:]
+        elif token.endswith(b":"):
+            try:
+                keys[-1:] = [json.loads(token[:-1])]
+            except ValueError:
+                return line  # DuckDB refuses it, with its place
+        elif not token.endswith(b'"') and tuple(keys) in decimals:
+            pieces += [line[copied : found.start()], b'"', token, b'"']
+            copied = found.end()
+    return b"".join([*pieces, line[copied:]])

@@ -39,11 +39,14 @@ def json_type(target: str, *, exact: bool) -> str:
 
     Args:
         target: type of the column.
-        exact: integers are read as text, which is slower and holds every one. DuckDB rounds a fraction when it reads
-            one as integer, and would not say so.
+        exact: numbers are read as text, which is slower and holds every integer, and tells a number that is too large
+            from an infinity that was meant. DuckDB rounds a fraction when it reads one as integer, and would not say
+            so.
     """
     if target == "BIGINT":
         return "VARCHAR" if exact else "DOUBLE"
+    if target == "DOUBLE":
+        return "JSON" if exact else "DOUBLE"  # where true is 1, as it is in DOUBLE
     if target == "TIMESTAMP":
         return "TIMESTAMPTZ"  # TIMESTAMP would pass over the offset
     # A number with a fraction is rounded to DOUBLE before it becomes a DECIMAL; as text it stays.
@@ -55,6 +58,8 @@ def from_json(value: str, target: str, *, exact: bool) -> str:
     if target == "BIGINT" and not exact:
         safe = f"{value} = floor({value}) and abs({value}) < {_EXACT_IN_DOUBLE}"
         return f"case when {value} is null then null when {safe} then {value}::BIGINT else error('inexact') end"
+    if target == "DOUBLE" and not exact:
+        return f"case when isinf({value}) then error('inexact')::DOUBLE else {value} end"
     read = json_type(target, exact=exact)
     return value if read == target else convert(value, read, target)
 
@@ -65,6 +70,9 @@ def convert(value: str, source: str, target: str) -> str:
         return _to_json(value, source)
     if target in {"BIGINT", "HUGEINT"} and source not in INTEGERS + _UNSIGNED:
         return _to_integer(value, source, target)
+    if target == "DOUBLE" and source in {"VARCHAR", "JSON"}:
+        too_large = f"isinf({value}::DOUBLE) and regexp_matches({value}, '[0-9]')"
+        value = f"(case when {too_large} then error('too large') else {value} end)"
     if target == "TIME" and source == "VARCHAR":
         return f"('2000-01-01 ' || {value})::TIMESTAMPTZ::TIMESTAMP::TIME"  # an offset counts
     if target == "TIMESTAMP" and source in {"VARCHAR", *_WITH_ZONE}:
@@ -83,12 +91,14 @@ def _to_json(value: str, source: str) -> str:
 
 
 def _to_integer(value: str, source: str, target: str) -> str:
-    """DuckDB would round a fraction."""
-    fraction = f"{value} <> floor({value})"
-    if source in {"DOUBLE", "FLOAT"}:
-        fraction += f" or abs({value}) >= {_EXACT_IN_DOUBLE}"
+    """DuckDB would round a fraction, and has rounded a number that has one or an exponent to DOUBLE."""
+    double = f"{value}::DOUBLE" if source == "VARCHAR" else value
+    fraction = f"{double} <> floor({double})"
+    if source in {"DOUBLE", "FLOAT", "VARCHAR"}:
+        fraction += f" or abs({double}) >= {_EXACT_IN_DOUBLE}"
     if source == "VARCHAR":
-        fraction = f"contains({value}, '.') and {value}::DOUBLE <> floor({value}::DOUBLE)"
+        written = " or ".join(f"contains({value}, '{mark}')" for mark in ".eE")
+        fraction = f"({written}) and ({fraction})"
     return f"case when {fraction} then error('fraction')::{target} else {value}::{target} end"
 
 

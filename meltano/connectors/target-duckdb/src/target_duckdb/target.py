@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import itertools
 import json
 import logging
 import tempfile
@@ -123,15 +125,18 @@ class Target:
         stream = self._heads.get(head)
         if stream is None:
             return False
-        rows = block.count(b"\n")
-        if self._waiting + rows > self._config.batch_size_rows or block.count(b"\n" + head) != rows - 1:
+        lines = io.BytesIO(block).readlines()  # it and `startswith` take half the time of `count`
+        rows = len(lines)
+        if self._waiting + rows > self._config.batch_size_rows or messages.may_have_trailing_comma(block):
+            return False
+        if not all(map(bytes.startswith, lines, itertools.repeat(head))):
             return False
         self._add(stream, block, rows)
         return True
 
     def _take_line(self, line: bytes) -> None:
         stream = self._heads.get(messages.head(line))
-        if stream is not None:
+        if stream is not None and not messages.may_have_trailing_comma(line):
             self._add(stream, line + b"\n", 1)
             return
         if not line.strip():
