@@ -29,8 +29,8 @@ from pathlib import Path, PurePosixPath
 
 from packaging.version import Version
 
-from elt import drafts, environment, layout
-from elt.drafts import draft
+from elt import environment, layout
+from elt.drafts import draft, is_draft
 from elt.errors import ConfigError, DataError, StackError
 from elt.supervisor import leftovers, lockfile, signals
 from elt.supervisor.stack import UNFINISHED
@@ -75,21 +75,21 @@ def back_up(goal: Path | None = None) -> Path:
             "postgres": version,
             "machine": platform.machine(),
         }
-        print(f"backup: packing {layout.STATE} ({_size() >> 20:,} MiB)", flush=True)
+        size = sum(path.lstat().st_size for path, _ in _kept())
+        print(f"backup: packing {layout.STATE} ({size >> 20:,} MiB)", flush=True)
         try:
-            with draft(goal, 0o600) as path, tarfile.open(path, "w:gz", compresslevel=1) as archive:
+            with draft(goal, 0o600) as written, tarfile.open(written, "w:gz", compresslevel=1) as archive:
                 head = tarfile.TarInfo(MANIFEST)
                 body = json.dumps(manifest).encode()
                 head.size = len(body)
                 archive.addfile(head, io.BytesIO(body))
                 _add(archive, layout.ENV_FILE, ENV)
-                for name, part in _kept().items():
-                    for one in (part, *sorted(part.rglob("*"))):
-                        _add(archive, one, f"{STATE}/{name}/{one.relative_to(part)}".removesuffix("/."))
+                for path, name in _kept():
+                    _add(archive, path, name)
         except OSError as error:
             raise DataError(f"backup: {goal} cannot be written: {error}") from error
-        size, seconds = goal.stat().st_size >> 20, time.monotonic() - began
-        print(f"backup: {goal}, {size:,} MiB, {seconds:.1f} s; it holds passwords")
+        packed, seconds = goal.stat().st_size, time.monotonic() - began
+        print(f"backup: {goal}, {packed >> 20:,} MiB, {seconds:.1f} s; it holds passwords")
         return goal
 
 
@@ -150,17 +150,13 @@ def _alone(verb: str) -> t.Iterator[None]:
 # Packing -----------------------------------------------------------------------------------------
 
 
-def _kept() -> dict[str, Path]:
-    """What goes into a backup: names of parts, and where each lies, which may be another disk."""
-    parts = (path for path in sorted(layout.STATE.iterdir()) if path.name not in LEFT_OUT)
-    return {path.name: path.resolve() for path in parts if path.exists()}
-
-
-def _size() -> int:
-    """Bytes of what goes into a backup."""
-    return sum(
-        path.lstat().st_size for top in _kept().values() for path in (top.rglob("*") if top.is_dir() else [top])
-    )
+def _kept() -> t.Iterator[tuple[Path, str]]:
+    """What goes into a backup: each file and folder, and its name there. A part may be a link to another disk."""
+    for part in sorted(layout.STATE.iterdir()):
+        if part.name not in LEFT_OUT and part.exists():
+            top = part.resolve()
+            for path in (top, *sorted(top.rglob("*"))):
+                yield path, f"{STATE}/{part.name}/{path.relative_to(top)}".removesuffix("/.")
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
@@ -169,7 +165,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
     Whoever restores it shall own it. A file with several names is packed once for each.
     """
     member = archive.gettarinfo(path, name)
-    if member is None or drafts.is_draft(path):
+    if member is None or is_draft(path):
         return
     member.uid = member.gid = 0
     member.uname = member.gname = ""

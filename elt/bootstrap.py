@@ -26,7 +26,7 @@ from pathlib import Path
 
 from elt import layout, uv
 from elt.drafts import draft
-from elt.errors import EltError, SetupError
+from elt.errors import EltError, SetupError, last_line
 
 ANOTHER_REPOSITORY = (
     "GIT_DIR",
@@ -133,7 +133,7 @@ def fill_duckdb_extensions() -> str:
     command = [str(uv.ENVIRONMENT / "bin" / "python"), "-c", FILL, str(layout.DUCKDB_EXTENSIONS)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=layout.STATE)
     if run.returncode:
-        raise SetupError(f"DuckDB's extensions cannot be unpacked: {uv.last_line(run.stderr)}")
+        raise SetupError(f"DuckDB's extensions cannot be unpacked: {last_line(run.stderr)}")
     stamp.write_text(lock)
     version, *names = run.stdout.split()
     return f"DuckDB {version}: {', '.join(names)}"
@@ -214,7 +214,7 @@ def install_hooks() -> str:
         return "left out: git is not installed"
     if where.returncode:
         said = where.stderr
-        return "left out: " + ("git trusts only its owner" if "dubious" in said else uv.last_line(said)[:60])
+        return "left out: " + ("git trusts only its owner" if "dubious" in said else last_line(said)[:60])
     top, hook = where.stdout.splitlines()
     if Path(top).resolve() != layout.ROOT:
         return f"left out: the repository is {top}"
@@ -245,7 +245,7 @@ def _write_hook(path: Path) -> str:
     env = os.environ | {"PRE_COMMIT_HOME": str(layout.STATE / "hooks" / "pre-commit")}
     run = subprocess.run([str(program), "install"], cwd=layout.ROOT, env=env, capture_output=True, text=True)
     if run.returncode:
-        return f"left out: {uv.last_line(run.stderr or run.stdout)}"[:64]
+        return f"left out: {last_line(run.stderr or run.stdout)}"[:64]
     shebang, rest = path.read_text().split("\n", 1)
     path.write_text("\n".join((shebang, *lines, rest)))
     return "installed"

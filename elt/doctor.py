@@ -25,9 +25,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from elt import bootstrap, environment, layout, servers, settings, stack
-from elt import uv as uvs
-from elt.errors import EltError, SetupError
+from elt import bootstrap, environment, layout, servers, settings, stack, uv
+from elt.errors import EltError, SetupError, last_line
 from elt.supervisor import ports as network
 from elt.supervisor import spec
 
@@ -95,17 +94,17 @@ def python() -> str:
     """The Python that bootstrap would take, and this one."""
     done = _run("bash", layout.ROOT / "scripts" / "bootstrap.sh", "--help")
     if done.returncode:
-        raise IllError(uvs.last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
+        raise IllError(last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
     return f"{platform.python_version()} in {sys.prefix}"
 
 
-def uv() -> str:
+def uv_program() -> str:
     """A uv that reads the lock, and none on PATH that does not."""
-    known = list(uvs.known())
+    known = list(uv.known())
     for one in known:
         if not one.fits:
             raise IllError(
-                f"{one.program} is {one.version}; this lock asks for {uvs.least()} or newer",
+                f"{one.program} is {one.version}; this lock asks for {uv.least()} or newer",
                 "update it (`uv self update`), or remove it; the scripts meanwhile use one of this clone",
             )
     if not known:
@@ -115,8 +114,9 @@ def uv() -> str:
 
 def lock() -> str:
     """Whether uv.lock is that of pyproject.toml."""
-    if not uvs.lock_fits(_uv()):
-        raise IllError("uv.lock does not fit pyproject.toml", f"run `{_uv()} lock`, and commit the result")
+    program = _uv()
+    if not uv.lock_fits(program):
+        raise IllError("uv.lock does not fit pyproject.toml", f"run `{program} lock`, and commit the result")
     return "uv.lock fits pyproject.toml"
 
 
@@ -124,15 +124,16 @@ def packages() -> str:
     """Whether the environment holds what the lock says."""
     # the workspace's own packages are built anew whenever their pyproject.toml was touched, which is no fault
     quick = ("--no-install-workspace", "--inexact")
-    done = _run(_uv(), "sync", "--locked", "--check", "--offline", *quick, "--python", sys.executable)
-    if done.returncode and uvs.lock_fits(_uv(), uvs.variables()):
+    program = _uv()
+    done = _run(program, "sync", "--locked", "--check", "--offline", *quick, "--python", sys.executable)
+    if done.returncode and uv.lock_fits(program, uv.variables()):
         raise IllError(f"{sys.prefix} is not what uv.lock says", "scripts/bootstrap.sh")
-    if done.returncode and uvs.lock_fits(_uv()):  # else it is the lock's line
-        raise IllError("uv would make another lock here", uvs.other_index())
-    if lacking := [info.name.partition("-")[0] for info in uvs.damaged(Path(sys.prefix))]:
+    if done.returncode and uv.lock_fits(program):  # else it is the lock's line
+        raise IllError("uv would make another lock here", uv.other_index())
+    if lacking := [info.name.partition("-")[0] for info in uv.damaged(Path(sys.prefix))]:
         names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
         raise IllError(
-            f"files are missing of {names}", f"rm -f {sys.prefix}/{uvs.WHOLE.name}, then scripts/bootstrap.sh"
+            f"files are missing of {names}", f"rm -f {sys.prefix}/{uv.WHOLE.name}, then scripts/bootstrap.sh"
         )
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
 
@@ -148,7 +149,7 @@ def database_servers() -> str:
         done = _run(program, "--version")
         version = re.search(r"\d+(\.\d+)+", done.stdout)
         if done.returncode or not version:
-            reason = uvs.last_line(done.stderr)
+            reason = last_line(done.stderr)
             raise IllError(f"{program} does not run: {reason}", f"unset {switch}, or scripts/bootstrap.sh")
         locked = ".".join(importlib.metadata.version(package).split(".")[:parts])
         differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
@@ -169,7 +170,7 @@ def supervisor() -> str:
         ours = layout.TOOLS / "bin"
         mend = f"rm -r {ours}, then scripts/bootstrap.sh" if ours in Path(why).parents else "update it"
         raise IllError(f"{why} does not run", f"{mend}; or set ELT_SUPERVISOR=embedded in .env")
-    return f"process-compose {uvs.last_line(done.stdout)}, {why}"
+    return f"process-compose {last_line(done.stdout)}, {why}"
 
 
 # What is set -------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ def clock() -> str:
 
 CHECKS: dict[str, t.Callable[[], str]] = {
     "Python": python,
-    "uv": uv,
+    "uv": uv_program,
     "lock": lock,
     "packages": packages,
     "servers": database_servers,
@@ -315,14 +316,14 @@ def _existing(path: Path) -> Path:
 
 
 def _uv() -> str:
-    fitting = [one.program for one in uvs.known() if one.fits]
-    if not fitting:
+    found = uv.fitting()
+    if found is None:
         raise SetupError("there is no uv that could say: see the line above")
-    return fitting[0]
+    return found.program
 
 
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    env = uvs.variables() | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+    env = uv.variables() | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
     for name in bootstrap.ANOTHER_REPOSITORY:
         env.pop(name, None)
     try:

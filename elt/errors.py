@@ -31,3 +31,8 @@ class StackError(EltError):
 
 class DataError(EltError):
     """Input or results are wrong."""
+
+
+def last_line(text: str) -> str:
+    """The last line of a program's output that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")

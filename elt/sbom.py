@@ -28,8 +28,8 @@ def write(goal: Path) -> None:
     Raises:
         SetupError: uv cannot read the lock, or the file cannot be written.
     """
-    own = str(Path(sys.prefix, "bin", "uv"))
-    program = next((one.program for one in uv.known() if one.fits), own)
+    fitting = uv.fitting()
+    program = fitting.program if fitting else str(Path(sys.prefix, "bin", "uv"))
     if not Path(program).exists():
         raise SetupError("sbom: there is no uv that reads the lock: scripts/bootstrap.sh")
     command = [program, "export", "--frozen", "--quiet", "--format", "cyclonedx1.5"]

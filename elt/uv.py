@@ -23,7 +23,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from elt import layout
-from elt.errors import SetupError
+from elt.errors import SetupError, last_line
 from elt.supervisor import lockfile
 
 ENVIRONMENT = Path(os.environ.get("UV_PROJECT_ENVIRONMENT") or layout.ROOT / ".venv").absolute()
@@ -233,9 +233,8 @@ def lock_fits(program: str, env: dict[str, str] | None = None) -> bool:
 
 def find() -> tuple[str, str]:
     """A uv that reads this lock: from PATH, else the pinned one, installed for this clone alone."""
-    for one in known():
-        if one.fits:
-            return one.program, f"uv {one.version} {one.place}"
+    if one := fitting():
+        return one.program, f"uv {one.version} {one.place}"
     pinned = next(d[4:] for d in project()["project"]["dependencies"] if d.startswith("uv=="))
     print(f"  ... installing uv {pinned} for this clone", flush=True)
     install(pinned)
@@ -258,6 +257,11 @@ def known() -> t.Iterator[Uv]:
     for program, place in ((shutil.which("uv"), "from PATH"), (str(PRIVATE), "of this clone")):
         if program and (version := _version(program)):
             yield Uv(program, version, place, _numbers(version) >= _numbers(oldest))
+
+
+def fitting() -> Uv | None:
+    """One that reads this lock, if it is there."""
+    return next((one for one in known() if one.fits), None)
 
 
 def least() -> str:
@@ -306,8 +310,3 @@ def install(version: str) -> None:
     if run.returncode:
         shutil.rmtree(home, ignore_errors=True)
         raise SetupError(f"uv {version} cannot be installed ({last_line(run.stderr)}): is there a network?")
-
-
-def last_line(text: str) -> str:
-    """The last line of a program's output that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")

@@ -12,6 +12,7 @@ from workspace import BIN, apart, run
 from elt import uv
 from elt.supervisor import lockfile
 
+BOOTSTRAP = ("scripts/bootstrap.sh", "--packages")  # which leaves this clone's git hook alone
 OF_OTHER_PROJECTS = {
     "UV_NO_EDITABLE": "1",
     "UV_NO_DEV": "1",
@@ -81,7 +82,7 @@ def test_what_was_cut_off_is_installed_again(state):
     """As a kill leaves it: files that are not there, that are short, and that uv has not put on its list yet."""
     environment = state / "environment"
     env = apart(state) | {"UV_PROJECT_ENVIRONMENT": str(environment), "COLUMNS": "300"}
-    done = run("scripts/bootstrap.sh", env=env | OF_OTHER_PROJECTS)
+    done = run(*BOOTSTRAP, env=env | OF_OTHER_PROJECTS)
     assert done.returncode == 0, done.stderr
     whole = files(environment)
     assert environment / "bin" / "pytest" in whole
@@ -106,7 +107,7 @@ def test_what_was_cut_off_is_installed_again(state):
     assert len(said.stderr.splitlines()) == 1
 
     (environment / uv.WHOLE.name).unlink()
-    done = run("scripts/bootstrap.sh", env=env)
+    done = run(*BOOTSTRAP, env=env)
     assert "4 packages are installed again" in done.stdout
     assert files(environment) == whole
     assert not uv.damaged(environment)
@@ -116,8 +117,7 @@ def test_what_was_cut_off_is_installed_again(state):
 def test_two_at_once_wait_for_each_other(state):
     environment = state / "environment"
     env = apart(state) | {"UV_PROJECT_ENVIRONMENT": str(environment)}
-    command = ["scripts/bootstrap.sh", "--packages"]
-    both = [subprocess.Popen(command, env=env, cwd=BIN.parent.parent, stdout=subprocess.PIPE) for _ in range(2)]
+    both = [subprocess.Popen(BOOTSTRAP, env=env, cwd=BIN.parent.parent, stdout=subprocess.PIPE) for _ in range(2)]
     said = b"".join(one.communicate()[0] for one in both)
     assert [one.returncode for one in both] == [0, 0]
     assert b"waiting for another bootstrap" in said

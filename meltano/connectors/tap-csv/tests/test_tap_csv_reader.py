@@ -113,9 +113,7 @@ def test_quotes_that_are_found_to_be_simple_are(text: str, size: int) -> None:
     form = Form(path, entity.dialect, ("a", "b"), (), {})
     for segment in segments:
         assert segment.quotes == segment.data.count(b'"')
-        simple = convert._simply_quoted(segment, entity.dialect)
+        simple = convert._quoted_text(segment, form)
         if simple is not None:
-            if convert._reads_alike(segment, form):
-                assert convert._reads_alike(segment, form, simply=True)
-            slow = convert._delimiters(segment.data, entity.dialect, None)
-            assert convert._delimiters(segment.data, entity.dialect, simple) == slow
+            slow = b"".join(re.findall(rb'"[^"]*"', segment.data))
+            assert simple.count(b",") == slow.count(b",")

@@ -111,9 +111,7 @@ class Converter:
             InputError: a row or a value does not fit.
             OpenEndError: the segment's last row goes on in the next one.
         """
-        quoted = _simply_quoted(segment, form.dialect)
-        # DuckDB passes over a last row whose quote is open, which cannot be where each quote is known to end.
-        if quoted is not None and _reads_alike(segment, form, simply=True):
+        if (quoted := _quoted_text(segment, form)) is not None:
             try:
                 return self._by_duckdb(segment, form, goal, quoted)
             except (*_MISFITS, _OtherwiseError):
@@ -151,7 +149,7 @@ class Converter:
     def _texts(self, segment: Segment, form: Form, rows: int | None) -> Iterator[tuple[str, dict[str, str]]]:
         """The first rows, for what does not have to be exact: by DuckDB if it can read them, else as Python does."""
         table = "texts"
-        if _reads_alike(segment, form):
+        if _quoted_text(segment, form) is not None:
             source = dict.fromkeys(form.header, "VARCHAR")
             with self._readable(segment.data) as file:
                 query = f"from {sql.read_csv(file, source, form.dialect)}" + (f" limit {rows}" if rows else "")
@@ -166,7 +164,7 @@ class Converter:
         with self._as_text(segment, form, rows) as found:
             yield found
 
-    def _by_duckdb(self, segment: Segment, form: Form, goal: Path, quoted: bytes | None) -> int:
+    def _by_duckdb(self, segment: Segment, form: Form, goal: Path, quoted: bytes) -> int:
         """The fast way, for what DuckDB reads as Python would.
 
         Raises:
@@ -184,7 +182,8 @@ class Converter:
         line = f"row_number() over () + {segment.line - 1}"
         with self._readable(segment.data) as file:
             rows = self._copy(values, sql.read_csv(file, read, form.dialect), line, form, goal)
-        if _delimiters(segment.data, form.dialect, quoted) != rows * (len(form.header) - 1):
+        delimiter = form.dialect.delimiter.encode()
+        if segment.data.count(delimiter) - quoted.count(delimiter) != rows * (len(form.header) - 1):
             raise _OtherwiseError
         return rows
 
@@ -300,46 +299,19 @@ def _simply_quoted(segment: Segment, dialect: Dialect) -> bytes | None:
     return within if 2 * len(found) + within.count(dialect.quotechar.encode()) == segment.quotes else None
 
 
-def _reads_alike(segment: Segment, form: Form, *, simply: bool = False) -> bool:
-    """Whether DuckDB either reads these rows as Python would, or refuses them, but for surplus delimiters.
+def _quoted_text(segment: Segment, form: Form) -> bytes | None:
+    """All that stands within quotes, if DuckDB reads these rows as Python would or refuses them; else nothing.
 
-    Args:
-        segment: the rows.
-        form: how they are written.
-        simply: whether it is known that each quote begins or ends a whole field.
+    It may pass over surplus delimiters, which the caller counts. Where quotes stand elsewhere than around values, or
+    one is open at the end, Python reads: DuckDB drops blanks before a quote, takes one within a value for more than a
+    letter, and passes over a last row in which one is open.
     """
     data = segment.data
-    if not form.dialect.plain or len(form.header) == 1 or b"\0" in data or data.startswith(codecs.BOM_UTF8):
-        return False
-    if segment.quotes % 2:  # one is open at the end, or within a value
-        return False
+    if len(form.header) == 1 or b"\0" in data or data.startswith(codecs.BOM_UTF8):
+        return None
     if b"\r" in data and not data.count(b"\r") == data.count(b"\r\n") == data.count(b"\n"):
-        return False
-    quote = form.dialect.quotechar.encode()
-    if segment.quotes and not simply:
-        # DuckDB drops blanks between a delimiter and a quote, to Python they belong to the value.
-        # A quote within a value that has none around it is a letter like others; `_delimiters` does not know that.
-        mark, delimiter = re.escape(quote), re.escape(form.dialect.delimiter.encode())
-        ends, others = b"[" + delimiter + b"\\r\\n]", b"[^" + delimiter + mark + b"\\r\\n]"
-        blanks = b"(?<=" + ends + b" " + mark + b")|(?<=  " + mark + b")|(?= +(?:" + ends + b"|\\Z))"
-        within = b"(?<=" + others + mark + b")(?=" + others + b")"
-        if re.search(mark + b"(?:" + blanks + b"|" + within + b")", data) or data.startswith(b" "):
-            return False
-    if form.modified is None:
-        return True
+        return None
     # A row's line is known from its number if each row is a line.
-    return not segment.quotes and not re.search(rb"\n\r?\n|\A\r?\n", data)
-
-
-def _delimiters(data: bytes, dialect: Dialect, quoted: bytes | None) -> int:
-    """How many delimiters stand outside of quotes.
-
-    Args:
-        data: the rows.
-        dialect: how they are written.
-        quoted: all that stands within quotes, if that is known.
-    """
-    delimiter, quote = dialect.delimiter.encode(), re.escape(dialect.quotechar.encode())
-    if quoted is None:
-        quoted = b"".join(re.findall(quote + b"[^" + quote + b"]*" + quote, data))
-    return data.count(delimiter) - quoted.count(delimiter)
+    if form.modified is not None and (segment.quotes or re.search(rb"\n\r?\n|\A\r?\n", data)):
+        return None
+    return _simply_quoted(segment, form.dialect)
