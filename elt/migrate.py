@@ -26,6 +26,21 @@ from elt.settings import ADMIN, BI, Settings
 POOL = "duckdb_writer"
 """Airflow pool of the tasks that write to a DuckDB warehouse: one at a time."""
 POOL_DESCRIPTION = "Tasks that write to a DuckDB warehouse: one at a time."
+CLOSE_LARGE_OBJECTS = """
+    do $$
+    declare one regprocedure;
+    begin
+        for one in
+            select p.oid from pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner)))
+            where pronamespace = 'pg_catalog'::regnamespace and grantee = 0
+            and proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put', 'lo_truncate', 'lo_truncate64',
+                'lo_unlink', 'lowrite')
+        loop
+            execute format('revoke execute on function %s from public', one);
+        end loop;
+    end $$
+"""
+"""Takes from everybody but the owner the functions that write large objects in a database; idempotent."""
 POSTGRES_SECONDS = 60
 STAMP = layout.AIRFLOW_HOME / "migrated"
 """Holds the version of Airflow that last migrated the database."""
@@ -99,20 +114,34 @@ def create_databases(now: Settings) -> None:
 
 
 def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
-    """Create the role that reads the marts, with the password of this start, and keep all others from public."""
+    """Create the role that reads the marts, and take from it at each start what it may have changed of itself.
+
+    All others are kept out of every database, and nobody but the owner writes to one, not even temporary tables.
+    """
     reader, marts = sql.Identifier(BI), sql.Identifier("marts")
     cursor.execute("select 1 from pg_roles where rolname = %s", (BI,))
     if cursor.fetchone() is None:
         cursor.execute(sql.SQL("create role {} login connection limit 20").format(reader))
         cursor.execute(sql.SQL("grant connect on database {} to {}").format(marts, reader))
-        cursor.execute(sql.SQL("alter role {} set default_transaction_read_only = on").format(reader))
     cursor.execute("select datname from pg_database")  # at each start: a database may have been added
     for (name,) in cursor.fetchall():
-        cursor.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(name)))
+        revoke = sql.SQL("revoke connect, temporary on database {} from public")
+        cursor.execute(revoke.format(sql.Identifier(name)))
     verifier = psycopg2.extensions.encrypt_password(now.bi_password, BI, cursor.connection, "scram-sha-256")
     cursor.execute(sql.SQL("alter role {} password %s").format(reader), (verifier,))
+    cursor.execute(
+        "select datname from pg_db_role_setting join pg_roles on pg_roles.oid = setrole"
+        " left join pg_database on pg_database.oid = setdatabase where rolname = %s",
+        (BI,),
+    )
+    for (name,) in cursor.fetchall():
+        where = sql.SQL("in database {} ").format(sql.Identifier(name)) if name else sql.SQL("")
+        cursor.execute(sql.SQL("alter role {} {}reset all").format(reader, where))
+    cursor.execute(sql.SQL("alter role {} set default_transaction_read_only = on").format(reader))
     search_path = sql.SQL("alter role {} in database {} set search_path = {}")
     cursor.execute(search_path.format(reader, marts, sql.Identifier(now.elt_environment)))
+    with closing(connect(now, "marts")) as connection, connection, connection.cursor() as in_marts:
+        in_marts.execute(CLOSE_LARGE_OBJECTS)
 
 
 def is_complete(now: Settings) -> bool:

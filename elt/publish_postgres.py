@@ -36,8 +36,26 @@ if t.TYPE_CHECKING:
 DATABASE = "marts"
 SCHEMA = "marts"
 """Where the published file holds them."""
-PATIENCE = "2s"
+LOCK_DATABASE = "postgres"
+"""Where publications of one environment wait for each other: anybody who may connect to a database can take its
+advisory locks, and the role `bi` may not connect to this one."""
+PUBLICATION_TIMEOUT = "10min"
+"""How long a publication waits for another one of the same environment."""
+LOCK_TIMEOUT = "30s"
+"""How long a statement waits for a session that holds a table or a row."""
+DROP_TIMEOUT = "2s"
 """How long dropping old tables waits for a reader; the next publication tries again."""
+BLOCKERS = """
+    select distinct pid, usename, coalesce(nullif(application_name, ''), 'unnamed program') as program,
+        to_char(xact_start at time zone 'utc', 'HH24:MI:SS') as since
+    from pg_locks
+    join pg_class on pg_class.oid = relation
+    join pg_namespace on pg_namespace.oid = relnamespace
+    join pg_stat_activity using (pid)
+    where granted and pid <> pg_backend_pid() and nspname ~ %s
+    order by pid
+"""
+"""Sessions that hold tables of the environment."""
 
 
 def publish(published: Path, environment: str, settings: Settings) -> None:
@@ -54,20 +72,20 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
     started = time.perf_counter()
     building = f"{environment}_building"
     try:
-        with contextlib.closing(_connect(settings)) as connection, connection.cursor() as cursor:
-            # one publication of an environment at a time; the lock goes with the connection
-            cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {environment}",))
+        with _alone(environment, settings), _cursor(settings, DATABASE, LOCK_TIMEOUT) as cursor:
             _run(cursor, "drop schema if exists {building} cascade", building=building)
             _run(cursor, "create schema {building}", building=building)
             tables = _copy(published, building, settings)
             _describe(cursor, published, building)
-            _open_to_readers(cursor, building)
+            _analyze(cursor, building)
             columns = _columns(cursor, building)
             if columns == _columns(cursor, environment):
                 _replace_rows(cursor, columns, building, environment)
             else:
                 _swap(cursor, building, environment)
             _drop_old(cursor, environment)
+    except psycopg2.errors.LockNotAvailable:
+        raise DataError(f"publish: {_blocked(environment, settings)}") from None
     except (psycopg2.Error, duckdb.Error) as error:
         reason = " ".join(str(error).split()).replace(settings.postgres_password, "***")
         raise DataError(f"publish: the marts did not get into PostgreSQL's database {DATABASE}: {reason}") from None
@@ -77,10 +95,47 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
     )
 
 
-def _connect(settings: Settings) -> psycopg2.extensions.connection:
-    connection = psycopg2.connect(settings.postgres_url(DATABASE, scheme="postgresql"), connect_timeout=5)
-    connection.autocommit = True
-    return connection
+@contextlib.contextmanager
+def _cursor(settings: Settings, database: str, lock_timeout: str) -> t.Iterator[psycopg2.extensions.cursor]:
+    """A cursor of a connection of its own, each statement a transaction, none of which waits longer for a lock."""
+    url = settings.postgres_url(database, scheme="postgresql")
+    options = f"-c lock_timeout={lock_timeout}"
+    with contextlib.closing(psycopg2.connect(url, connect_timeout=5, options=options)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+
+
+@contextlib.contextmanager
+def _alone(environment: str, settings: Settings) -> t.Iterator[None]:
+    """Let one publication of an environment run at a time; the lock goes with the connection.
+
+    Raises:
+        DataError: another one does not come to its end.
+    """
+    with _cursor(settings, LOCK_DATABASE, PUBLICATION_TIMEOUT) as cursor:
+        try:
+            cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {environment}",))
+        except psycopg2.errors.LockNotAvailable:
+            raise DataError(
+                f"publish: another publication of {environment} has not ended for {PUBLICATION_TIMEOUT}"
+            ) from None
+        yield
+
+
+def _blocked(environment: str, settings: Settings) -> str:
+    """Say who holds the tables of an environment, and how to end that."""
+    with _cursor(settings, DATABASE, LOCK_TIMEOUT) as cursor:
+        cursor.execute(BLOCKERS, (f"^{environment}(_building|_old_[0-9]+)?$",))
+        sessions = cursor.fetchall()
+    waited = (
+        f"schema {environment} of PostgreSQL's database {DATABASE} was held by another session for {LOCK_TIMEOUT}"
+    )
+    if not sessions:
+        return f"{waited}, which has ended: publish again"
+    who = ", ".join(f"{program} as {role}, pid {pid}, since {since} UTC" for pid, role, program, since in sessions)
+    ends = "; ".join(f"select pg_terminate_backend({pid})" for pid, *_ in sessions)
+    return f"{waited}: {who}; end it there, or by `elt exec psql {DATABASE} -c '{ends}'`; readers see what they saw"
 
 
 def _run(cursor: psycopg2.extensions.cursor, statement: str, **names: str) -> None:
@@ -135,9 +190,8 @@ def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) 
     cursor.execute(insert, (row[0], row[1], json.dumps(row[2])))
 
 
-def _open_to_readers(cursor: psycopg2.extensions.cursor, schema: str) -> None:
-    _run(cursor, "grant usage on schema {schema} to {bi}", schema=schema, bi=BI)
-    _run(cursor, "grant select on all tables in schema {schema} to {bi}", schema=schema, bi=BI)
+def _analyze(cursor: psycopg2.extensions.cursor, schema: str) -> None:
+    """Let the planner know the tables before readers see them."""
     cursor.execute("select table_name from information_schema.tables where table_schema = %s", (schema,))
     for (name,) in cursor.fetchall():
         _run(cursor, "analyze {schema}.{name}", schema=schema, name=name)
@@ -173,7 +227,10 @@ def _replace_rows(
 
 
 def _swap(cursor: psycopg2.extensions.cursor, building: str, environment: str) -> None:
-    """Let the new schema take the name that readers know, in one transaction."""
+    """Let the new schema take the name that readers know, and open it to them, in one transaction.
+
+    Not before: a reader's open transaction on what is being built would hold up the next publication.
+    """
     cursor.execute("select 1 from pg_namespace where nspname = %s", (environment,))
     there = cursor.fetchone() is not None
     cursor.execute("begin")
@@ -182,12 +239,14 @@ def _swap(cursor: psycopg2.extensions.cursor, building: str, environment: str) -
             cursor, "alter schema {old} rename to {away}", old=environment, away=f"{environment}_old_{time.time_ns()}"
         )
     _run(cursor, "alter schema {building} rename to {name}", building=building, name=environment)
+    _run(cursor, "grant usage on schema {name} to {bi}", name=environment, bi=BI)
+    _run(cursor, "grant select on all tables in schema {name} to {bi}", name=environment, bi=BI)
     cursor.execute("commit")
 
 
 def _drop_old(cursor: psycopg2.extensions.cursor, environment: str) -> None:
     """Drop what was renamed away, unless somebody still reads it."""
-    cursor.execute("select set_config('lock_timeout', %s, false)", (PATIENCE,))
+    cursor.execute("select set_config('lock_timeout', %s, false)", (DROP_TIMEOUT,))
     cursor.execute("select nspname from pg_namespace where nspname ~ %s", (f"^{environment}_old_[0-9]+$",))
     for (name,) in cursor.fetchall():
         with contextlib.suppress(psycopg2.errors.LockNotAvailable):

@@ -100,11 +100,94 @@ def test_bi_reads_the_marts_and_nothing_else(now, tmp_path):
         cursor.execute("set default_transaction_read_only = off")
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             cursor.execute("delete from dev.small")
+        for statement in (
+            "create temporary table x (i int)",
+            "select lo_create(0)",
+            "select lo_from_bytea(0, 'x')",
+            "select pg_read_file('/etc/passwd')",
+        ):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
     for database in ("airflow", "meltano", "postgres"):
         with pytest.raises(psycopg2.OperationalError, match="permission denied"):
             connect(now, settings.BI, now.bi_password, database)
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         connect(now, settings.BI, "wrong")
+
+
+def test_what_bi_changed_of_itself_is_gone_after_a_start(now, tmp_path):
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    with as_bi(now) as cursor:
+        cursor.execute("set default_transaction_read_only = off")
+        cursor.execute("alter role bi set statement_timeout = 1")
+        cursor.execute("alter role bi in database marts set search_path = nowhere")
+        cursor.execute("alter role bi password 'mine'")
+    migrate.create_databases(now)
+    with as_bi(now) as cursor:
+        cursor.execute(
+            "select current_setting('statement_timeout'), current_setting('default_transaction_read_only'),"
+            " current_setting('search_path'), (select max(version) from small)"
+        )
+        assert cursor.fetchone() == ("0", "on", "dev", 1)
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        connect(now, settings.BI, "mine")
+
+
+def test_bi_holds_up_no_publication(now, tmp_path):
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    with as_bi(now) as cursor:
+        cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {ENV}",))
+        cursor.execute("set default_transaction_read_only = off")
+        for table in ("dev.small", "dev_building.small"):
+            with pytest.raises(psycopg2.Error):
+                cursor.execute(f"begin; lock table {table} in share mode")
+            cursor.execute("rollback")
+        begin = time.monotonic()
+        publish_postgres.publish(published(tmp_path, 2), ENV, now)
+        assert time.monotonic() - begin < 15
+
+
+def test_nobody_reads_what_is_being_built(now, tmp_path, monkeypatch):
+    said = []
+
+    def look(*_):
+        with as_bi(now) as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege) as error:
+            cursor.execute("select * from dev_building.small")
+        said.append(str(error.value))
+        raise DataError("here it ends")
+
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    monkeypatch.setattr(publish_postgres, "_replace_rows", look)
+    copy = published(tmp_path, 2)
+    with pytest.raises(DataError, match="here it ends"):
+        publish_postgres.publish(copy, ENV, now)
+    assert len(said) == 1
+
+
+def test_who_blocks_a_publication_is_named_with_the_way_to_end_it(now, tmp_path, monkeypatch):
+    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    monkeypatch.setattr(publish_postgres, "LOCK_TIMEOUT", "300ms")
+    with contextlib.closing(connect(now, settings.OWNER, now.postgres_password)) as owner, owner.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+        cursor.execute("lock table dev.small in share mode")
+        with pytest.raises(DataError, match=rf"pid {pid}, since .* UTC; .*pg_terminate_backend\({pid}\)"):
+            publish_postgres.publish(published(tmp_path, 2), ENV, now)
+        with as_bi(now) as reader:
+            reader.execute("select max(version) from small")
+            assert reader.fetchone() == (1,)
+    publish_postgres.publish(published(tmp_path, 3), ENV, now)
+
+
+def test_publications_of_an_environment_take_turns(now, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish_postgres, "PUBLICATION_TIMEOUT", "300ms")
+    copy = published(tmp_path, 1)
+    owner = connect(now, settings.OWNER, now.postgres_password, publish_postgres.LOCK_DATABASE)
+    with contextlib.closing(owner), owner.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {ENV}",))
+        with pytest.raises(DataError, match="another publication of dev has not ended"):
+            publish_postgres.publish(copy, ENV, now)
+    publish_postgres.publish(copy, ENV, now)
 
 
 def test_20_publications_beside_8_readers(now, tmp_path):
