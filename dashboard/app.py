@@ -14,6 +14,7 @@ import duckdb
 import streamlit as st
 
 from dashboard import published
+from dashboard.text import plain
 from elt.errors import DataError
 
 # Not "pages": a folder of that name Streamlit opens by itself, past this frame, until the frame has run once.
@@ -42,9 +43,9 @@ def main() -> None:
     try:
         page.run()
     except DataError as error:
-        st.info(str(error), icon=":material/table_chart:")
+        st.info(plain(str(error)), icon=":material/table_chart:")
     except duckdb.Error as error:
-        st.error(f"{page.title}: {str(error).splitlines()[0]}", icon=":material/error:")
+        st.error(plain(f"{page.title}: {str(error).splitlines()[0]}"), icon=":material/error:")
 
 
 def title(file: Path) -> str:

@@ -12,6 +12,7 @@ from dashboard import query
 from dashboard.charts import bars, time_bars
 from dashboard.columns import Column, Profile, profile
 from dashboard.published import Marts, marts
+from dashboard.text import plain
 
 # Numbers of rows that a browser still scrolls through.
 LIMITS = [100, 1_000, 10_000, 100_000]
@@ -27,7 +28,7 @@ def show(marts: Marts) -> None:
     name = st.selectbox("Mart", marts.names(), key="mart", bind="query-params")
     mart = profile(marts, name)
     if mart.comment:
-        st.markdown(mart.comment.replace("$", "\\$"))
+        st.markdown(plain(mart.comment))
     chosen = query.Selection(name, filters(marts, mart))
     (fitting,) = marts.row(chosen.count())
     st.caption(f"{mart.rows:,} rows" if fitting == mart.rows else f"{fitting:,} of {mart.rows:,} rows")
@@ -52,17 +53,17 @@ def conditions_on(marts: Marts, mart: Profile, column: Column) -> list[str]:
     if column.kind in ("number", "time"):
         left, right = st.columns(2)
         bounds: dict[t.Literal[">=", "<="], float | dt.date | None] = {
-            ">=": bound(left, f"{column.name} from", column, column.least, key),
-            "<=": bound(right, f"{column.name} to", column, column.most, key),
+            ">=": bound(left, f"{plain(column.name)} from", column, column.least, key),
+            "<=": bound(right, f"{plain(column.name)} to", column, column.most, key),
         }
         return [query.compared(column.name, how, value) for how, value in bounds.items() if value is not None]
     if column.kind == "text" and column.values <= CHOICES:
         values = [value for (value,) in marts.rows(query.Selection(mart.name, []).values(column.name))]
         picked = st.multiselect(
-            column.name, values, key=key, format_func=lambda value: "(empty)" if value is None else value
+            plain(column.name), values, key=key, format_func=lambda value: "(empty)" if value is None else value
         )
         return [query.one_of(column.name, picked)] if picked else []
-    text = st.text_input(f"{column.name} contains", key=key)
+    text = st.text_input(f"{plain(column.name)} contains", key=key)
     return [query.contains(column.name, text)] if text else []
 
 

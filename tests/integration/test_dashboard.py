@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import socket
+import subprocess
 import typing as t
 from decimal import Decimal
 from pathlib import Path
@@ -12,9 +16,13 @@ import duckdb
 import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
+from workspace import BIN, free_ports, wait_for
 
-from elt import layout
+from elt import layout, quoting
 from elt.publish import LINK, SCHEMA, publish
+
+if t.TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 APP = layout.ROOT / "dashboard" / "app.py"
 
@@ -88,6 +96,11 @@ def published_sql(published: Path, sql: str) -> None:
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute(f"create schema if not exists {SCHEMA}; use {SCHEMA}; {sql}")
     publish(warehouse, published)
+
+
+def as_drawn(markdown: str) -> str:
+    """A text without the backslashes that take every meaning from it."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown)
 
 
 def metrics(shown: AppTest) -> dict[str, str]:
@@ -296,8 +309,51 @@ def test_what_the_models_say_of_their_columns(published: Path) -> None:
         comment on column told."a ""b"" c" is 'The mart''s first.'""",
     )
     shown = marts_page()
-    assert "Told of." in [text.value for text in shown.markdown]
+    assert "Told of." in [as_drawn(text.value) for text in shown.markdown]
     assert shown.dataframe[1].value["description"].tolist() == ["The mart's first.", ""]
+
+
+HOSTILE = (
+    "![x](http://127.0.0.1:{port}/x.png) <img src='http://127.0.0.1:{port}/y.png'> :red[r] $x$ https://127.0.0.1"
+)
+
+
+def test_names_and_comments_are_shown_as_they_stand(published: Path, tmp_path: Path, browser: Browser) -> None:
+    """A real browser asks nobody for an image that a column's name or comment names."""
+    (port,) = free_ports(1)
+    hostile = HOSTILE.format(port=port)
+    name, text = quoting.name(hostile), quoting.text(hostile)
+    published_sql(
+        published,
+        f"create table told as select 1 as {name}, 'a' || range as other from range(3);"
+        f" comment on table told is {text}; comment on column told.{name} is {text}",
+    )
+    env = os.environ | {"ELT_ENVIRONMENT": "dev", "ELT_STATE": str(tmp_path), "PYTHONPATH": str(layout.ROOT)}
+    options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
+    command = [str(BIN / "streamlit"), "run", str(APP), *options, "--browser.gatherUsageStats=false"]
+    asked: list[str] = []
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: answers(port), 60)
+            page = browser.new_page()
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(f"http://127.0.0.1:{port}/marts")
+            page.get_by_text("Filter by").wait_for()
+            page.get_by_placeholder("Choose columns").fill("img")
+            page.keyboard.press("Enter")
+            page.get_by_text(f"{hostile} from").wait_for()
+            assert page.get_by_test_id("stMarkdownContainer").filter(has_text=hostile).count() >= 3
+            page.close()
+        finally:
+            server.terminate()
+    assert [url for url in asked if url.endswith(".png") and "/static/" not in url and "favicon" not in url] == []
+
+
+def answers(port: int) -> bool:
+    """Whether a server of this machine listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 # The pages of a user ------------------------------------------------------------------------------
@@ -318,7 +374,7 @@ def start(dashboard: Path) -> AppTest:
 def test_other_data_with_the_page_of_the_sample(published: Path, dashboard: Path) -> None:
     published_sql(published, "create table orders as select 1 as n")
     shown = start(dashboard)
-    (line,) = (info.value for info in shown.info)
+    (line,) = (as_drawn(info.value) for info in shown.info)
     assert "customer_summary, daily_sales, product_performance" in line
     assert "orders" in line
     assert not shown.metric
@@ -347,7 +403,7 @@ def test_a_page_of_ones_own(published: Path, dashboard: Path) -> None:
     assert [title.value for title in shown.title] == ["All orders"]
     assert shown.dataframe[0].value["n"].tolist() == [1]
     own.write_text(own.read_text().replace("select *", "select price"))
-    (line,) = (error.value for error in start(dashboard).error)
+    (line,) = (as_drawn(error.value) for error in start(dashboard).error)
     assert line.startswith("All orders: Binder Error")
     assert '"price"' in line
     assert "\n" not in line
