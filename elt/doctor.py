@@ -201,8 +201,8 @@ def ports() -> str:
         return "held by the stack of this clone"
     now = _settings()
     processes = spec.load(layout.PROCESS_FILE, environment.build(now))
-    network.check(network.wanted(now.bind_address, now.ports(), processes))
-    return f"{', '.join(map(str, now.ports().values()))} are free"
+    network.check(network.wanted(now.listeners(), processes))
+    return f"{', '.join(str(port) for _, port in now.listeners().values())} are free"
 
 
 # The machine -------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     # psql and pg_dump fit the server, whichever the user has besides
     folders = (layout.PROGRAMS, str(Path(sys.prefix) / "bin"), str(postgres_bin()), env.get("PATH", os.defpath))
     env |= {name.upper(): str(value) for name, value in settings.model_dump().items()}
+    direct = ",".join(dict.fromkeys((settings.connect_address, LOOPBACK, "localhost", "::1")))
     env |= {
         "PATH": os.pathsep.join(filter(None, folders)),
         "PYTHONPATH": str(layout.ROOT / "elt" / "startup"),  # and not what the user has for other purposes
@@ -76,8 +77,9 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         "ELT_EXTRACT": str(layout.EXTRACT),
         "ELT_WAREHOUSES": str(layout.INNER if inner else layout.WAREHOUSES),
         "DUCKDB_EXTENSION_DIRECTORY": str(layout.DUCKDB_EXTENSIONS),
-        "NO_PROXY": "127.0.0.1,localhost,::1",
-        "no_proxy": "127.0.0.1,localhost,::1",
+        "CONNECT_ADDRESS": settings.connect_address,
+        "NO_PROXY": direct,
+        "no_proxy": direct,
         "DO_NOT_TRACK": "1",
         "SCARF_ANALYTICS": "false",
         "TZ": "UTC",
@@ -105,7 +107,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": settings.airflow_api_secret_key,
         "AIRFLOW__API_AUTH__JWT_SECRET": settings.airflow_jwt_secret,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
-        "AIRFLOW__CELERY__BROKER_URL": f"redis://:{settings.valkey_password}@{settings.bind_address}:{settings.valkey_port}/0",
+        "AIRFLOW__CELERY__BROKER_URL": settings.valkey_url(),
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(settings.worker_concurrency),
         "AIRFLOW__CELERY__FLOWER_HOST": settings.bind_address,

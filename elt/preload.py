@@ -273,7 +273,7 @@ def _wait_for_start(listener: socket.socket) -> Asked | None:
 
     It gets the first request that tasks would make: for a second it works out all versions of what it offers them.
     """
-    api = os.environ["BIND_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
+    api = os.environ["CONNECT_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
     while True:
         if not select.select([listener], [], [], QUIET_SECONDS)[0]:
             with contextlib.suppress(OSError), socket.create_connection(api, timeout=QUIET_SECONDS) as connection:

@@ -105,7 +105,7 @@ def _query(database: str, statement: str, values: tuple[object, ...] = ()) -> tu
 
     try:
         connection = psycopg2.connect(
-            host=os.environ["BIND_ADDRESS"],
+            host=os.environ["CONNECT_ADDRESS"],
             port=os.environ["POSTGRES_PORT"],
             user=os.environ["POSTGRES_USER"],
             password=os.environ["POSTGRES_PASSWORD"],
@@ -157,7 +157,7 @@ def _said(port: str, words: str) -> bytes:
     """What a server says to that, up to its end; nothing when it is not there."""
     import socket  # noqa: PLC0415
 
-    address = (os.environ["BIND_ADDRESS"], int(os.environ[port]))
+    address = (os.environ["CONNECT_ADDRESS"], int(os.environ[port]))
     answer = b""
     try:
         with socket.create_connection(address, timeout=2) as connection:

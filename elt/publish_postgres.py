@@ -147,7 +147,7 @@ def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
     with duckdb.connect(config={"extension_directory": str(layout.DUCKDB_EXTENSIONS)}) as connection:
         connection.execute("load postgres_scanner")
         connection.execute(
-            f"create secret (type postgres, host '{settings.bind_address}', port {settings.postgres_port},"
+            f"create secret (type postgres, host '{settings.connect_address}', port {settings.postgres_port},"
             f" database '{DATABASE}', user '{OWNER}', password '{settings.postgres_password}')"
         )
         connection.execute("attach '' as pg (type postgres)")

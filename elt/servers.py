@@ -13,10 +13,19 @@ import typing as t
 from pathlib import Path
 
 from elt import environment, layout
+from elt.drafts import draft
 from elt.errors import SetupError
 
 NOBODY = 65534
 """User and group that PostgreSQL runs as when root starts it; every system has this entry."""
+
+ADMITTED = """\
+# Written at each start. listen_addresses decides from where the server can be reached.
+# type database    user address  method
+host   all         all  all      scram-sha-256
+host   replication all  samehost scram-sha-256
+"""
+"""Who may connect to PostgreSQL."""
 
 
 def serve(server: str) -> t.NoReturn:
@@ -41,6 +50,7 @@ def become_postgres() -> t.NoReturn:
     if not (data / "PG_VERSION").exists():
         initdb(programs, data)
     refuse_other_version(programs, data)
+    admit(data)
     settings = {
         "listen_addresses": os.environ["BIND_ADDRESS"],
         "port": os.environ["POSTGRES_PORT"],
@@ -58,10 +68,10 @@ def initdb(programs: Path, data: Path) -> None:
 
     The built-in C.UTF-8 locale makes the folder independent of the C library and of ICU.
     """
-    draft = data.with_name(data.name + ".new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(mode=0o700)
-    prefix = unprivileged(draft)
+    new = data.with_name(data.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    prefix = unprivileged(new)
     locale = ("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
     # the password travels through a pipe: neither a command line nor a file shows it
     reader, writer = os.pipe()
@@ -71,7 +81,7 @@ def initdb(programs: Path, data: Path) -> None:
         *prefix,
         str(programs / "initdb"),
         "-D",
-        str(draft),
+        str(new),
         "-U",
         os.environ["POSTGRES_USER"],
         "-A",
@@ -83,7 +93,16 @@ def initdb(programs: Path, data: Path) -> None:
         raise SetupError(f"initdb ended with exit code {error.returncode}; its words stand above") from None
     finally:
         os.close(reader)
-    draft.rename(data)
+    new.rename(data)
+
+
+def admit(data: Path) -> None:
+    """Say who may connect: whoever reaches the address that the server listens on, by password.
+
+    At each start, as initdb admits loopback alone and BIND_ADDRESS may have changed since.
+    """
+    with draft(data / "pg_hba.conf", 0o600) as path:
+        path.write_text(ADMITTED)
 
 
 def refuse_other_version(programs: Path, data: Path) -> None:
@@ -144,11 +163,8 @@ def become_valkey() -> t.NoReturn:
         "maxmemory-policy": "noeviction",
     }
     config = layout.RUN / "valkey.conf"
-    draft = config.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600, exist_ok=False)
-    draft.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    draft.replace(config)
+    with draft(config, 0o600) as path:
+        path.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     _become(str(environment.valkey_server()), str(config))
 
 

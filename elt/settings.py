@@ -108,23 +108,33 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name.upper()} and {other.upper()} are the same port")
         return self
 
-    def ports(self) -> dict[str, int]:
-        """Every port of the stack, by the name of its setting."""
-        return {name.upper(): port for name, port in self.model_dump().items() if name.endswith("_port")}
+    def listeners(self) -> dict[str, tuple[str, int]]:
+        """Address and port of each server of the stack, by the name of the port's setting."""
+        found = {name.upper(): port for name, port in self.model_dump().items() if name.endswith("_port")}
+        local = {"STREAMLIT_PORT": LOOPBACK}
+        return {name: (local.get(name, self.bind_address), port) for name, port in found.items()}
+
+    @property
+    def connect_address(self) -> str:
+        """The address that clients on this machine dial: the one that servers bind, unless that stands for all."""
+        return LOOPBACK if ipaddress.ip_address(self.bind_address).is_unspecified else self.bind_address
 
     def url(self, port: int) -> str:
         """Address of a server of the stack, without a path."""
-        host = f"[{self.bind_address}]" if ":" in self.bind_address else self.bind_address
-        return f"http://{host}:{port}"
+        return f"http://{self.connect_address}:{port}"
 
     def streamlit_url(self) -> str:
         """Address of the dashboard, which has no login and hence stays on this machine."""
         return f"http://{LOOPBACK}:{self.streamlit_port}"
 
+    def valkey_url(self) -> str:
+        """URL of the broker, password included."""
+        return f"redis://:{self.valkey_password}@{self.connect_address}:{self.valkey_port}/0"
+
     def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2", role: str = OWNER) -> str:
         """SQLAlchemy URL of a database of the stack's PostgreSQL, password included."""
         password = self.bi_password if role == BI else self.postgres_password
-        return f"{scheme}://{role}:{password}@{self.bind_address}:{self.postgres_port}/{database}"
+        return f"{scheme}://{role}:{password}@{self.connect_address}:{self.postgres_port}/{database}"
 
 
 def load() -> Settings:

@@ -56,7 +56,7 @@ def up(settings: Settings, timeout: float, changes: list[Change] | None = None) 
     began = time.monotonic()
     stack = ours()
     stack.changes = stack.changes if changes is None else changes
-    stack.up(environment.build(settings), timeout, settings.ports(), settings.bind_address, settings.elt_supervisor)
+    stack.up(environment.build(settings), timeout, settings.listeners(), settings.elt_supervisor)
     print(f"healthy after {time.monotonic() - began:.1f} s")
     for name, url in endpoints(settings).items():
         print(f"  {name:<12} {url}")

@@ -16,20 +16,20 @@ if t.TYPE_CHECKING:
 
 
 def wanted(
-    host: str, settings: t.Mapping[str, int], processes: t.Mapping[str, Process]
+    listeners: t.Mapping[str, tuple[str, int]], processes: t.Mapping[str, Process]
 ) -> dict[tuple[str, int], str]:
     """All ports of the stack by address, each with what moves it.
 
     Args:
-        host: address that the servers bind to.
-        settings: ports by the name of their setting in .env.
+        listeners: address and port of each server, by the name of the port's setting in .env.
         processes: their http probes may name more ports.
     """
-    found = {(host, port): f"set {name} in .env to another one" for name, port in settings.items()}
+    found = {at: f"set {name} in .env to another one" for name, at in listeners.items()}
+    known = {port for _, port in found}
     for name, process in processes.items():
         if at := process.get("readiness_probe", {}).get("http_get"):
             where = f"processes.{name}.readiness_probe.http_get.port of process-compose.yaml says it"
-            if at["port"] not in settings.values():
+            if at["port"] not in known:
                 found.setdefault((at["host"], at["port"]), where)
     return found
 

@@ -76,8 +76,7 @@ class Stack:
         self,
         env: t.Mapping[str, str],
         timeout: float,
-        needed_ports: t.Mapping[str, int] | None = None,
-        host: str = "127.0.0.1",
+        listeners: t.Mapping[str, tuple[str, int]] | None = None,
         supervisor: str = "auto",
     ) -> bool:
         """Start the stack, or join the one that runs, and wait until everything is healthy.
@@ -85,8 +84,7 @@ class Stack:
         Args:
             env: environment of the supervisor and all processes.
             timeout: seconds until everything must be healthy.
-            needed_ports: ports that must be free, by the name of their setting.
-            host: address that the ports are on.
+            listeners: addresses and ports that must be free, by the name of the port's setting.
             supervisor: auto, process-compose or embedded.
 
         Returns:
@@ -100,7 +98,7 @@ class Stack:
         """
         env = {**env, "ELT_STATE": str(self.state)}
         processes = spec.load(self.file, env)
-        needed = ports.wanted(host, needed_ports or {}, processes)
+        needed = ports.wanted(listeners or {}, processes)
         limit = time.monotonic() + timeout
         for folder in (self.state, self.run, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

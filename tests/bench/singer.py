@@ -218,7 +218,7 @@ def _meltano(lab: Lab, _: str) -> Measured:
 def _forked_meltano(lab: Lab, _: str) -> Measured:
     """As in a task of the pipeline, where Meltano is forked from the process that has imported it."""
     env = lab.env | {"ELT_STATE": str(lab.folder), "ELT_ROOT": str(ROOT), "ELT_PRELOAD": "True"}
-    env |= {"PATH": f"{ROOT}/elt/forked:{lab.env['PATH']}", "BIND_ADDRESS": "127.0.0.1"}
+    env |= {"PATH": f"{ROOT}/elt/forked:{lab.env['PATH']}", "CONNECT_ADDRESS": "127.0.0.1"}
     env |= {"MELTANO_DATABASE_URI": f"sqlite:///{lab.folder}/meltano.db", "PC_PROC_NAME": "pipeline-preload"}
     (lab.folder / "run").mkdir(exist_ok=True)
     with subprocess.Popen([BIN / "elt-preload", "pipeline"], env=env, stdout=subprocess.DEVNULL) as preload:

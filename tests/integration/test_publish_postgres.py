@@ -59,7 +59,7 @@ def published(folder, version, rows=5000):
 
 def connect(now, user, password, database="marts"):
     return psycopg2.connect(
-        host=now.bind_address,
+        host=now.connect_address,
         port=now.postgres_port,
         user=user,
         password=password,

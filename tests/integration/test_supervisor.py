@@ -409,7 +409,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder(toy: Toy) -> None:
         first, second = one.getsockname()[1], two.getsockname()[1]
         toy.write(one=process(WAIT, readiness_probe=PROBE | {"http_get": {"port": str(second)}}))
         with pytest.raises(SetupError) as caught:
-            toy.up(needed_ports={"TOY_PORT": first})
+            toy.up(listeners={"TOY_PORT": ("127.0.0.1", first)})
     me = psutil.Process()
     first_line, second_line = str(caught.value).splitlines()
     assert f"port {first} is taken by {me.name()} (pid {me.pid}, user {me.username()}, in {me.cwd()})" in first_line

@@ -70,10 +70,23 @@ def test_a_misspelt_name_is_refused_and_a_foreign_one_is_not(env_file):
         settings.load()
 
 
-def test_wide_address_is_allowed_with_a_password_of_ones_own(env_file):
-    change(env_file, "BIND_ADDRESS", "0.0.0.0")
+@pytest.mark.parametrize(
+    ("bind", "dialled"),
+    [("0.0.0.0", "127.0.0.1"), ("192.0.2.7", "192.0.2.7"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.9", "127.0.0.9")],
+)
+def test_clients_dial_an_address_that_the_servers_listen_on(env_file, bind, dialled):
+    change(env_file, "BIND_ADDRESS", bind)
     change(env_file, "ADMIN_PASSWORD", "correct-horse")
-    assert settings.load().bind_address == "0.0.0.0"
+    now = settings.load()
+    env = environment.build(now)
+    assert now.url(8080) == f"http://{dialled}:8080"
+    assert f"@{dialled}:" in env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    assert f"@{dialled}:" in env["AIRFLOW__CELERY__BROKER_URL"]
+    assert dialled in env["NO_PROXY"].split(",")
+    assert [env["AIRFLOW__API__HOST"], env["AIRFLOW__CELERY__FLOWER_HOST"]] == [bind] * 2
+    addresses = {name: address for name, (address, _) in now.listeners().items()}
+    assert addresses == dict.fromkeys(addresses, bind) | {"STREAMLIT_PORT": "127.0.0.1"}
+    assert now.streamlit_url().startswith("http://127.0.0.1:")
 
 
 def test_missing_file_and_missing_setting_name_bootstrap(env_file):

@@ -144,7 +144,7 @@ def test_what_must_not_be_waited_for_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_stack_itself_fits() -> None:
-    names = ("BIND_ADDRESS", "AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "ELT_STATE", "ELT_ROOT", "PATH")
+    names = ("CONNECT_ADDRESS", "AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "ELT_STATE", "ELT_ROOT", "PATH")
     processes = spec.load(layout.PROCESS_FILE, dict.fromkeys(names, "8080"))
     behind_guard = [name for name, one in processes.items() if one["availability"]["restart"] == "always"]
     assert all(processes[name]["command"].startswith("elt-guard ") for name in behind_guard)
