@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -77,3 +79,30 @@ class Sync(t.Protocol):
 
 TEXT = {"infer_types": False, "incremental": False}
 """Settings with which the tap does what MeltanoLabs' does."""
+
+
+class Cost(t.NamedTuple):
+    """What a run of the command took."""
+
+    seconds: float
+    """Of processor time, which other programs do not change as they do the time of the clock."""
+    peak: int
+    """Most memory at once, in bytes."""
+
+
+_MEASURE = """
+import json, resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss << 10]))
+"""
+
+
+def cost_of(*arguments: str | Path) -> Cost:
+    """Run the command and measure it.
+
+    A small program of its own starts it: the peak of a process begins with that of the one that it is forked from.
+    """
+    tap = Path(sys.executable).with_name("tap-csv")
+    found = subprocess.run([sys.executable, "-c", _MEASURE, tap, *arguments], check=True, capture_output=True)
+    return Cost(*json.loads(found.stdout))

@@ -34,8 +34,6 @@ METADATA: dict[str, Json] = {
 """JSON schemas of the columns that say where a row is from."""
 _HEADER, _SAMPLE = 1 << 16, 1 << 24
 """Bytes in which a header is looked for, and of which a sample of rows is taken."""
-_GLANCE = 200
-"""Rows that are looked at before all others of a sample."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +177,12 @@ def _infer(
         form = Form(file, entity.dialect, tuple(header), entity.keys, {})
         for segment in segments:
             whole = segment
-            for count in (rows,) if filled else (_GLANCE, rows):  # a glance rules most types out, at little cost
-                while True:
-                    try:
-                        fitting, now = converter.fits(whole, form, count, fitting)
-                        break
-                    except OpenEndError:
-                        whole = whole.joined(next(segments))
+            while True:
+                try:
+                    fitting, now = converter.fits(whole, form, rows, fitting)
+                    break
+                except OpenEndError:
+                    whole = whole.joined(next(segments))
             filled |= now
             if rows is not None:
                 break

@@ -25,7 +25,7 @@ from tap_csv.errors import InputError
 from tap_csv.reader import Reader
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tap_csv.config import Dialect
     from tap_csv.source import Segment
@@ -42,6 +42,10 @@ _MISFITS = (
 """What DuckDB raises when it refuses a row or a value, or a file."""
 _ROW_BYTES = 1 << 26
 """Longest row that DuckDB takes from Python, which takes no field of more than 131,072 characters."""
+_GLANCE = 200
+"""Rows that are looked at before all others of a sample: they rule most types out, at little cost."""
+_MEMORY, _MEMORY_OF_COLUMN = 512, 0.5
+"""Most that each DuckDB reserves, in MB: at all, and for each column of a wide table."""
 _PARQUET = "compression uncompressed, parquet_version v2, dictionary_size_limit 1, write_bloom_filter false"
 """What is written and read fastest; the files live for seconds."""
 
@@ -91,10 +95,14 @@ class Converter:
         found: duckdb.DuckDBPyConnection | None = getattr(self._local, "engine", None)
         if found is None:
             options: dict[str, str | bool | int | float | list[str]] = {"threads": 1}
-            options |= {"memory_limit": "512MB", "temp_directory": str(self._folder)}
+            options |= {"memory_limit": f"{_MEMORY}MB", "temp_directory": str(self._folder)}
             found = self._local.engine = duckdb.connect(config=options)
             found.execute("set TimeZone = 'UTC'")
         return found
+
+    def _make_room(self, form: Form) -> None:
+        """Let DuckDB reserve what it does for each column, be there many rows or few; it mostly uses less."""
+        self._engine().execute(f"set memory_limit = '{max(_MEMORY, _MEMORY_OF_COLUMN * len(form.header))}MB'")
 
     def convert(self, segment: Segment, form: Form, goal: Path) -> int:
         """Write the rows of a segment to a file.
@@ -111,6 +119,7 @@ class Converter:
             InputError: a row or a value does not fit.
             OpenEndError: the segment's last row goes on in the next one.
         """
+        self._make_room(form)
         if (quoted := _quoted_text(segment, form)) is not None:
             try:
                 return self._by_duckdb(segment, form, goal, quoted)
@@ -130,39 +139,85 @@ class Converter:
             candidates: the types to look at, by column.
 
         Returns:
-            Those that every value fits, and the columns that have a value at all.
+            Those that every value fits, and the columns that have a value and a type to look at.
+
+        Raises:
+            InputError: a row does not fit.
+            OpenEndError: the segment's last row goes on in the next one.
         """
-        with self._texts(segment, form, rows) as (table, texts):
-            queries = [
-                f"coalesce(bool_and({one.meant(texts[column])}) filter ({texts[column]} is not null), true)"
-                for column, those in candidates.items()
-                for one in those
-            ]
-            queries += [f"count({texts[column]}) > 0" for column in candidates]
-            row = self._engine().execute(f"select {', '.join(queries)} from {table}").fetchone()
-        assert row
-        found = iter(row)
-        fitting = {column: [one for one in those if next(found)] for column, those in candidates.items()}
-        return fitting, {column for column in candidates if next(found)}
+        self._make_room(form)
+        with self._texts(segment, form, rows) as texts:
+            glance, filled = self._fitting(f"(from {texts} limit {_GLANCE})", form.header, candidates)
+            fitting, also_filled = self._fitting(texts, form.header, glance)
+        return fitting, filled | also_filled
+
+    def _fitting(
+        self, texts: str, header: Sequence[str], candidates: Mapping[str, Sequence[Type]]
+    ) -> tuple[dict[str, list[Type]], set[str]]:
+        """As `fits`, of a table whose column `row` holds the texts of each row."""
+        filled: set[str] = set()
+        misfits: set[tuple[str, Type]] = set()
+        for kind in dict.fromkeys(itertools.chain.from_iterable(candidates.values())):
+            chosen = [column for column, those in candidates.items() if kind in those]
+            for column, fits in self._by_column(f"bool_and({kind.meant('text')})", texts, header, chosen):
+                filled.add(column)
+                if not fits:
+                    misfits.add((column, kind))
+        fitting = {
+            column: [one for one in those if (column, one) not in misfits] for column, those in candidates.items()
+        }
+        return fitting, filled
+
+    def _by_column(
+        self, aggregate: str, table: str, header: Sequence[str], chosen: Iterable[str]
+    ) -> Iterator[tuple[str, t.Any]]:
+        """What an aggregate of `text` is, for each chosen column that has a value.
+
+        With an expression for each column, the time and the memory that DuckDB plans in (which no limit holds) would
+        grow with the square of their number.
+
+        Args:
+            aggregate: the expression.
+            table: its column `row` holds the texts of each row.
+            header: names of all columns.
+            chosen: those to look at.
+        """
+        places = {column: place for place, column in enumerate(header, 1)}
+        here = [places[column] for column in chosen]
+        query = (
+            f"select place, {aggregate} from ("
+            f"select *, unnest(list_select(row, {here})) as text, unnest({here}) as place from {table}"
+            ") where text <> '' group by place"
+        )
+        for place, value in self._engine().execute(query).fetchall():
+            yield header[place - 1], value
 
     @contextmanager
-    def _texts(self, segment: Segment, form: Form, rows: int | None) -> Iterator[tuple[str, dict[str, str]]]:
-        """The first rows, for what does not have to be exact: by DuckDB if it can read them, else as Python does."""
-        table = "texts"
-        if _quoted_text(segment, form) is not None:
-            source = dict.fromkeys(form.header, "VARCHAR")
-            with self._readable(segment.data) as file:
-                query = f"from {sql.read_csv(file, source, form.dialect)}" + (f" limit {rows}" if rows else "")
-                try:
-                    self._engine().execute(f"create or replace temp table {table} as {query}")
-                except _MISFITS:
-                    pass
-                else:
-                    yield table, {column: sql.name(column) for column in form.header}
-                    self._engine().execute(f"drop table {table}")
-                    return
-        with self._as_text(segment, form, rows) as found:
-            yield found
+    def _texts(self, segment: Segment, form: Form, rows: int | None) -> Iterator[str]:
+        """The first rows, for what does not have to be exact: by DuckDB if it can read them, else as Python does.
+
+        Yields:
+            A table whose column `row` is a list of the texts of each row.
+        """
+        create = "create or replace temp table texts as select"
+        if not self._made_by_duckdb(create, segment, form, rows):
+            with self._as_text(segment, form, rows) as table:
+                self._engine().execute(f"{create} row from {table}")
+        yield "texts"
+        self._engine().execute("drop table texts")
+
+    def _made_by_duckdb(self, create: str, segment: Segment, form: Form, rows: int | None) -> bool:
+        """Make the table of `_texts`, if DuckDB can read the rows."""
+        if _quoted_text(segment, form) is None:
+            return False
+        limit = f" limit {rows}" if rows else ""
+        with self._readable(segment.data) as file:
+            source = sql.read_csv(file, dict.fromkeys(form.header, "VARCHAR"), form.dialect)
+            try:
+                self._engine().execute(f"{create} [{sql.names(form.header)}] as row from {source}{limit}")
+            except _MISFITS:
+                return False
+        return True
 
     def _by_duckdb(self, segment: Segment, form: Form, goal: Path, quoted: bytes) -> int:
         """The fast way, for what DuckDB reads as Python would.
@@ -189,17 +244,20 @@ class Converter:
 
     def _by_python(self, segment: Segment, form: Form, goal: Path) -> int:
         """The slow way, in which every text is read by Python first."""
-        with self._as_text(segment, form) as (table, texts):
-            values = {column: kind.value(texts[column], text=True) for column, kind in form.types.items()}
+        places = {column: place for place, column in enumerate(form.header, 1) if column in form.types}
+        # Each text stands in the query once, and not as often as the expression of its value needs it.
+        texts = ", ".join(f"nullif(row[{place}], '') as t{place}" for place in places.values())
+        values = {column: kind.value(f"t{places[column]}", text=True) for column, kind in form.types.items()}
+        with self._as_text(segment, form) as table:
             try:
-                return self._copy(values, table, "line", form, goal)
+                return self._copy(values, f"(select line, {texts} from {table})", "line", form, goal)
             except _MISFITS:
                 misfits = []
-                for column, kind in form.types.items():
-                    query = f"select min(line) from {table} where {kind.misfit(texts[column])}"
-                    found = self._engine().execute(query).fetchone()
-                    if found and found[0] is not None:
-                        misfits.append((found[0], column, kind.name))
+                for kind in set(form.types.values()):
+                    chosen = [column for column, one in form.types.items() if one == kind]
+                    first = f"min(line) filter ({kind.misfit('text')})"
+                    found = self._by_column(first, table, form.header, chosen)
+                    misfits += [(line, column, kind.name) for column, line in found if line is not None]
                 if not misfits:
                     raise
         line, column, kind_name = min(misfits)
@@ -239,15 +297,14 @@ class Converter:
         return int(row[0])
 
     @contextmanager
-    def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[tuple[str, dict[str, str]]]:
-        """The rows as Python reads them: a table, its column `line`, and an expression of the text of each column."""
+    def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[str]:
+        """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts."""
         found = Reader(form.path, form.dialect, segment).rows(form.header, form.keys)
         with self._file("jsonl") as file:
             with file.open("w", encoding="utf-8", buffering=1 << 18) as lines:
                 for line, row in itertools.islice(found, rows):
                     lines.write(json.dumps({"line": line, "row": row}, ensure_ascii=False) + "\n")
-            texts = {column: f"nullif(row[{at}], '')" for at, column in enumerate(form.header, 1)}
-            yield sql.read_rows(file, _ROW_BYTES), texts
+            yield sql.read_rows(file, _ROW_BYTES)
 
     @contextmanager
     def _readable(self, data: bytes) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from tap_csv.config import Dialect
@@ -19,6 +19,11 @@ def name(text: str) -> str:
 def literal(text: str) -> str:
     """A quoted text."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def names(texts: Iterable[str]) -> str:
+    """Quoted identifiers with commas between."""
+    return ", ".join(map(name, texts))
 
 
 def path(file: Path) -> str:
