@@ -9,6 +9,7 @@ import typing as t
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 
 import typer
+import typer.core
 
 from elt import layout
 from elt.errors import EltError
@@ -219,7 +220,17 @@ def run(
     inner.run(settings.load(), select or [], full_refresh=full_refresh)
 
 
-@app.command()
+class _Query(typer.core.TyperCommand):
+    """A command whose argument may begin with a comment of SQL, `-- like this`, which is no option."""
+
+    def parse_args(self, ctx: t.Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own copy of click's type
+        """Put a blank before what begins like an option, holds blanks, and is none."""
+        known = {name for one in self.params for name in one.opts}
+        sql = [one[:1] == "-" and one.partition("=")[0] not in known and len(one.split()) > 1 for one in args]
+        return super().parse_args(ctx, [f" {one}" if is_sql else one for one, is_sql in zip(args, sql, strict=True)])
+
+
+@app.command(cls=_Query)
 def sql(
     query: t.Annotated[str | None, typer.Argument(help="Run this and print the result; none opens a prompt.")] = None,
     inner: t.Annotated[bool, typer.Option("--inner", help="The warehouse of `elt run`.")] = False,

@@ -169,3 +169,9 @@ def test_sql_inner_reads_the_warehouse_of_elt_run(warehouse, state):
     answer = run("elt", "sql", "--inner", "select count(*) as rows from large", env=env)
     assert answer.returncode == 0, answer.stderr
     assert "5000" in answer.stdout
+    for begin in ("-- how many\n", "--how many, --inner\n", "/* how many */ ", "  \n  -- how many\n", "-- a=b\n"):
+        answer = run("elt", "sql", f"{begin}select count(*) as rows from large", "--inner", env=env)
+        assert (answer.returncode, "5000" in answer.stdout) == (0, True), (begin, answer.stderr)
+    misspelt = run("elt", "sql", "--iner", "from large", env=env)
+    assert misspelt.returncode == 2
+    assert "No such option: --iner" in misspelt.stderr

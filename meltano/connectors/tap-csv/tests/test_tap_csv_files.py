@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import gzip
 import io
 import itertools
@@ -179,7 +180,7 @@ def start(tmp_path: Path, *flags: str, **settings: t.Any) -> subprocess.Popen[by
     path.write_bytes(b"id,a\n" + b"".join(b"%d,abcdefghij\n" % number for number in range(500_000)))
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}], **settings}))
-    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "tap_csv.cli", "--config", str(config), *flags],
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
@@ -200,15 +201,38 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_tap_that_is_terminated_leaves_no_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_tap_that_is_terminated_leaves_no_file(tmp_path: Path, number: signal.Signals) -> None:
     tap = start(tmp_path)
     assert tap.stdout
     tap.stdout.readline()  # the rest does not fit into the pipe
-    tap.send_signal(signal.SIGTERM)
+    tap.send_signal(number)
     time.sleep(0.1)
-    tap.communicate()
-    assert tap.returncode == 128 + signal.SIGTERM
+    assert tap.communicate()[1].splitlines()[-1] == f"tap-csv: ended by {number.name}".encode()
+    assert tap.returncode == 128 + number
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_folders_of_taps_that_were_killed_are_cleared(tmp_path: Path) -> None:
+    folders = {name: tmp_path / "tmp" / f"tap-csv-{name}" for name in ("held", "young", "empty", "unlocked")}
+    for name, folder in folders.items():
+        folder.mkdir(parents=True)
+        if name != "empty":
+            (folder / "in-use").touch()
+        if name != "young":
+            os.utime(folder, (time.time() - 90_000,) * 2)
+    with (folders["held"] / "in-use").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert start(tmp_path).communicate()[0]
+    assert {path.name for path in (tmp_path / "tmp").iterdir()} == {"tap-csv-held", "tap-csv-young"}
+
+
+def test_closed_output_is_refused(tmp_path: Path) -> None:
+    start(tmp_path).communicate()
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "tap_csv.cli", "--config"]
+    done = subprocess.run([*command, str(tmp_path / "config.json")], stderr=subprocess.PIPE, check=False)
+    assert done.stderr.splitlines()[-1] == b"tap-csv: standard output is closed: nobody reads the messages"
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(("flag", "messages"), [("--test=records", []), ("--test=schema", ["SCHEMA", "STATE"])])

@@ -252,6 +252,35 @@ def test_the_schema_is_json(sync: Sync) -> None:
         assert (again.name, again.sql) == (kind.name, kind.sql)
 
 
+OPEN = {"exclusiveMinimum": True, "exclusiveMaximum": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        ({"multipleOf": 0.01}, "decimal(38,2)"),
+        ({"multipleOf": 0.01, "minimum": 0}, "decimal(38,2)"),
+        ({"multipleOf": 0.01, "minimum": -(10**8), "maximum": 10**8, **OPEN}, "decimal(10,2)"),
+        ({"multipleOf": 0.01, "exclusiveMinimum": -1e8, "exclusiveMaximum": 1e8}, "decimal(10,2)"),
+        ({"multipleOf": 10**-23}, "decimal(38,23)"),
+        ({"multipleOf": 1e-24}, "number"),  # too few digits would be left before the point
+        ({"multipleOf": 1e-30, "x-singer.decimal": {"precision": 38, "scale": 30}}, "decimal(38,30)"),
+        ({"multipleOf": 1e-38, "minimum": -(10**62), "maximum": 10**62, **OPEN}, "number"),  # PostgreSQL's numeric
+        ({"multipleOf": 0.01, "minimum": 0, "maximum": float("inf")}, "decimal(38,2)"),
+        ({"multipleOf": float("nan")}, "number"),
+        ({"multipleOf": "x"}, "number"),
+        ({"type": "integer", "maximum": float("inf")}, "integer"),
+        ({"type": "integer", "maximum": 2**63, "exclusiveMaximum": True}, "integer"),
+        ({"type": "integer", "maximum": 2**63}, "integer"),
+    ],
+)
+def test_type_of_a_number_of_a_catalog(schema: dict[str, t.Any], name: str) -> None:
+    """The target has the same rule."""
+    found = types.of_schema({"type": "number", **schema})
+    assert found.name == name
+    assert (found == types.HUGE) == (schema.get("maximum") == 2**63 and "exclusiveMaximum" not in schema)
+
+
 def test_integers_beyond_64_bits_keep_every_digit_both_ways(sync: Sync, tmp_path: Path) -> None:
     values = [12345678901234567890123, 12345678901234567890124, -9223372036854775809, 5, 10**38 - 1]
     content = ("id,k\n" + "".join(f"{value},k\n" for value in values)).encode()

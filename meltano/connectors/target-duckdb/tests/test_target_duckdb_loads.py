@@ -197,6 +197,59 @@ def test_activate_version_spares_rows_that_bear_none_in_this_run(warehouse: Ware
     assert warehouse.rows("select id from things") == [(1,)]
 
 
+def test_activate_version_before_its_schema(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    """So full-table streams of the pipelinewise taps begin."""
+    warehouse.load(*VERSIONED)
+    early: list[t.Any] = [NEXT[-2], {"type": "ACTIVATE_VERSION", "stream": "never", "version": 1}]
+    got = warehouse.load(schema(stream="others"), *early, *NEXT[:-2], state(3), hard_delete=True)
+    assert (got.error, got.states) == (None, [3])
+    assert warehouse.rows("select id from things order by id") == [(2,), (3,)]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == [
+        "never: ACTIVATE_VERSION had no effect: no SCHEMA of the stream came"
+    ]
+
+
+def test_the_family_of_messages(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    """STATE first, a repeated SCHEMA, nulls for no keys and no version, and types that nobody knows."""
+    plain = {**schema(), "key_properties": None}
+    messages = [
+        state({"first": 1}),
+        {"type": "PAUSE"},
+        plain,
+        record({"id": 1}, version=None),
+        plain,
+        {"type": "ACTIVATE_VERSION", "stream": "things", "version": None},
+        {"type": "PAUSE", "stream": "things"},
+        record({"id": 1}),
+        {"type": "METRIC"},
+        state({"last": 1}),
+        {"type": "PAUSE"},
+    ]
+    for method in ("upsert", "overwrite"):
+        assert warehouse.load(*messages, load_method=method).states == [{"last": 1}]
+        assert warehouse.rows("select id from things") == [(1,), (1,)]
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warned[: len(warned) // 2] == [
+        "line 2: messages of type 'PAUSE' are unknown and passed over",
+        "line 6: ACTIVATE_VERSION of things has no effect: its version is null",
+        "line 9: messages of type 'METRIC' are unknown and passed over",
+    ]
+
+
+@pytest.mark.parametrize("batch_size_rows", [1, 2, 1000])
+def test_how_many_rows_an_overwrite_replaced_is_told(
+    warehouse: Warehouse, caplog: pytest.LogCaptureFixture, batch_size_rows: int
+) -> None:
+    keys = [1, 2, 1, 3, 3, 1]
+    messages = [schema(), *(record({"id": key, "a": f"{number}"}) for number, key in enumerate(keys)), state(1)]
+    for method in ("upsert", "overwrite"):
+        messages += [schema(stream="others"), record({"id": 1}, stream="others"), state(2)]
+        assert warehouse.load(*messages, load_method=method, batch_size_rows=batch_size_rows).error is None
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warned[0] == "things: 3 of these rows were replaced by later ones of the same key"
+    assert warehouse.rows("from things order by id") == [(1, "5"), (2, "1"), (3, "4")]
+
+
 def test_new_and_dropped_columns(warehouse: Warehouse) -> None:
     warehouse.load(schema({"id": INTEGER, "old": TEXT}), record({"id": 1, "old": "x"}))
     warehouse.load(schema({"id": INTEGER, "new": TEXT}), record({"id": 2, "new": "y"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import typing as t
@@ -26,7 +27,7 @@ BAD = {
     "array": ("[1]", "line 4: is no Singer message: it lacks its type"),
     "no type": ("{}", "line 4: is no Singer message: it lacks its type"),
     "wrong encoding": (b'{"type": "STATE", "value": "\xff"}', "line 4: is not JSON: wrong encoding"),
-    "unknown type": ({"type": "PAUSE"}, "line 4: unknown message type 'PAUSE'"),
+    "type in lower case": ({"type": "record"}, "line 4: message type 'record' is to be written RECORD"),
     "no stream": ({"type": "RECORD", "record": {}}, "line 4: RECORD lacks its stream"),
     "before schema": (
         record({"id": 1}, stream="b"),
@@ -43,6 +44,14 @@ BAD = {
     ),
     "no schema": ({"type": "SCHEMA", "stream": "b"}, "stream 'b', line 4: the message holds no schema"),
     "key not there": (schema(stream="b", keys=["x"]), "stream 'b', line 4, column 'x': the key is no property"),
+    "keys are no list": (
+        {**schema(stream="b"), "key_properties": "id"},
+        "stream 'b', line 4: key_properties is no list of names",
+    ),
+    "version is no integer": (
+        {"type": "ACTIVATE_VERSION", "stream": "b", "version": 2**64},
+        "stream 'b', line 4: ACTIVATE_VERSION lacks its version",
+    ),
     "no manifest": ({"type": "BATCH", "stream": "things"}, "stream 'things', line 4: BATCH lacks its encoding"),
     "cut record": (START + '{"id": 2', "stream 'things', line 4: is not JSON: Expecting ',' delimiter at character"),
     "two values": (START + '{"id": 2}} {}', "stream 'things', line 4: is not JSON: Extra data"),
@@ -82,6 +91,45 @@ BAD = {
         "stream 'things', line 4, column 'id': the value does not fit BIGINT",
     ),
 }
+
+
+ODD_SCHEMAS = {
+    "type of the schema": {"type": 5},
+    "a type within": {"type": ["null", {"type": "string"}]},
+    "format": {"type": "string", "format": ["date"]},
+    "step": {"type": "number", "multipleOf": float("nan")},
+    "infinite step": {"type": "number", "multipleOf": float("inf")},
+    "text for a step": {"type": "number", "multipleOf": "0.01"},
+    "choices": {"anyOf": 5},
+    "type of a choice": {"oneOf": [{"type": "string"}, {"type": {}}]},
+    "decimal": {"type": "number", "multipleOf": 1, "x-singer.decimal": 5},
+    "scale": {"type": "string", "format": "singer.decimal", "scale": "2"},
+    "precision": {"type": "number", "multipleOf": 1, "precision": float("inf")},
+}
+
+
+@pytest.mark.parametrize("flatten", [0, 1])
+@pytest.mark.parametrize("of", ODD_SCHEMAS.values(), ids=ODD_SCHEMAS)
+def test_a_broken_schema_of_a_property(warehouse: Warehouse, of: t.Any, flatten: int) -> None:
+    whole = {"type": "object", "properties": {"x": of}} if flatten else of
+    got = warehouse.load(schema({"id": {"type": "integer"}, "x": whole}), data_flattening_max_level=flatten)
+    assert re.fullmatch(
+        rf"stream 'things', line 1, column 'x{'__x' * flatten}': .* of its schema is (no|neither) .*", str(got.error)
+    )
+
+
+@pytest.mark.parametrize("value", ["soon", 5.5, {}])
+def test_time_extracted_that_is_none_is_named(warehouse: Warehouse, value: t.Any) -> None:
+    good = [record({"id": number}, time_extracted="2020-01-01T00:00:00Z") for number in range(3)]
+    got = warehouse.load(schema(), *good, record({"id": 7}, time_extracted=value), *good, add_metadata_columns=True)
+    expected = "stream 'things', line 5: time_extracted of the record does not fit TIMESTAMP"
+    assert str(got.error) == expected
+
+
+def test_what_cannot_be_written_is_named_with_its_stream(warehouse: Warehouse) -> None:
+    warehouse.rows("create view things as select 1 as id")
+    got = warehouse.load(schema(stream="others"), record({"id": 1}, stream="others"), schema(), record({"id": 1}))
+    assert str(got.error).startswith('stream \'things\': "warehouse"."main"."things" cannot be written: ')
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first of its form", "like those before"])

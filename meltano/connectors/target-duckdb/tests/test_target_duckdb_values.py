@@ -18,24 +18,58 @@ if t.TYPE_CHECKING:
 
     from target_duckdb_harness import Warehouse
 
+EXCLUSIVE = {"exclusiveMinimum": True, "exclusiveMaximum": True}
+UNBOUNDED = EXCLUSIVE | {"minimum": -(10**62), "maximum": 10**62}
+"""What the common taps say of PostgreSQL's `numeric` without precision."""
 TYPES = {
-    "BIGINT": [{"type": "integer"}, {"type": ["null", "integer"], "minimum": -(2**63), "maximum": 2**63 - 1}],
+    "BIGINT": [
+        {"type": "integer"},
+        {"type": ["null", "integer"], "minimum": -(2**63), "maximum": 2**63 - 1},
+        {"type": "integer", "maximum": 2**63, "exclusiveMaximum": True},
+        {"type": "integer", "maximum": float("inf")},
+    ],
     "HUGEINT": [{"type": "integer", "maximum": 2**63}, {"type": "integer", "exclusiveMinimum": -(2**63) - 2}],
-    "DOUBLE": [{"type": "number"}, {"type": ["null", "integer", "number"]}, {"type": "number", "multipleOf": 1e-40}],
+    "DOUBLE": [
+        {"type": "number"},
+        {"type": ["null", "integer", "number"]},
+        {"anyOf": [{"type": "integer"}, {"type": "number"}]},
+        {"type": "number", "multipleOf": 0},
+        # what no DECIMAL holds: too many digits behind the point, or fewer than 15 are left before it
+        {"type": "number", "multipleOf": 1e-40},
+        {"type": "number", "multipleOf": 1e-24},
+        {"type": "number", "multipleOf": 1e-38} | UNBOUNDED,
+        {"type": "number", "multipleOf": 1e-10, "minimum": -(10**29), "maximum": 10**29},
+        {"type": "number", "format": "singer.decimal", "precision": 39, "scale": 2},
+    ],
     "DECIMAL(38,2)": [{"type": "number", "multipleOf": 0.01}, {"type": "number", "multipleOf": 0.25}],
+    "DECIMAL(38,23)": [{"type": "number", "multipleOf": 10**-23}, {"type": "number", "multipleOf": 1 / 10**23}],
+    "DECIMAL(38,10)": [
+        {"type": ["null", "string"], "format": "singer.decimal"},
+        {"type": "number", "multipleOf": 1e-10, "minimum": 0},
+        {"type": "number", "multipleOf": 1e-10, "minimum": 0, "maximum": float("inf")},
+        {"type": "number", "multipleOf": 1e-10, "minimum": -(10**28), "maximum": 10**28, **EXCLUSIVE},
+    ],
+    "DECIMAL(10,2)": [
+        {"type": "number", "multipleOf": 0.01, "minimum": -100000000, "maximum": 100000000, **EXCLUSIVE},
+        {"type": "number", "multipleOf": 0.01, "exclusiveMinimum": -1e8, "exclusiveMaximum": 1e8},
+        {"type": "number", "multipleOf": 0.01, "minimum": 0, "maximum": 99999999.99},
+    ],
+    "DECIMAL(3,2)": [{"type": "number", "multipleOf": 0.01, "minimum": 0, "maximum": 1, **EXCLUSIVE}],
     "DECIMAL(12,4)": [{"type": "string", "format": "singer.decimal", "precision": 12, "scale": 4}],
     "DECIMAL(10,3)": [{"type": "string", "format": "x-singer.decimal", "precision": 10, "scale": 3}],
-    "DECIMAL(38,10)": [{"type": ["null", "string"], "format": "singer.decimal"}],
     "DATE": [{"type": ["string", "null"], "format": "date"}],
     "TIME": [{"type": "string", "format": "time"}],
     "TIMESTAMP": [
         {"type": "string", "format": "date-time"},
-        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": ["string", "null"]}]},
         {"oneOf": [{"type": "null"}, {"type": "string", "format": "date-time"}]},
     ],
     "BOOLEAN": [{"type": ["null", "boolean"]}],
     "JSON": [{"type": "object"}, {"type": ["null", "array"]}, {"properties": {}}, {"type": ["object", "string"]}],
-    "VARCHAR": [{"type": "string"}, {}, {"type": "null"}, {"type": ["integer", "string"]}, {"format": "uuid"}, True],
+    "VARCHAR": [
+        *({"type": "string"}, {}, {"type": "null"}, {"type": ["integer", "string"]}, {"format": "uuid"}, True),
+        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": ["string", "null"]}]},
+        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]},
+    ],
 }
 
 
@@ -77,6 +111,22 @@ VALUES = [
     ("boolean", {"type": "boolean"}, [True, False], None),
     ("any", {}, ["a", 5, True], ["a", "5", "true"]),
 ]
+
+
+def test_plain_numeric_of_postgresql(warehouse: Warehouse) -> None:
+    of = {"id": {"type": "integer"}, "price": {"type": ["null", "number"], "multipleOf": 1e-38, **UNBOUNDED}}
+    values = [1.5, 250000, 0.1, -(10**20), None]
+    got = warehouse.load(schema(of), *(record({"id": number, "price": one}) for number, one in enumerate(values)))
+    assert got.error is None
+    assert warehouse.rows("select price from things order by id") == [(one,) for one in values]
+
+
+def test_a_date_or_a_text_is_text(warehouse: Warehouse) -> None:
+    either = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": ["string", "null"]}]}
+    values = ["2024-01-31T10:00:00Z", "n/a", None]
+    records = (record({"id": number, "a": one}) for number, one in enumerate(values))
+    assert warehouse.load(schema({"id": {"type": "integer"}, "a": either}), *records).error is None
+    assert warehouse.rows("select a from things order by id") == [(one,) for one in values]
 
 
 @pytest.mark.parametrize(("of", "values", "expected"), [one[1:] for one in VALUES], ids=[one[0] for one in VALUES])

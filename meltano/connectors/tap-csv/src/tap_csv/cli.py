@@ -23,6 +23,9 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NAME = "tap-csv"
+LOGGER = logging.getLogger(NAME)
+ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask to end; Windows has no SIGHUP."""
 DISTRIBUTION = "elt-tap-csv"
 NICE = 10
 """With BATCH messages the target goes first where both want the same processor, so that it is never left behind."""
@@ -108,8 +111,25 @@ def _merged(files: Sequence[str]) -> dict[str, t.Any]:
     return merged
 
 
+class _EndedError(BaseException):
+    """A signal asked to end: files on their way are removed, as after an error."""
+
+
+_ended: list[signal.Signals] = []
+"""The signal that came; where it comes while DuckDB works, that raises an error of its own."""
+
+
+def _end(number: int, _: object) -> t.NoReturn:
+    for one in ENDS:
+        signal.signal(one, signal.SIG_IGN)  # a second one would leave the clean-up half done
+    _ended.append(signal.Signals(number))
+    raise _EndedError
+
+
 def _run(arguments: argparse.Namespace) -> None:
     config = Config.from_dict(_merged(arguments.config))
+    if sys.stdout is None:  # it is where a program is started with `>&-`
+        raise SettingsError("standard output is closed: nobody reads the messages")
     chosen = read_json(arguments.catalog) if arguments.catalog else None
     state = read_json(arguments.state) if arguments.state else None
     if config.batch_folder:
@@ -129,23 +149,33 @@ def main() -> None:
     """Entry point of the executable."""
     level = os.environ.get("TAP_CSV_LOGLEVEL", "INFO").upper()
     logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # files on their way are removed
     arguments = _parser().parse_args()
     if arguments.about:
         sys.stdout.write(about_text(arguments.format) + "\n")
         return
+    for one in ENDS:
+        if signal.getsignal(one) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(one, _end)
     try:
         _run(arguments)
-    except BrokenPipeError:
+    except BaseException as error:  # noqa: BLE001 - what is not known is raised again
+        sys.exit(_tell(error))
+
+
+def _tell(error: BaseException) -> int:
+    """Say in one line why the run ended; the exit code."""
+    if _ended:
+        LOGGER.error("ended by %s", _ended[0].name)
+        return 128 + _ended[0]
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at the end
-        logging.getLogger(NAME).error("nobody reads the messages any more")  # noqa: TRY400 - the reader says why
-        sys.exit(1)
-    except (TapCSVError, OSError, duckdb.Error) as error:  # OSError: a full disk for what is on its way
+        LOGGER.error("nobody reads the messages any more")
+    elif isinstance(error, (TapCSVError, OSError, duckdb.Error)):  # OSError: a full disk for what is on its way
         text = " ".join(str(error).split())
-        logging.getLogger(NAME).error("%s", text, exc_info=level == "DEBUG")  # noqa: TRY400 - one line, else no trace
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        LOGGER.error("%s", text, exc_info=error if LOGGER.isEnabledFor(logging.DEBUG) else None)
+    else:
+        raise error
+    return 1
 
 
 if __name__ == "__main__":

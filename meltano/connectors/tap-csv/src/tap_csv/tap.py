@@ -10,16 +10,14 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 import typing as t
 import uuid
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
-from tap_csv import catalog
+from tap_csv import catalog, scratch
 from tap_csv.convert import Converter, Form
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.reader import OpenEndError
@@ -27,6 +25,7 @@ from tap_csv.source import Recut, Source
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from tap_csv.catalog import Stream
@@ -60,8 +59,9 @@ class Tap:
         """
         self._config = config
         self._output = output
-        self._folder = tempfile.TemporaryDirectory(prefix="tap-csv-")
-        self._converter = Converter(Path(self._folder.name))
+        self._opened = contextlib.ExitStack()
+        self._folder = self._opened.enter_context(scratch.folder())
+        self._converter = Converter(self._folder)
         self._pool = ThreadPoolExecutor(WORKERS)
         self._extracted = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
@@ -75,7 +75,7 @@ class Tap:
         """Forget what is on its way."""
         self._pool.shutdown(cancel_futures=True)
         self._converter.close()
-        self._folder.cleanup()
+        self._opened.close()
 
     def discover(self) -> Json:
         """The catalog of all entities.
@@ -232,7 +232,7 @@ class Tap:
         waiting.appendleft(self._submit(segment, form))
 
     def _submit(self, segment: Segment, form: Form) -> _Submitted:
-        folder, prefix = Path(self._folder.name), ""
+        folder, prefix = self._folder, ""
         if self._config.batch_folder:
             folder, prefix = self._config.batch_folder, self._config.batch_prefix
         suffix = "parquet" if self._config.batch_folder else "jsonl"

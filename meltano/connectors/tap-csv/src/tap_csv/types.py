@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 NAMES = ("integer", "number", "decimal(P,S)", "boolean", "date", "time", "date-time", "string")
 """What the setting `columns` takes."""
@@ -14,6 +15,7 @@ _EXACT_IN_DOUBLE = 2**53
 _BIGINT = range(-(2**63), 2**63)
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _MOST_DIGITS = 38
+_LEAST_WHOLE = 15
 _EXPONENT = "(contains({v}, 'e') or contains({v}, 'E'))"
 
 
@@ -199,23 +201,56 @@ def of_schema(schema: t.Mapping[str, t.Any]) -> Type:
     if found == {"string"}:
         return _NAMED.get(schema.get("format") or "string", STRING)
     if found == {"integer"}:
-        bounds = [schema[one] for one in ("minimum", "maximum") if isinstance(schema.get(one), (int, float))]
-        return INTEGER if all(int(one) in _BIGINT for one in bounds) else HUGE
+        return INTEGER if all(one is None or one in _BIGINT for one in _bounds(schema)) else HUGE
     if found and found <= {"integer", "number"}:
         return _of_number(schema)
     return BOOLEAN if found == {"boolean"} else STRING
 
 
 def _of_number(schema: t.Mapping[str, t.Any]) -> Type:
-    if not schema.get("multipleOf"):
+    """The decimal that `x-singer.decimal` states, or that step and bounds need; what none holds is a number.
+
+    Without bounds a decimal leaves 15 digits before the point at least, as many as a DOUBLE shows.
+    """
+    step = schema.get("multipleOf")
+    if not _is_finite(step) or step <= 0:
         return NUMBER
     digits = schema.get("x-singer.decimal") or {}
+    # As far as a DOUBLE shows it: 10 ** -23 is 1e-23.
+    exponent = Decimal(f"{step:.15g}" if isinstance(step, float) else step).normalize().as_tuple().exponent
+    least, most = _bounds(schema)
     try:
-        step = Decimal(str(schema["multipleOf"])).normalize()
-        scale = digits.get("scale", max(0, -int(step.as_tuple().exponent)))
-        return decimal(digits.get("precision", _MOST_DIGITS), scale)
-    except (InvalidOperation, ValueError, TypeError, AttributeError):
+        scale = digits.get("scale", max(0, -int(exponent)))
+        whole = _MOST_DIGITS - scale
+        if least is not None and most is not None:
+            whole = len(str(max(abs(least), abs(most))))
+        elif whole < _LEAST_WHOLE and "precision" not in digits:
+            return NUMBER
+        return decimal(digits.get("precision", whole + scale), scale)
+    except (ValueError, TypeError, AttributeError):
         return NUMBER
+
+
+def _bounds(schema: t.Mapping[str, t.Any]) -> tuple[int | None, int | None]:
+    """The smallest and the greatest whole part of a value, as far as the schema bounds it."""
+    return _bound(schema, "minimum", "exclusiveMinimum", 1), _bound(schema, "maximum", "exclusiveMaximum", -1)
+
+
+def _bound(schema: t.Mapping[str, t.Any], inclusive: str, exclusive: str, inwards: int) -> int | None:
+    bound, beyond = schema.get(inclusive), schema.get(exclusive)
+    is_exclusive = beyond is True  # as drafts 3 and 4 of JSON Schema say it
+    if not _is_finite(bound):
+        bound, is_exclusive = beyond, True
+    if not _is_finite(bound):
+        return None
+    whole = int(bound)
+    return whole + inwards if is_exclusive and whole == bound else whole
+
+
+def _is_finite(number: object) -> t.TypeGuard[float]:
+    if isinstance(number, float):
+        return math.isfinite(number)
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def property_of(kind: Type) -> dict[str, t.Any]:

@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import typing as t
 from importlib import metadata
@@ -22,7 +23,10 @@ if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "target-duckdb"
+LOGGER = logging.getLogger(NAME)
 DISTRIBUTION = "elt-target-duckdb"
+ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask to end; Windows has no SIGHUP."""
 CAPABILITIES = ("about", "activate-version", "batch", "hard-delete", "schema-flattening", "soft-delete")
 
 
@@ -87,8 +91,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _EndedError(BaseException):
+    """A signal asked to end: what is on its way is removed, as after an error."""
+
+
+_ended: list[signal.Signals] = []
+"""The signal that came; where it comes while DuckDB works, that raises an error of its own."""
+
+
+def _end(number: int, _: object) -> t.NoReturn:
+    for one in ENDS:
+        signal.signal(one, signal.SIG_IGN)  # a second one would leave the clean-up half done
+    _ended.append(signal.Signals(number))
+    raise _EndedError
+
+
 def _run(arguments: argparse.Namespace) -> None:
     config = Config.from_dict(read_config(arguments.config))
+    if sys.stdout is None:  # it is where a program is started with `>&-`
+        raise SettingsError("standard output is closed: there is nowhere to say STATE")
+    if sys.stdin is None and not arguments.input:
+        raise SettingsError("standard input is closed: there are no messages")
     with Target(config, sys.stdout) as target:
         if not arguments.input:
             target.run(sys.stdin.buffer)
@@ -109,14 +132,28 @@ def main() -> None:
     if arguments.about:
         sys.stdout.write(about_text(arguments.format) + "\n")
         return
+    for one in ENDS:
+        if signal.getsignal(one) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(one, _end)
     try:
         _run(arguments)
-    except (TargetError, OSError, duckdb.Error) as error:  # OSError: a full disk for what waits, a closed output
-        text = one_line(error)
-        logging.getLogger(NAME).error("%s", text, exc_info=level == "DEBUG")  # noqa: TRY400 - one line, else no trace
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except BaseException as error:  # noqa: BLE001 - what is not known is raised again
+        sys.exit(_tell(error))
+
+
+def _tell(error: BaseException) -> int:
+    """Say in one line why the run ended; the exit code."""
+    if _ended:
+        LOGGER.error("ended by %s; what was committed stays", _ended[0].name)
+        return 128 + _ended[0]
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at the end
+        LOGGER.error("nobody reads STATE any more; what was committed stays")
+    elif isinstance(error, (TargetError, OSError, duckdb.Error)):  # OSError: a full disk for what waits
+        LOGGER.error("%s", one_line(error), exc_info=error if LOGGER.isEnabledFor(logging.DEBUG) else None)
+    else:
+        raise error
+    return 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from target_duckdb import sql
 from target_duckdb.errors import DatabaseError, SettingsError
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from target_duckdb.config import Config
 
 LOGGER = logging.getLogger("target-duckdb")
@@ -23,8 +25,12 @@ MEMORY_LIMIT = "512MB"
 """DuckDB would keep pages of the database in most of the machine's memory; a load is no faster for it."""
 
 
-def connect(config: Config) -> tuple[duckdb.DuckDBPyConnection, str]:
+def connect(config: Config, folder: Path) -> tuple[duckdb.DuckDBPyConnection, str]:
     """Open the database, once nobody else holds it.
+
+    Args:
+        config: the settings.
+        folder: for what DuckDB spills, if `temp_dir` says that it shall not lie beside the database.
 
     Returns:
         The connection, and the name of the database to write to.
@@ -35,17 +41,17 @@ def connect(config: Config) -> tuple[duckdb.DuckDBPyConnection, str]:
     """
     connection = _opened(config)
     try:
-        _set_up(connection, config)
+        _set_up(connection, config, folder)
         return connection, _catalog(connection, config)
     except BaseException:
         connection.close()
         raise
 
 
-def _set_up(connection: duckdb.DuckDBPyConnection, config: Config) -> None:
+def _set_up(connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> None:
     settings = {"memory_limit": MEMORY_LIMIT}
     if config.temp_dir:
-        settings["temp_directory"] = str(config.temp_dir)
+        settings["temp_directory"] = str(folder)
     # The order of insertion tells which record of a key is the last.
     needed = {"TimeZone": "UTC", "preserve_insertion_order": "true"}
     for name, value in (settings | config.settings | needed).items():

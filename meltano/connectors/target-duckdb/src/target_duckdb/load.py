@@ -58,8 +58,9 @@ class Stage:
 class Loader:
     """Moves what waits into the tables."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, config: Config) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> None:
         self._connection = connection
+        self._folder = folder
         self._config = config
         self._stages = 0
         row = connection.execute("select current_setting('threads')").fetchone()
@@ -81,16 +82,16 @@ class Loader:
         from_files = list(self._stage_files(*batch)) if batch else []
         with self._transaction():
             for stream, stage in staged:
-                self._fit(stream, stage)
-                if stage:
-                    self._merge(stream, stage)
-                    stream.loaded += stage.rows
-                self._retire(stream)
+                with self._writing(stream):
+                    self._fit(stream, stage)
+                    if stage:
+                        self._merge(stream, stage)
+                    self._retire(stream)
             for stage in from_files:
                 assert batch
-                self._fit(batch[0], stage)
-                self._merge(batch[0], stage)
-                batch[0].loaded += stage.rows
+                with self._writing(batch[0]):
+                    self._fit(batch[0], stage)
+                    self._merge(batch[0], stage)
         for stream, _ in staged:
             stream.spool.clear()
             stream.activate = None
@@ -100,7 +101,8 @@ class Loader:
         """Let the tables that were built aside take their places, all in one transaction."""
         with self._transaction():
             for stream in streams:
-                stream.goal.aside.take_place_of(self._connection, stream.goal)
+                with self._writing(stream):
+                    stream.goal.aside.take_place_of(self._connection, stream.goal)
 
     def discard(self, streams: Iterable[Stream]) -> None:
         """Drop the tables that were built aside."""
@@ -120,6 +122,15 @@ class Loader:
         except BaseException:
             self._rollback()
             raise
+
+    @contextmanager
+    def _writing(self, stream: Stream) -> Iterator[None]:
+        """Say of which stream and table an error is that DuckDB raises."""
+        try:
+            yield
+        except duckdb.Error as error:
+            what = f"stream {stream.name!r}: {stream.goal} cannot be written: {one_line(error)}"
+            raise DatabaseError(what) from error
 
     def _rollback(self) -> None:
         try:
@@ -166,15 +177,22 @@ class Loader:
             if not table.is_empty(self._connection):
                 aliases = ", ".join(f"{value} as k{number}" for number, value in enumerate(keys))
                 on = " and ".join(f"t.{sql.name(key)} = s.k{number}" for number, key in enumerate(stream.keys))
-                execute(f"delete from {table} as t using (select {aliases} from {stage.source}) as s where {on}")
+                deleted = execute(
+                    f"delete from {table} as t using (select {aliases} from {stage.source}) as s where {on}"
+                ).fetchone()
+                if stream.overwrite and deleted:  # else they may be of an earlier run, as is usual
+                    stream.replaced += int(deleted[0])
             if not self._ascends(stage, keys[0]):
                 group = f"from {stage.source} group by {', '.join(keys)}"
                 distinct = execute(f"select count(*) from (select 1 {group})").fetchone()
-                if distinct != (stage.rows,):
+                if distinct and distinct != (stage.rows,):
                     only = f"where {stage.row} in (select max({stage.row}) {group})"
+                    if stream.overwrite:
+                        stream.replaced += stage.rows - int(distinct[0])
         names = sql.names(casts)
         self._use(half=True)
         execute(f"insert into {table} ({names}) select {', '.join(casts.values())} from {stage.source} {only}")
+        stream.loaded += stage.rows
         if self._config.hard_delete:
             execute(f"delete from {table} where {DELETED_AT} is not null")
 
@@ -221,7 +239,7 @@ class Loader:
         try:
             stage = self._staged(reader, spool.path, max(_OBJECT_SIZE, spool.longest), stream)
         except MISFITS as error:
-            row, column, what = locate.misfit(self._connection, reader, spool.path, error)
+            row, column, what = locate.misfit(self._connection, reader, spool.path, error, self._folder)
             raise InputError(what, stream=stream.name, line=spool.line(row), column=column) from error
         if lacking := self._first_without_key(stream, stage):
             row, key = lacking
@@ -250,7 +268,7 @@ class Loader:
         try:
             return self._staged(reader, readable, _FILE_OBJECT_SIZE, stream)
         except MISFITS as error:
-            row, column, what = locate.misfit(self._connection, reader, readable, error)
+            row, column, what = locate.misfit(self._connection, reader, readable, error, self._folder)
             raise InputError(what, stream=stream.name, file=str(path), line=row + 1, column=column) from error
         finally:
             if transform:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import tempfile
 import typing as t
 from dataclasses import replace
-from pathlib import Path
 
 import duckdb
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from target_duckdb.load import Reader
 
@@ -23,7 +22,7 @@ _TWICE = re.compile(r'^.* has duplicate key "(.*)"$', re.MULTILINE)
 
 
 def misfit(
-    connection: duckdb.DuckDBPyConnection, reader: Reader, path: Path, error: Exception
+    connection: duckdb.DuckDBPyConnection, reader: Reader, path: Path, error: Exception, folder: Path
 ) -> tuple[int, str | None, str]:
     """Find the first line that cannot be read, by halves: DuckDB itself is asked, so its opinion is what counts.
 
@@ -32,6 +31,7 @@ def misfit(
         reader: how the file is read.
         path: the file.
         error: what DuckDB said of the whole file.
+        folder: for parts of it.
 
     Returns:
         The line counted from 0, the column if it is known, and what is wrong.
@@ -39,32 +39,38 @@ def misfit(
     with gzip.open(path) if reader.gzip else path.open("rb") as file:
         numbered = [(number, line) for number, line in enumerate(file) if line.strip()]
     numbers, lines = [number for number, _ in numbered], [line for _, line in numbered]
-    with tempfile.TemporaryDirectory() as folder:
-        attempt = _Attempt(connection, Path(folder, "part.jsonl"))
-        low, high = 0, len(lines)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if attempt.fails(reader, lines[low:middle]):
-                high = middle
-            else:
-                low = middle
-        line = lines[low].rstrip()
-        said = attempt.fails(reader, [line]) or error
-        try:
-            json.loads(line)
-        except ValueError as malformed:
-            what = malformed.msg if isinstance(malformed, json.JSONDecodeError) else "wrong encoding"
-            where = f" at character {malformed.pos + 1}" if isinstance(malformed, json.JSONDecodeError) else ""
-            return numbers[low], None, f"is not JSON: {what}{where}"
-        if found := _MALFORMED.search(str(said)):
-            return numbers[low], None, f"is not JSON: {found[1].strip()}"
-        if found := _TWICE.search(str(said)):
-            return numbers[low], None, f"the key {found[1]!r} stands twice"
-        for column in reader.columns:
-            if attempt.fails(replace(reader, columns=[column], metadata=False, versions=False), [line]):
-                return numbers[low], column.name, f"the value does not fit {column.type}"
-        if reader.versions and attempt.fails(replace(reader, columns=[], metadata=False), [line]):
-            return numbers[low], None, "the version of the record does not fit BIGINT"
+    attempt = _Attempt(connection, folder / "part.jsonl")
+    low, high = 0, len(lines)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if attempt.fails(reader, lines[low:middle]):
+            high = middle
+        else:
+            low = middle
+    line = lines[low].rstrip()
+    said = attempt.fails(reader, [line]) or error
+    try:
+        json.loads(line)
+    except ValueError as malformed:
+        what = malformed.msg if isinstance(malformed, json.JSONDecodeError) else "wrong encoding"
+        where = f" at character {malformed.pos + 1}" if isinstance(malformed, json.JSONDecodeError) else ""
+        return numbers[low], None, f"is not JSON: {what}{where}"
+    if found := _MALFORMED.search(str(said)):
+        return numbers[low], None, f"is not JSON: {found[1].strip()}"
+    if found := _TWICE.search(str(said)):
+        return numbers[low], None, f"the key {found[1]!r} stands twice"
+    bare = replace(reader, columns=[], metadata=False, versions=False)
+    parts: list[tuple[Reader, str | None, str]] = [
+        (replace(bare, columns=[column]), column.name, f"the value does not fit {column.type}")
+        for column in reader.columns
+    ]
+    if reader.versions:
+        parts.append((replace(bare, versions=True), None, "the version of the record does not fit BIGINT"))
+    if reader.metadata:
+        parts.append((replace(bare, metadata=True), None, "time_extracted of the record does not fit TIMESTAMP"))
+    for part, name, what in parts:
+        if attempt.fails(part, [line]):
+            return numbers[low], name, what
     return numbers[low], None, "the record does not fit its schema"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 from collections import Counter
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from target_duckdb import sql
 from target_duckdb.errors import SchemaError
@@ -17,8 +18,10 @@ if t.TYPE_CHECKING:
 
 SEPARATOR = "__"
 """Stands between the names of an object and of its property, when objects are flattened."""
-_BIGINT = range(-(2**63), 2**63)
+BIGINT = range(-(2**63), 2**63)
 _PRECISION = 38
+_LEAST_WHOLE = 15
+"""Digits that a DECIMAL leaves before the point, where no bounds say how many: as many as a DOUBLE shows."""
 _NESTED = {"object", "array"}
 _FORMATS = {"date": "DATE", "time": "TIME", "date-time": "TIMESTAMP"}
 _DECIMAL_FORMATS = {"singer.decimal", "x-singer.decimal"}
@@ -66,16 +69,25 @@ def _columns(properties: Schema, above: tuple[str, ...], levels: int) -> Iterato
         if lower[key.lower()] > 1:
             same = " and ".join(repr(one) for one in properties if one.lower() == key.lower())
             raise SchemaError(f"{same} differ only in case, and DuckDB cannot tell them apart")
-        branches = list(_branches(schema))
-        nested = branches[0].get("properties") if len(branches) == 1 else None
-        if levels > 0 and nested and "object" in _types(branches[0]):
-            yield from _columns(nested, path, levels - 1)
+        try:
+            branches = list(_branches(schema))
+            nested = branches[0].get("properties") if len(branches) == 1 else None
+            is_flattened = levels > 0 and isinstance(nested, dict) and nested and "object" in _types(branches[0])
+            kind = "" if is_flattened else column_type(schema)
+        except SchemaError as error:
+            raise SchemaError(error.what, column=SEPARATOR.join(path)) from None
+        if is_flattened:
+            yield from _columns(t.cast("Schema", nested), path, levels - 1)
         else:
-            yield Column(SEPARATOR.join(path).lower(), path, column_type(schema))
+            yield Column(SEPARATOR.join(path).lower(), path, kind)
 
 
 def _branches(schema: object) -> Iterator[Schema]:
-    """The schema, or those of which one must fit; what is only null is left out."""
+    """The schema, or those of which one must fit; what is only null is left out.
+
+    Raises:
+        SchemaError: the choices are no list.
+    """
     if not isinstance(schema, dict):
         yield {}
         return
@@ -83,6 +95,8 @@ def _branches(schema: object) -> Iterator[Schema]:
     if not several:
         yield schema
         return
+    if not isinstance(several, list):
+        raise SchemaError("anyOf or oneOf of its schema is no list")
     for one in several:
         for branch in _branches(one):
             if _types(branch) or branch.get("type") is None:
@@ -90,32 +104,42 @@ def _branches(schema: object) -> Iterator[Schema]:
 
 
 def _types(schema: Schema) -> set[str]:
+    """The names of the types that are permitted, but for null.
+
+    Raises:
+        SchemaError: `type` is neither a name nor a list of names.
+    """
     types = schema.get("type")
     if types is None:
         return {"object"} if "properties" in schema else set()
-    return {types} - {"null"} if isinstance(types, str) else set(types) - {"null"}
+    names = types if isinstance(types, list) else [types]
+    if not all(isinstance(one, str) for one in names):
+        raise SchemaError("type of its schema is neither a name nor a list of names")
+    return set(names) - {"null"}
 
 
 def column_type(schema: object) -> str:
-    """The type of DuckDB that holds what the schema permits."""
+    """The type of DuckDB that holds what the schema permits.
+
+    Raises:
+        SchemaError: the schema is none.
+    """
     found = [_simple_type(branch) for branch in _branches(schema)]
     kinds = set(found)
     if len(kinds) == 1:
         return found[0]
     if "JSON" in kinds:
         return "JSON"
-    if kinds <= {"BIGINT", "HUGEINT"}:
+    if kinds and kinds <= {"BIGINT", "HUGEINT"}:
         return "HUGEINT"
-    if kinds <= {"BIGINT", "HUGEINT", "DOUBLE"}:
-        return "DOUBLE"
-    # Taps write a date or nothing as a choice between a text with a format and one without.
-    formats = kinds - {"VARCHAR"}
-    return formats.pop() if len(formats) == 1 and formats <= set(_FORMATS.values()) else "VARCHAR"
+    return "DOUBLE" if kinds and kinds <= {"BIGINT", "HUGEINT", "DOUBLE"} else "VARCHAR"
 
 
 def _simple_type(schema: Schema) -> str:
     types = _types(schema)
     form = schema.get("format")
+    if form is not None and not isinstance(form, str):
+        raise SchemaError("format of its schema is no text")
     if types & _NESTED:
         return "JSON"
     if form in _DECIMAL_FORMATS:
@@ -123,33 +147,75 @@ def _simple_type(schema: Schema) -> str:
     if types == {"string"} and form in _FORMATS:
         return _FORMATS[form]
     if types == {"integer"}:
-        return "BIGINT" if all(bound in _BIGINT for bound in _bounds(schema)) else "HUGEINT"
+        bounds = (one for one in _bounds(schema) if one is not None)
+        return "BIGINT" if all(bound in BIGINT for bound in bounds) else "HUGEINT"
     if types and types <= {"integer", "number"}:
-        return _decimal(schema) if schema.get("multipleOf") else "DOUBLE"
+        return _decimal(schema) if _step(schema) else "DOUBLE"
     return "BOOLEAN" if types == {"boolean"} else "VARCHAR"
 
 
-def _bounds(schema: Schema) -> Iterator[int]:
-    for key, step in (("minimum", 0), ("exclusiveMinimum", 1), ("maximum", 0), ("exclusiveMaximum", -1)):
-        bound = schema.get(key)
-        if isinstance(bound, (int, float)) and not isinstance(bound, bool):
-            yield int(bound) + step
+def _bounds(schema: Schema) -> tuple[int | None, int | None]:
+    """The smallest and the greatest whole part of a value, as far as the schema bounds it."""
+    return _bound(schema, "minimum", "exclusiveMinimum", 1), _bound(schema, "maximum", "exclusiveMaximum", -1)
+
+
+def _bound(schema: Schema, inclusive: str, exclusive: str, inwards: int) -> int | None:
+    bound, beyond = schema.get(inclusive), schema.get(exclusive)
+    is_exclusive = beyond is True  # as drafts 3 and 4 of JSON Schema say it
+    if not _is_finite(bound):
+        bound, is_exclusive = beyond, True
+    if not _is_finite(bound):
+        return None
+    whole = int(bound)
+    return whole + inwards if is_exclusive and whole == bound else whole
+
+
+def _is_finite(bound: object) -> t.TypeGuard[float]:
+    if isinstance(bound, float):
+        return math.isfinite(bound)
+    return isinstance(bound, int) and not isinstance(bound, bool)
+
+
+def _step(schema: Schema) -> Decimal | None:
+    """What every value is a multiple of, if that is said; as far as a DOUBLE shows it: 10 ** -23 is 1e-23.
+
+    Raises:
+        SchemaError: `multipleOf` is no finite number.
+    """
+    step = schema.get("multipleOf")
+    if step is None:
+        return None
+    if not _is_finite(step):
+        raise SchemaError("multipleOf of its schema is no number")
+    return Decimal(f"{step:.15g}" if isinstance(step, float) else step).normalize() if step > 0 else None
 
 
 def _decimal(schema: Schema) -> str:
-    """The DECIMAL with the precision and scale that the schema states, or as many digits as there are."""
-    try:
-        step = Decimal(str(schema["multipleOf"])).normalize() if schema.get("multipleOf") else Decimal("1e-10")
-    except InvalidOperation:
-        return "DOUBLE"
-    extra = schema.get("x-singer.decimal") or schema
-    scale = extra.get("scale")
-    if not isinstance(scale, int):
-        scale = max(0, -int(step.as_tuple().exponent))
-    precision = extra.get("precision")
-    if not isinstance(precision, int):
-        precision = _PRECISION
-    return f"DECIMAL({precision},{scale})" if 0 <= scale <= precision <= _PRECISION else "DOUBLE"
+    """The DECIMAL with the precision and scale that the schema states or follow from its step and bounds.
+
+    What no DECIMAL holds is a DOUBLE: more than 38 digits, or, without bounds, fewer than 15 left before the point.
+    """
+    stated = schema.get("x-singer.decimal") or schema
+    if not isinstance(stated, dict):
+        raise SchemaError("x-singer.decimal of its schema is no object")
+    scale, precision = _stated(stated, "scale"), _stated(stated, "precision")
+    if scale is None:
+        scale = max(0, -int((_step(schema) or Decimal("1e-10")).as_tuple().exponent))
+    least, most = _bounds(schema)
+    if precision is not None:
+        fits = 0 <= scale <= precision
+    elif least is None or most is None:
+        precision, fits = _PRECISION, 0 <= scale <= _PRECISION - _LEAST_WHOLE
+    else:
+        precision, fits = scale + len(str(max(abs(least), abs(most)))), scale >= 0
+    return f"DECIMAL({precision},{scale})" if fits and 0 < precision <= _PRECISION else "DOUBLE"
+
+
+def _stated(schema: Schema, name: str) -> int | None:
+    stated = schema.get(name)
+    if stated is not None and (not isinstance(stated, int) or isinstance(stated, bool)):
+        raise SchemaError(f"{name} of its schema is no whole number")
+    return stated
 
 
 def struct(found: Sequence[Column], types: t.Mapping[Column, str]) -> str:

@@ -45,7 +45,9 @@ class Stream:
     activate: int | None = None
     """Version that waits to be activated."""
     validator: t.Any = None
-    loaded: int = field(default=0)
+    loaded: int = 0
+    replaced: int = 0
+    """Rows of this run in whose place another of this run came, as far as that is counted."""
 
     @property
     def table(self) -> Table:
@@ -75,7 +77,10 @@ def read_schema(message: t.Mapping[str, t.Any], config: Config) -> tuple[list[Co
     if config.metadata:  # these are filled here, as target-duckdb always did
         found = [column for column in found if column.name not in {EXTRACTED_AT, BATCHED_AT, DELETED_AT}]
         found.append(Column(DELETED_AT, (DELETED_AT,), "TIMESTAMP"))
-    keys = [_key(key, found) for key in message.get("key_properties") or []]
+    named = message.get("key_properties") or []
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise SchemaError("key_properties is no list of names")
+    keys = [_key(key, found) for key in named]
     if not keys and config.primary_key_required:
         raise SchemaError("no key_properties; set primary_key_required to false to load it without")
     return found, keys

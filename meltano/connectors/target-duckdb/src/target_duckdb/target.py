@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import itertools
 import json
 import logging
-import tempfile
 import time
 import typing as t
 from pathlib import Path
 
-from target_duckdb import database, messages
+from target_duckdb import database, messages, scratch
 from target_duckdb.errors import (
     InputError,
     MissingKeyError,
@@ -23,6 +23,7 @@ from target_duckdb.errors import (
 )
 from target_duckdb.files import Batch
 from target_duckdb.load import Loader
+from target_duckdb.schema import BIGINT
 from target_duckdb.spool import Spool, exact_decimals
 from target_duckdb.stream import VERSION, Stream, read_schema, table_of
 
@@ -39,6 +40,8 @@ SPOOL_BYTES = 128 << 20
 _MOST_FILES = 200
 """So many streams have records that wait at the same time; each has a file open."""
 _MOST_HEADS = 10_000
+_KINDS = ("SCHEMA", "RECORD", "BATCH", "ACTIVATE_VERSION")
+"""Types of messages that belong to a stream."""
 
 
 class Target:
@@ -53,12 +56,19 @@ class Target:
         """
         self._config = config
         self._output = output
-        self._connection, self._catalog = database.connect(config)
-        self._folder = tempfile.TemporaryDirectory(prefix="target-duckdb-", dir=config.temp_dir)
-        self._loader = Loader(self._connection, config)
+        with contextlib.ExitStack() as opened:
+            self._folder = opened.enter_context(scratch.folder(config.temp_dir))
+            self._connection, self._catalog = database.connect(config, self._folder)
+            opened.callback(self._connection.close)
+            self._loader = Loader(self._connection, config, self._folder)
+            self._opened = opened.pop_all()
         self._streams: dict[str, Stream] = {}
         self._schemas: dict[str, t.Any] = {}
         self._heads: dict[bytes, Stream] = {}
+        self._versions: dict[str, int] = {}
+        """Versions that are to be activated once the SCHEMA of their stream comes."""
+        self._unknown: set[str] = set()
+        """Types of messages that were passed over."""
         self._line = 0
         self._waiting = 0
         self._waiting_bytes = 0
@@ -78,10 +88,9 @@ class Target:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the database; what was not committed is gone."""
-        self._connection.close()
         for stream in self._streams.values():
             stream.spool.clear()
-        self._folder.cleanup()
+        self._opened.close()
 
     def run(self, source: t.BinaryIO) -> None:
         """Load all messages of the source.
@@ -118,6 +127,11 @@ class Target:
         self._say_state()
         for stream in self._streams.values():
             LOGGER.info("%s: %d rows loaded into %s", stream.name, stream.loaded, stream.goal)
+            if stream.replaced:
+                what = "%s: %d of these rows were replaced by later ones of the same key"
+                LOGGER.warning(what, stream.name, stream.replaced)
+        for name in self._versions:
+            LOGGER.warning("%s: ACTIVATE_VERSION had no effect: no SCHEMA of the stream came", name)
 
     def _take_records(self, block: bytes) -> bool:
         """Take a block that is nothing but records of one stream: what makes most of the input, and is fast."""
@@ -151,6 +165,8 @@ class Target:
             raise error.at(
                 name if isinstance(name, str) else messages.guess_stream(line), number
             ) from error.__cause__
+        except RecursionError:
+            raise InputError("is nested too deeply").at(messages.guess_stream(line), number) from None
 
     def _take_message(self, message: dict[str, t.Any], line: bytes) -> None:
         kind = message["type"]
@@ -163,8 +179,9 @@ class Target:
                 self._say_state()
                 self._committed = False  # a tap may send many, and Meltano saves each
             return
-        if kind not in {"SCHEMA", "RECORD", "BATCH", "ACTIVATE_VERSION"}:
-            raise InputError(f"unknown message type {kind!r}")
+        if kind not in _KINDS:
+            self._pass_over(kind)
+            return
         self._complete = False
         name = message.get("stream")
         if not isinstance(name, str) or not name:
@@ -174,17 +191,26 @@ class Target:
             self._line += 1
             return
         stream = self._streams.get(name)
-        if stream is None:
+        if kind == "ACTIVATE_VERSION":
+            self._line += 1
+            self._activate(name, stream, message)
+        elif stream is None:
             raise RecordBeforeSchemaError(f"{kind} comes before the SCHEMA of its stream")
-        if kind == "RECORD":
+        elif kind == "RECORD":
             self._take_record(stream, message, line)
-        elif kind == "BATCH":
+        else:
             batch = Batch.from_message(message)
             self._line += 1
             self._flush(stream, batch)
-        else:
-            self._line += 1
-            self._activate(stream, message)
+
+    def _pass_over(self, kind: str) -> None:
+        """Say once of a type that it is unknown; singer.io lets a tap send messages of its own."""
+        if kind.upper() in {"STATE", *_KINDS}:
+            raise InputError(f"message type {kind!r} is to be written {kind.upper()}")
+        self._line += 1
+        if kind not in self._unknown:
+            LOGGER.warning("line %d: messages of type %r are unknown and passed over", self._line, kind)
+            self._unknown.add(kind)
 
     def _take_schema(self, name: str, message: dict[str, t.Any]) -> None:
         same = {key: message.get(key) for key in ("schema", "key_properties")}
@@ -200,7 +226,7 @@ class Target:
             self._flush()  # what waits belongs to the schema before
             self._heads = {head: stream for head, stream in self._heads.items() if stream is not before}
             before.spool.clear()
-        spool = Spool(Path(self._folder.name, f"{len(self._schemas)}-{self._line}.jsonl"), exact_decimals(columns))
+        spool = Spool(Path(self._folder, f"{len(self._schemas)}-{self._line}.jsonl"), exact_decimals(columns))
         overwrite = self._config.load_method == "overwrite"
         stream = Stream(
             name=name,
@@ -216,9 +242,12 @@ class Target:
         )
         if before:
             stream.begun, stream.versioned, stream.unversioned = before.begun, before.versioned, before.unversioned
-            stream.loaded = before.loaded
+            stream.loaded, stream.replaced = before.loaded, before.replaced
         self._streams[name] = stream
         self._schemas[name] = same
+        if (version := self._versions.pop(name, None)) is not None and stream.versions:
+            stream.activate = version
+            self._flush()
 
     def _take_record(self, stream: Stream, message: dict[str, t.Any], line: bytes) -> None:
         record = message.get("record")
@@ -255,14 +284,18 @@ class Target:
         ):
             self._flush()
 
-    def _activate(self, stream: Stream, message: dict[str, t.Any]) -> None:
-        version = message.get("version")
-        if not isinstance(version, int) or isinstance(version, bool):
-            raise InputError("ACTIVATE_VERSION lacks its version")
-        if not stream.versions:
+    def _activate(self, name: str, stream: Stream | None, message: dict[str, t.Any]) -> None:
+        version = message.get("version", "")
+        if version is None:  # so a tap says that it has no versions
+            LOGGER.warning("line %d: ACTIVATE_VERSION of %s has no effect: its version is null", self._line, name)
             return
-        stream.activate = version
-        self._flush()
+        if not isinstance(version, int) or isinstance(version, bool) or version not in BIGINT:
+            raise InputError("ACTIVATE_VERSION lacks its version, an integer")
+        if stream is None:
+            self._versions[name] = version
+        elif stream.versions:
+            stream.activate = version
+            self._flush()
 
     def _flush(self, stream: Stream | None = None, batch: Batch | None = None) -> None:
         """Commit all that waits, and then a BATCH, and say the STATE that came before."""
