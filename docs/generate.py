@@ -171,7 +171,7 @@ def steps() -> str:
 def endpoints() -> str:
     """What listens where by default."""
     given = {name: value for name, value, _ in bootstrap.example_settings()}
-    login = f"{ADMIN} / {given['ADMIN_PASSWORD']}"
+    login = f"{ADMIN} / `ADMIN_PASSWORD` of `.env`, which `elt status` prints"
 
     def at(port: str) -> str:
         return f"{given['BIND_ADDRESS']}:{given[port]}"

@@ -190,7 +190,9 @@ def example_settings() -> list[tuple[str, str, str]]:
 
 
 def random_secret(name: str) -> str:
-    """A secret of 256 bits; the Fernet key in the padded form that Fernet asks for."""
+    """A secret of 256 bits, in the padded form that Fernet asks for or in digits; of 96 bits if a person types it."""
+    if name == "ADMIN_PASSWORD":
+        return secrets.token_urlsafe(12)
     if name.endswith("FERNET_KEY"):
         return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_hex(32)

@@ -66,8 +66,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
         raise
     show(proof)
     if not stops:
-        for name, url in stack.endpoints(settings).items():
-            print(f"  {name:<12} {url}")
+        stack.print_endpoints(settings)
     print(f"report: {report.write(proof)}")
 
 

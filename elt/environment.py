@@ -112,6 +112,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(settings.worker_concurrency),
         "AIRFLOW__CELERY__FLOWER_HOST": settings.bind_address,
         "AIRFLOW__CELERY__FLOWER_PORT": str(settings.flower_port),
+        "FLOWER_READ_ONLY": "true",  # else whoever logs in there has the worker run what he likes
         "AIRFLOW__CELERY__FLOWER_BASIC_AUTH": f"{ADMIN}:{settings.admin_password}",
     }
 

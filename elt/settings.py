@@ -30,7 +30,7 @@ OWNER = "elt"
 """PostgreSQL's role that owns everything here."""
 BI = "bi"
 """PostgreSQL's role that reads the published marts, and nothing else."""
-DEFAULT_PASSWORD = "admin"  # noqa: S105 - promised by the README, accepted on loopback only
+DEFAULT_PASSWORD = "admin"  # noqa: S105 - of clones before it was random, or by choice; accepted on loopback only
 CONNECTION, VARIABLE = "AIRFLOW_CONN_", "AIRFLOW_VAR_"
 """How names begin that stand for a connection or a variable of Airflow."""
 CONNECTION_FIELDS = {"conn_type", "description", "extra", "host", "login", "password", "port", "schema"}

@@ -9,6 +9,7 @@ import time
 import typing as t
 
 from elt import layout
+from elt.errors import EltError
 from elt.supervisor.progress import FINISHED
 from elt.supervisor.stack import Stack, last_lines
 
@@ -38,6 +39,17 @@ def endpoints(settings: Settings) -> dict[str, str]:
     }
 
 
+def print_endpoints(settings: Settings) -> None:
+    """Print the addresses, and the login of those that ask for one."""
+    from elt.settings import ADMIN, DEFAULT_PASSWORD  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
+
+    for name, url in endpoints(settings).items():
+        login = "" if name == "Streamlit" else f"{ADMIN} / {settings.admin_password}"
+        print(f"  {name:<12} {url:<28} {login}".rstrip())
+    if settings.admin_password == DEFAULT_PASSWORD:
+        print("  whoever is on this machine can log in and run code as you: set another ADMIN_PASSWORD in .env")
+
+
 def supervisor() -> str:
     """The supervisor of this clone's stack, running or stopped; nothing before the first start."""
     return ours().supervisor()
@@ -58,8 +70,7 @@ def up(settings: Settings, timeout: float, changes: list[Change] | None = None) 
     stack.changes = stack.changes if changes is None else changes
     stack.up(environment.build(settings), timeout, settings.listeners(), settings.elt_supervisor)
     print(f"healthy after {time.monotonic() - began:.1f} s")
-    for name, url in endpoints(settings).items():
-        print(f"  {name:<12} {url}")
+    print_endpoints(settings)
 
 
 def down() -> None:
@@ -79,6 +90,10 @@ def status() -> bool:
     for row, state in rows:
         ready = "yes" if state in FINISHED else "no"
         print(f"{row['name']:<24} {state:<11} {row['pid'] or '-':>8} {row['restarts']:>8}  {ready}")
+    from elt import settings  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
+
+    with contextlib.suppress(EltError):  # this verb works with a damaged .env
+        print_endpoints(settings.load())
     return all(state in FINISHED for _, state in rows)
 
 

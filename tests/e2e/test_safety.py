@@ -141,6 +141,22 @@ def test_flower_asks_for_a_login(platform, auth):
         assert httpx.post(url + path, auth=auth, trust_env=False).status_code == 401, path
 
 
+def test_whoever_logs_in_to_flower_only_looks(platform):
+    url = platform.settings.url(platform.settings.flower_port)
+    auth = ("admin", platform.settings.admin_password)
+    assert httpx.get(f"{url}/api/tasks", auth=auth, trust_env=False).status_code == 200
+    for path in (
+        *("task/send-task/any", "task/apply/any", "task/async-apply/any", "task/revoke/any", "task/abort/any"),
+        *("task/timeout/any", "task/rate-limit/any", "worker/shutdown/any", "worker/pool/restart/any"),
+        *("worker/pool/grow/any", "worker/pool/autoscale/any", "worker/queue/add-consumer/any"),
+    ):
+        assert httpx.post(f"{url}/api/{path}", auth=auth, trust_env=False).status_code == 403, path
+
+
+def test_the_login_is_printed(platform):
+    assert platform.elt("status").count(f"admin / {platform.settings.admin_password}") == 2
+
+
 def test_valkey_asks_for_a_password(platform):
     with socket.create_connection(("127.0.0.1", platform.settings.valkey_port), timeout=5) as connection:
         connection.sendall(b"CLIENT LIST\r\n")

@@ -127,6 +127,16 @@ def added(file: str, content: str) -> Spoil:
     return spoil
 
 
+def both(one: Spoil, other: Spoil) -> Spoil:
+    """Spoil two things."""
+
+    def spoil(clone: Clone) -> None:
+        one(clone)
+        other(clone)
+
+    return spoil
+
+
 UP, RUN, STACK = ("up",), ("run",), "process-compose.yaml"
 TRANSACTIONS, PRODUCTS = ".state/extract/transactions.csv", ".state/extract/products.csv"
 PRODUCTS_HEADER = "product_id,manufacturer_id,department,brand,product_category,product_type,package_size\n"
@@ -141,7 +151,10 @@ SETTINGS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "port-fraction": (setting("VALKEY_PORT", "16379.5"), (".env", "VALKEY_PORT", "integer")),
     "address-word": (setting("BIND_ADDRESS", "everywhere"), (".env", "BIND_ADDRESS", "127.0.0.1")),
     "address-empty": (setting("BIND_ADDRESS", ""), (".env", "BIND_ADDRESS", "127.0.0.1")),
-    "address-open": (setting("BIND_ADDRESS", "0.0.0.0"), (".env", "ADMIN_PASSWORD", "BIND_ADDRESS")),
+    "address-open": (
+        both(setting("BIND_ADDRESS", "0.0.0.0"), setting("ADMIN_PASSWORD", "admin")),
+        (".env", "ADMIN_PASSWORD", "BIND_ADDRESS"),
+    ),
     "password-empty": (setting("ADMIN_PASSWORD", ""), (".env", "ADMIN_PASSWORD", "letters")),
     "password-colon": (setting("ADMIN_PASSWORD", "a:b"), (".env", "ADMIN_PASSWORD", "letters")),
     "environment": (setting("ELT_SUPERVISOR", "docker"), (".env", "ELT_SUPERVISOR", "'embedded'")),

@@ -43,7 +43,7 @@ def test_env_is_written_once_private_and_random(clone):
             line for text in (first, layout.ENV_FILE.read_text()) for line in text.splitlines() if name in line
         )
         assert old != new
-        assert len(old) - len(name) > 32
+        assert len(old) - len(name) > 16
 
 
 def test_a_password_that_data_was_made_with_is_not_made_anew(clone):

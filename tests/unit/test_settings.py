@@ -42,7 +42,6 @@ def test_environment_goes_before_the_file(env_file, monkeypatch):
         ("AIRFLOW_PORT", "80", "AIRFLOW_PORT"),
         ("FLOWER_PORT", "8080", "AIRFLOW_PORT"),
         ("BIND_ADDRESS", "localhost", "BIND_ADDRESS"),
-        ("BIND_ADDRESS", "0.0.0.0", "ADMIN_PASSWORD is the default"),
         ("ADMIN_PASSWORD", "", "ADMIN_PASSWORD"),
         ("ELT_ENVIRONMENT", "test", "ELT_ENVIRONMENT"),
         ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
@@ -87,6 +86,13 @@ def test_clients_dial_an_address_that_the_servers_listen_on(env_file, bind, dial
     addresses = {name: address for name, (address, _) in now.listeners().items()}
     assert addresses == dict.fromkeys(addresses, bind) | {"STREAMLIT_PORT": "127.0.0.1"}
     assert now.streamlit_url().startswith("http://127.0.0.1:")
+
+
+def test_a_wide_address_with_the_default_password_is_refused(env_file):
+    change(env_file, "BIND_ADDRESS", "0.0.0.0")
+    change(env_file, "ADMIN_PASSWORD", settings.DEFAULT_PASSWORD)
+    with pytest.raises(ConfigError, match="ADMIN_PASSWORD is the default"):
+        settings.load()
 
 
 def test_missing_file_and_missing_setting_name_bootstrap(env_file):
