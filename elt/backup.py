@@ -4,7 +4,7 @@ The stack must be down: then PostgreSQL's folder, the warehouses and what was pu
 the files is all there is to do. What bootstrap and the next start make again stays out. The file holds `.env` as
 well, since the databases were made with its passwords.
 
-A restore unpacks beside the state and moves each part into place only when all of it was read and fits. From the
+A restore reads all of the file first, unpacks it beside the state, and then moves each part into place. From the
 first move to the last a mark lies in the state: with it no stack starts, and the restore may be repeated.
 """
 
@@ -45,7 +45,21 @@ LEFT_OUT = (*MADE_AGAIN, UNPACKED, BEFORE, UNFINISHED)
 """Parts of the state that say nothing that is not made again."""
 HELD = ("postgres", "postgres.host", "valkey", "valkey.host", "warehouse", "published")
 """Parts that hold data; another backup must not replace them."""
-_DAMAGES = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, KeyError, ValueError, TypeError)
+PIECE = 1 << 20
+"""Bytes that are read at once; far more than a header or a manifest has."""
+FAR_SECONDS = 1 << 36
+"""No file was changed further from 1970 than these 2,177 years: what says so is damaged."""
+_DAMAGES = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    LookupError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def back_up(goal: Path | None = None) -> Path:
@@ -112,6 +126,9 @@ def restore(source: Path) -> None:
         began, unpacked = time.monotonic(), layout.STATE / UNPACKED
         shutil.rmtree(unpacked, ignore_errors=True)
         try:
+            print(f"restore: reading {source} ({source.stat().st_size >> 20:,} MiB)", flush=True)
+            manifest = _verify(source)
+            print(f"restore: unpacking {source}, made {manifest['created']}", flush=True)
             unpacked.mkdir(mode=0o700)
             _unpack(source, unpacked)
             _take_over(unpacked)
@@ -190,21 +207,42 @@ def _leads_inside(member: tarfile.TarInfo) -> bool:
 # Unpacking ---------------------------------------------------------------------------------------
 
 
-def _unpack(source: Path, folder: Path) -> None:
-    """Unpack all of a backup to a folder, to the last byte, whose checksum the file ends with.
+def _verify(source: Path) -> dict[str, t.Any]:
+    """Read all of a backup before anything is written, and return its manifest.
 
     Raises:
-        DataError: it is none, or holds what no backup holds.
+        DataError: it is none, is damaged, or holds what no backup holds.
         ConfigError: it does not fit this version or machine.
     """
-    with gzip.open(source) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    members = _members(source)
+    archive, first = next(members)
+    words = t.cast("t.IO[bytes]", archive.extractfile(first)).read()
+    paths = [PurePosixPath(member.name) for _, member in members]
+    if PurePosixPath(ENV) not in paths or not any(path.match(f"{STATE}/postgres*/PG_VERSION") for path in paths):
+        raise DataError(f"restore: {source} is damaged: it lacks the settings or PostgreSQL")
+    manifest: dict[str, t.Any] = json.loads(words)
+    _check(source, manifest)
+    return manifest
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    """Unpack all of a backup but its manifest to a folder."""
+    for archive, member in _members(source):
+        if member.name != MANIFEST:
+            _write(archive, member, folder / member.name)
+
+
+def _members(source: Path) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Each member of a backup, its manifest first; then comes the last byte, whose checksum the file ends with.
+
+    Raises:
+        DataError: it is no backup, or holds what no backup holds.
+    """
+    with _Stream(source) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         first = archive.next()
-        member = archive.extractfile(first) if first and first.name == MANIFEST else None
-        if member is None:
+        if not first or first.name != MANIFEST or not first.isreg() or first.size < 0:
             raise DataError(f"restore: {source} is no backup of this workspace")
-        manifest = json.loads(member.read())
-        _check(source, manifest)
-        print(f"restore: unpacking {source}, made {manifest['created']}", flush=True)
+        yield archive, first
         links: set[PurePosixPath] = set()
         while (found := archive.next()) is not None:
             path = PurePosixPath(found.name)
@@ -212,17 +250,27 @@ def _unpack(source: Path, folder: Path) -> None:
                 raise DataError(
                     f"restore: {source}: {found.name!r} does not belong into a backup: nothing was changed"
                 )
-            _write(archive, found, folder / path)
+            yield archive, found
             if found.issym():
                 links.add(path)
-        while stream.read(1 << 20):
+        while stream.read(PIECE):
             pass
-    if not (folder / ENV).is_file() or not list((folder / STATE).glob("postgres*/PG_VERSION")):
-        raise DataError(f"restore: {source} is damaged: it lacks the settings or PostgreSQL")
+
+
+class _Stream(gzip.GzipFile):
+    """What a backup holds, read piece by piece."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read a piece; tar asks for a header as a whole, however large its damaged size says that it is."""
+        if size is None or not 0 <= size <= PIECE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
 
 
 def _belongs(member: tarfile.TarInfo, path: PurePosixPath, links: set[PurePosixPath]) -> bool:
     """Whether a member is one that `back_up` writes, and its place is not reached through a link."""
+    if member.size < 0 or not abs(member.mtime) < FAR_SECONDS:  # which no number is that is none
+        return False
     if path.parts == (ENV,):
         return member.isreg()
     is_part = len(path.parts) >= 2 and path.parts[0] == STATE and path.parts[1] not in LEFT_OUT
@@ -242,7 +290,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Non
         content = t.cast("t.IO[bytes]", archive.extractfile(member))
         path.touch(mode=0o600, exist_ok=False)
         with path.open("wb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
+            shutil.copyfileobj(content, file, PIECE)
         path.chmod(member.mode & 0o777)
         os.utime(path, (member.mtime, member.mtime))
 

@@ -150,24 +150,34 @@ def _silent(command: list[str], env: dict[str, str], lock: int) -> tuple[int, st
 
 
 def _shown(command: list[str], env: dict[str, str], lock: int) -> tuple[int, str]:
-    """The same with its words and bars of progress on this terminal; uv draws them on nothing else.
-
-    The list of what it has installed, which comes last, is left out.
-    """
+    """The same with its words and bars of progress on this terminal; uv draws them on nothing else."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, termios.tcgetwinsize(sys.stderr))
-    said = b""
     with subprocess.Popen(command, cwd=layout.ROOT, env=env, stderr=its, pass_fds=(lock,)) as process:
         os.close(its)
-        with contextlib.suppress(OSError):  # which is how a terminal ends
-            while part := os.read(ours, 4096):
-                if b"Installed " not in said:
-                    place = part.find(b"Installed ")
-                    sys.stderr.buffer.write(part if place < 0 else part[: part.find(b"\n", place) + 1])
-                    sys.stderr.flush()
-                said += part
+        said = _pass_on(_pieces(ours), sys.stderr.buffer)
         os.close(ours)
     return process.returncode, said.decode(errors="replace")
+
+
+def _pieces(terminal: int) -> t.Iterator[bytes]:
+    with contextlib.suppress(OSError):  # which is how a terminal ends
+        while piece := os.read(terminal, 4096):
+            yield piece
+
+
+def _pass_on(pieces: t.Iterable[bytes], to: t.BinaryIO) -> bytes:
+    """Write what uv says, but for the list of what it has installed, which comes last; returns all that it said."""
+    said, shown = b"", 0
+    for piece in pieces:
+        said += piece
+        place = said.find(b"Installed ")
+        line_ends = said.find(b"\n", place) + 1 if place >= 0 else 0
+        end = line_ends or len(said)
+        to.write(said[shown:end])
+        to.flush()
+        shown = end
+    return said
 
 
 def refuse_to_replace(command: list[str], env: dict[str, str]) -> None:

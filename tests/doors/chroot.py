@@ -1,4 +1,4 @@
-"""A devcontainer without an engine: the Dockerfile's steps in a root made by debootstrap, then commands as its user.
+"""Another Debian in a root made by debootstrap, or a devcontainer without an engine: the Dockerfile's steps in one.
 
 It takes root and a kernel that allows a mount and a process namespace of one's own, which end with the command and
 take all mounts and processes along. Network and limits are this machine's.
@@ -20,44 +20,66 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 PREPARE = """
-root=$1 clone=$2 user=$3; shift 3
+root=$1 user=$2; shift 2
 mount -t overlay overlay -o "lowerdir=$root/base,upperdir=$root/upper,workdir=$root/work" "$root/merged"
 mount -t proc proc "$root/merged/proc"
 mount --rbind /dev "$root/merged/dev"
 mount -t tmpfs tmpfs "$root/merged/run"
-mkdir -p "$root/merged/workspaces/clone"
-mount --bind "$clone" "$root/merged/workspaces/clone"
+while [ "$1" != -- ]; do
+  mkdir -p "$root/merged$2"
+  mount --bind "$1" "$root/merged$2"
+  shift 2
+done
+shift
 cd /
 exec chroot --userspec="$user" "$root/merged" env -C /workspaces/clone "$@"
 """
+CLONE = "/workspaces/clone"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass
 class Chroot:
-    """A root in which a Dockerfile's steps ran.
+    """A root in which commands run.
 
     Args:
         folder: holds the root and what lies over it.
-        clone: the clone, which is /workspaces/clone there.
+        binds: this machine's folders that are seen there, and where; one is the clone, which is /workspaces/clone.
         env: as the Dockerfile sets it.
         user: as the Dockerfile sets it.
     """
 
     folder: Path
-    clone: Path
+    binds: dict[Path, str]
     env: dict[str, str]
     user: str = "root"
     shell: list[str] = field(default_factory=lambda: ["/bin/sh", "-c"])
 
     def run(self, *command: str, seconds: float = 400) -> str:
-        """Output of a command, which must succeed."""
+        """Output of a command in the clone, which must succeed."""
         namespace = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-euc", PREPARE, "-"]
         variables = [f"{name}={value}" for name, value in self.env.items()]
-        where = (str(self.folder), str(self.clone), f"{self.user}:{self.user}")
+        binds = [str(word) for pair in self.binds.items() for word in pair]
+        where = (str(self.folder), f"{self.user}:{self.user}", *binds, "--")
         done = said(*namespace, *where, "-i", *variables, *command, cwd=self.folder, seconds=seconds)
         assert done.returncode == 0, done.stdout[-6000:]
         return done.stdout
+
+
+def unpack(archive: Path, folder: Path, binds: dict[Path, str], env: dict[str, str]) -> Chroot:
+    """Unpack a root.
+
+    Args:
+        archive: its tar file.
+        folder: where it goes; removed by whoever called.
+        binds: this machine's folders that are seen there, and where.
+        env: the environment in which commands run.
+    """
+    for name in ("base", "upper", "work", "merged"):
+        (folder / name).mkdir(parents=True)
+    subprocess.run(["tar", "-C", folder / "base", "-xf", archive], check=True)
+    shutil.copy("/etc/resolv.conf", folder / "base" / "etc" / "resolv.conf")
+    return Chroot(folder, binds, {"PATH": PATH, "HOME": "/root", **env})
 
 
 def build(archive: Path, folder: Path, clone: Path, env: dict[str, str]) -> Chroot:
@@ -72,11 +94,7 @@ def build(archive: Path, folder: Path, clone: Path, env: dict[str, str]) -> Chro
     Raises:
         ValueError: the Dockerfile has an instruction that is not known here.
     """
-    for name in ("base", "upper", "work", "merged"):
-        (folder / name).mkdir(parents=True)
-    subprocess.run(["tar", "-C", folder / "base", "-xf", archive], check=True)
-    shutil.copy("/etc/resolv.conf", folder / "base" / "etc" / "resolv.conf")
-    made = Chroot(folder, clone, {"PATH": PATH, "HOME": "/root", **env})
+    made = unpack(archive, folder, {clone: CLONE}, env)
     for word, words in instructions((clone / ".devcontainer" / "Dockerfile").read_text()):
         if word == "SHELL":
             made.shell = json.loads(words)

@@ -35,8 +35,7 @@ COMMANDS = [
 """Commands of the page: the CLI with its version, and the words behind it."""
 CLI = COMMANDS[0][0]
 BASE = "stand-in:bookworm"
-CERTIFICATES = Path("/usr/local/share/ca-certificates")
-"""What this machine trusts beyond Debian: the container reaches the package index through the same proxy."""
+SUITE = "bookworm"
 
 
 @dataclass
@@ -139,35 +138,7 @@ def base(env: dict[str, str]) -> None:
         LookupError: it cannot be had.
     """
     trust = "ENV " + " ".join(f"{name}={value}" for name, value in TRUST.items())
-    _docker(env, "import", "--change", trust, str(root_archive()), BASE, seconds=120)
-
-
-def root_archive() -> Path:
-    """A tar file of Debian 12, made by debootstrap at the first call.
-
-    Raises:
-        LookupError: debootstrap or Debian's packages cannot be had, or root is needed.
-    """
-    archive = layout.TOOLS / "bookworm.tar"
-    if archive.exists():
-        return archive
-    if os.geteuid() != 0:
-        raise LookupError("not run as root")
-    package = debian.unpacked("debootstrap")
-    root = layout.TOOLS / "bookworm.root"
-    shutil.rmtree(root, ignore_errors=True)
-    command = [package / "usr" / "sbin" / "debootstrap", "--variant=minbase", "bookworm", root]
-    env = os.environ | {"DEBOOTSTRAP_DIR": str(package / "usr" / "share" / "debootstrap")}
-    done = said(*command, cwd=layout.TOOLS, env=env, seconds=300)
-    if done.returncode:
-        raise LookupError(f"no debootstrap: {done.stdout[-300:]}")
-    if CERTIFICATES.is_dir():
-        shutil.copytree(CERTIFICATES, root / CERTIFICATES.relative_to("/"), dirs_exist_ok=True)
-    draft = archive.with_suffix(".new")
-    subprocess.run(["tar", "-C", root, "-cf", draft, "."], check=True)
-    shutil.rmtree(root)
-    draft.rename(archive)
-    return archive
+    _docker(env, "import", "--change", trust, str(debian.root_archive(SUITE)), BASE, seconds=120)
 
 
 def stand_in(root: Path) -> None:

@@ -1,30 +1,79 @@
-"""Programs of Debian for tests, unpacked beside the state: nothing is installed, and no root is needed."""
+"""What tests take from Debian: programs, unpacked beside the state so that nothing is installed; and whole roots."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-import typing as t
+from pathlib import Path
 
-from workspace import alone
+from workspace import alone, said
 
 from elt import layout
 
-if t.TYPE_CHECKING:
-    from pathlib import Path
+CERTIFICATES = Path("usr/local/share/ca-certificates")
+"""What this machine trusts beyond Debian: a root reaches the package index through the same proxy."""
+
+
+def root_archive(suite: str, *packages: str) -> Path:
+    """A tar file of a Debian, made by debootstrap at the first call.
+
+    Args:
+        suite: its code name.
+        packages: what it holds besides the smallest set of packages.
+
+    Raises:
+        LookupError: debootstrap or Debian's packages cannot be had, or root is needed.
+    """
+    archive = layout.TOOLS / f"{suite}.tar"
+    with alone(archive):
+        if not archive.exists():
+            _bootstrap(suite, packages, archive)
+    return archive
+
+
+def _bootstrap(suite: str, packages: tuple[str, ...], archive: Path) -> None:
+    if os.geteuid() != 0:
+        raise LookupError("not run as root")
+    program = unpacked("debootstrap")
+    root = layout.TOOLS / f"{suite}.root"
+    shutil.rmtree(root, ignore_errors=True)
+    command = [program / "usr" / "sbin" / "debootstrap", "--variant=minbase"]
+    command += [f"--include={','.join(packages)}"] if packages else []
+    env = os.environ | {"DEBOOTSTRAP_DIR": str(program / "usr" / "share" / "debootstrap")}
+    done = said(*command, suite, root, cwd=layout.TOOLS, env=env, seconds=300)
+    if done.returncode:
+        raise LookupError(f"no debootstrap: {done.stdout[-300:]}")
+    if Path("/", CERTIFICATES).is_dir():
+        shutil.copytree(Path("/", CERTIFICATES), root / CERTIFICATES, dirs_exist_ok=True)
+    draft = archive.with_suffix(".new")
+    subprocess.run(["tar", "-C", root, "-cf", draft, "."], check=True)
+    shutil.rmtree(root)
+    draft.rename(archive)
 
 
 def unpacked(name: str) -> Path:
     """Folder of a package and of all that it needs beyond what is installed; programs are in usr/bin and usr/sbin.
 
+    Where it is installed, that is the root of this machine.
+
     Raises:
         LookupError: this is no Debian, or its packages cannot be had.
     """
+    if _is_installed(name):
+        return Path("/")
     target = layout.TOOLS / name
     with alone(target):
         if not target.exists():
             _unpack(name, target)
     return target
+
+
+def _is_installed(name: str) -> bool:
+    if not shutil.which("dpkg-query"):
+        return False
+    command = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name]
+    return subprocess.run(command, capture_output=True, text=True).stdout == "installed"
 
 
 def _unpack(name: str, target: Path) -> None:

@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from doors import chroot, container
+from doors import chroot, container, debian
 from workspace import PACKAGES, PORTS, REMARKS, ROOT, packages
 
 from .newcomer import arrive, given_to
@@ -92,7 +92,7 @@ def test_the_container_follows_another_user_id(engine, outside):
 def test_its_steps_run_without_an_engine(outside, tmp_path):
     """What a machine can try on which no engine starts."""
     try:
-        archive = container.root_archive()
+        archive = debian.root_archive(container.SUITE)
     except LookupError as error:
         pytest.skip(f"no engine: {error}")
     clone = arrive(outside / "workspace", outside / "home", "embedded", os.environ["PATH"])

@@ -7,12 +7,15 @@ import gzip
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
 import zlib
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from elt import backup, layout
 from elt.errors import ConfigError, DataError, SetupError, StackError
@@ -178,7 +181,7 @@ def test_what_does_not_fit_is_named_and_leaves_the_clone_as_it_was(clone, saved,
     with pytest.raises(error, match=said):
         backup.restore(saved)
     assert (root / ".env").read_text() == "SECRET=new\n"
-    assert not [path for path in (root / ".state").rglob("*") if path.is_file() and path.name != lockfile.FILES]
+    assert contents(root / ".state") == []
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(clone, saved, tmp_path):
@@ -239,24 +242,102 @@ def test_what_does_not_belong_into_a_backup_is_refused_before_anything_changes(c
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old", "saved.tar.gz"]
 
 
+def contents(state):
+    return [path for path in state.rglob("*") if path.is_file() and path.name != lockfile.FILES]
+
+
 def test_every_damaged_byte_is_noticed(clone, saved):
-    """A flipped bit or a cut end: the checksum at the end is read, whatever tar makes of what lies before."""
-    clone("new")
+    """A flipped bit or a cut end: the checksum at the end is read before anything is unpacked."""
+    state = clone("new") / ".state"
     good = saved.read_bytes()
     body = good.index(b"\0", 10) + 1  # before it stands a file name, which says nothing
-    for place in range(body, len(good), max(1, len(good) // 60)):
-        saved.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    for place in range(body, len(good)):
+        saved.write_bytes(good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :])
         with contextlib.suppress(OSError, EOFError, zlib.error):
             if gzip.decompress(saved.read_bytes()) == gzip.decompress(good):
                 continue  # the bit says nothing: zeros are copied from elsewhere
-        with pytest.raises((DataError, ConfigError), match=r"restore: "):
+        with pytest.raises(DataError, match=r"restore: .*(damaged|no backup|does not belong)"):
             backup.restore(saved)
+        assert contents(state) == []
     for cut in (1, 4, 8, 20):
         saved.write_bytes(good[:-cut])
         with pytest.raises(DataError, match="damaged"):
             backup.restore(saved)
     saved.write_bytes(good)
     backup.restore(saved)
+
+
+FIELDS = {
+    "name": (0, 100),
+    "mode": (100, 108),
+    "uid": (108, 116),
+    "size": (124, 136),
+    "mtime": (136, 148),
+    "type": (156, 157),
+    "link": (157, 257),
+    "magic": (257, 265),
+    "prefix": (345, 500),
+}
+"""Where the fields of a tar header lie that say something of a file."""
+
+
+def base_256(number, width):
+    """A number as tar writes those that do not fit into octal digits."""
+    return (number % (1 << 8 * width) | 1 << 8 * width - 1).to_bytes(width, "big")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(
+    st.integers(0, 99),
+    st.sampled_from(sorted(FIELDS)).flatmap(
+        lambda name: st.tuples(st.just(name), st.binary(min_size=1, max_size=FIELDS[name][1] - FIELDS[name][0]))
+    ),
+)
+@example(3, ("mtime", base_256(1 << 80, 12)))
+@example(3, ("mtime", base_256(-1 << 80, 12)))
+@example(3, ("size", base_256(-512, 12)))
+@example(0, ("size", base_256(-512, 12)))
+@example(3, ("size", base_256(1 << 62, 12)))
+@example(5, ("size", base_256(1 << 62, 12)))
+@example(3, ("name", b"state/" + b"x" * 90 + b"\xff\0"))
+def test_a_damaged_field_is_refused_or_harmless(clone, saved, number, change):
+    """With a checksum that fits, as a damage before packing leaves it."""
+    good = saved.read_bytes()
+    content = bytearray(gzip.decompress(good))
+    with tarfile.open(saved) as archive:
+        headers = sorted({place for one in archive for place in (one.offset, one.offset_data - 512)})
+    begin = headers[number % len(headers)]
+    field, value = change
+    at = begin + FIELDS[field][0]
+    content[at : at + len(value)] = value
+    content[begin + 148 : begin + 156] = b" " * 8
+    content[begin + 148 : begin + 156] = b"%06o\0 " % sum(content[begin : begin + 512])
+    root = clone("new")
+    saved.write_bytes(gzip.compress(content, 1))
+    refusals = []
+    try:
+        backup.restore(saved)
+    except (DataError, ConfigError) as error:
+        refusals.append(str(error))
+    for refusal in refusals:
+        assert "\n" not in refusal
+        assert contents(root / ".state") == []
+        assert (root / ".env").read_text() == "SECRET=new\n"
+    saved.write_bytes(good)
+    shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("moment", ["nan", "inf", "-inf", "1e300"])
+def test_a_date_that_is_none_is_refused(clone, saved, moment):
+    clone("new")
+
+    def change(one, _):
+        one.pax_headers = {"mtime": moment} if one.name == "env" else {}
+        return one
+
+    repacked(saved, change)
+    with pytest.raises(DataError, match="'env' does not belong"):
+        backup.restore(saved)
 
 
 @pytest.mark.parametrize("lacks", ["env", "state/postgres/PG_VERSION"])

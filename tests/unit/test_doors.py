@@ -18,7 +18,7 @@ from pathlib import Path
 import documents
 import jsonschema
 import yaml
-from doors import chroot
+from doors import chroot, debian
 from workspace import BIN, ROOT, apart, files, run, said
 
 from elt import e2e, layout
@@ -228,3 +228,12 @@ def test_ci_keeps_what_is_there(tmp_path):
     assert hashed
     kept = {words["path"] for action, words in used if action == "actions/upload-artifact"}
     assert kept == {f".state/{layout.LOGS.relative_to(layout.STATE)}"}
+
+
+def test_a_package_of_debian_that_is_installed_is_used(tmp_path, monkeypatch):
+    """A machine that has debootstrap gets no second one, and its tests are not left out."""
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\nprintf installed\n")
+    query.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert debian.unpacked("debootstrap") == Path("/")

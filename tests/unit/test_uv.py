@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -141,3 +142,20 @@ def test_the_environment_of_a_running_stack_is_not_made_for_another_python(state
     assert f"a stack runs from {environment}, which was made for another Python" in done.stderr
     assert "scripts/down.sh" in done.stderr
     assert config.exists()
+
+
+UV_SAYS = (
+    b"Resolved 300 packages in 1ms\r\n\x1b[2K\x1b[37m[1/2]\x1b[0m Installing wheels...\r\n\x1b[2mInstalled "
+    b"\x1b[1m2 packages\x1b[0m in 5ms\x1b[0m\r\n"
+)
+UV_LISTS = b" \x1b[32m+\x1b[39m apache-airflow==3.3.2\r\n + duckdb==1.5.5 Installed \r\n"
+UV_FAILS = b"error: failed to fetch `left-pad`\r\n  Caused by: nobody answers"
+
+
+@pytest.mark.parametrize(("said", "shown"), [(UV_SAYS + UV_LISTS, UV_SAYS), (UV_FAILS, UV_FAILS), (b"", b"")])
+def test_the_list_of_packages_is_left_out_wherever_the_words_of_uv_are_cut(said, shown):
+    """A terminal hands them over in pieces, and the line before the list may come in several."""
+    for size in range(1, len(said) + 2):
+        terminal = io.BytesIO()
+        assert uv._pass_on((said[at : at + size] for at in range(0, len(said), size)), terminal) == said
+        assert terminal.getvalue() == shown, size
