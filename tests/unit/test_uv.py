@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
+import zipfile
 
 import pytest
 from workspace import BIN, apart, run
 
 from elt import uv
+from elt.errors import SetupError
 from elt.supervisor import lockfile
 
 BOOTSTRAP = ("scripts/bootstrap.sh", "--packages")  # which leaves this clone's git hook alone
@@ -123,6 +127,55 @@ def test_two_at_once_wait_for_each_other(state):
     assert [one.returncode for one in both] == [0, 0]
     assert b"waiting for another bootstrap" in said
     assert not uv.damaged(environment)
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch):
+    """A clone whose lock holds a uv that lies in a folder, for a user who lets pip install to his home only."""
+    wheel = tmp_path / "uv-9.9.9-py3-none-any.whl"
+    meta = {"METADATA": "Metadata-Version: 2.1\nName: uv\nVersion: 9.9.9\n", "RECORD": ""}
+    meta["WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        program = zipfile.ZipInfo("uv-9.9.9.data/scripts/uv")
+        program.external_attr = 0o100755 << 16
+        archive.writestr(program, "#!/bin/sh\necho uv 9.9.9\n")
+        for name, text in meta.items():
+            archive.writestr(f"uv-9.9.9.dist-info/{name}", text)
+    hashed = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock = tmp_path / "uv.lock"
+    lock.write_text(f'[[package]]\nname = "uv"\nwheels = [{{ hash = "sha256:{hashed}" }}]\n')
+    monkeypatch.setattr(uv.layout, "ROOT", tmp_path)
+    monkeypatch.setattr(uv.layout, "TOOLS", tmp_path / "tools")
+    monkeypatch.setattr(uv, "PRIVATE", tmp_path / "tools" / "uv" / "bin" / "uv")
+    (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
+    theirs = {
+        "PIP_CONFIG_FILE": "pip.conf",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": ".",
+    }
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value if value == "1" else str(tmp_path / value))
+    uv.PRIVATE.parent.mkdir(parents=True)
+    uv.PRIVATE.write_text("half of one")
+    (tmp_path / "tools" / "uv.new").mkdir()
+    return lock
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_a_private_uv_is_installed_with_pip_or_without(has_pip, release, monkeypatch):
+    if not has_pip:
+        monkeypatch.setattr(uv.importlib.util, "find_spec", lambda _: None)
+    uv.install("9.9.9")
+    assert subprocess.check_output(uv.PRIVATE) == b"uv 9.9.9\n"
+    assert [path.name for path in uv.layout.TOOLS.iterdir()] == ["uv"]
+
+
+def test_a_uv_that_is_not_the_one_of_the_lock_is_refused(release):
+    release.write_text(re.sub(r"sha256:\w+", f"sha256:{64 * '0'}", release.read_text()))
+    with pytest.raises(SetupError, match=r"uv 9\.9\.9 cannot be installed \(.+\)"):
+        uv.install("9.9.9")
+    assert not (uv.layout.TOOLS / "uv.new").exists()
 
 
 def test_the_environment_of_a_running_stack_is_not_made_for_another_python(state):
