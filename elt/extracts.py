@@ -6,8 +6,11 @@ here.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import gzip
+import io
 import operator
 import typing as t
 import zlib
@@ -18,6 +21,13 @@ import yaml
 
 from elt import layout
 from elt.errors import ConfigError, DataError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from elt.columns import Block
+
+    CsvReader = t.Any  # its type has no public name
 
 MELTANO_YML = layout.MELTANO_PROJECT / "meltano.yml"
 TAP = "tap-csv"
@@ -61,7 +71,18 @@ class Extract:
         """
         return sum(_rows(path, delimiter=self.delimiter, encoding=self.encoding) for path in self.required())
 
-    def records(self, columns: tuple[str, ...]) -> t.Iterator[tuple[str, ...]]:
+    def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
+        """The wanted columns of all files, many records at a time: for more than a few 100,000.
+
+        Raises:
+            DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
+        """
+        from elt.columns import blocks  # noqa: PLC0415 - brings Arrow, and a DAG imports this module
+
+        for path in self.required():
+            yield from blocks(path, columns, delimiter=self.delimiter, encoding=self.encoding)
+
+    def records(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
         """The wanted columns of all files, record by record.
 
         Raises:
@@ -131,7 +152,7 @@ def ensure() -> list[Extract]:
 def _has_row(path: Path, encoding: str) -> bool:
     """Whether a second line holds something; of what cannot be read tap-csv says more."""
     try:
-        with _opened(path, encoding) as file:
+        with _text(path, encoding) as file:
             file.readline()
             return any(line.strip() for line in file)
     except (OSError, UnicodeError, EOFError):
@@ -142,47 +163,75 @@ _counted: dict[tuple[Path, str, str], tuple[int, int, int]] = {}
 """Size and time of change of the files that were read to their end, and how many records they held."""
 
 
+def remember(path: Path, delimiter: str, encoding: str, state: tuple[int, int], rows: int) -> None:
+    """Keep the number of records of a file that was read to its end, so that it need not be read again.
+
+    Args:
+        path: the file.
+        delimiter: how it was read.
+        encoding: how it was read.
+        state: what `stat` gave before.
+        rows: how many records it held.
+    """
+    _counted[path, delimiter, encoding] = (*state, rows)
+
+
 def _rows(path: Path, *, delimiter: str, encoding: str) -> int:
+    from elt.columns import blocks  # noqa: PLC0415 - brings Arrow, and a DAG imports this module
+
     known = _counted.get((path, delimiter, encoding))
-    if known is None or known[:2] != _stat(path):
-        return sum(1 for _ in records(path, (), delimiter=delimiter, encoding=encoding))
+    if known is None or known[:2] != stat(path):
+        return sum(block.rows for block in blocks(path, (), delimiter=delimiter, encoding=encoding))
     return known[2]
 
 
-def _stat(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+def stat(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with _readable(path):
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+
+
+def header(path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = "utf-8") -> list[str]:
+    """The first record of a CSV file, which must name these columns; empty if the file is.
+
+    Raises:
+        DataError: the file cannot be read or lacks a column.
+    """
+    with _reader(path, delimiter, encoding) as reader:
+        return _header(path, reader, columns)
 
 
 def records(
-    path: Path, columns: tuple[str, ...], *, delimiter: str = ",", encoding: str = "utf-8"
-) -> t.Iterator[tuple[str, ...]]:
+    path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = "utf-8"
+) -> Iterator[tuple[str, ...]]:
     """The wanted columns of a CSV file, record by record, by Python's csv module.
 
     Raises:
         DataError: the file cannot be read, lacks a column or holds a ragged record.
     """
-    number = 0
-    try:
-        stat = _stat(path)
-        with _opened(path, "utf-8-sig" if encoding == "utf-8" else encoding) as lines:
-            reader = csv.reader(lines, strict=True, delimiter=delimiter)
-            header = next(reader, [])
-            missing = [column for column in columns if column not in header]
-            if missing:
-                raise DataError(f"quality: {path} lacks the column {', '.join(missing)}")
-            wanted = _picker([header.index(column) for column in columns])
-            width = len(header)
-            for row in filter(None, reader):
-                number += 1
-                if len(row) != width:
-                    raise DataError(f"quality: {path}, line {reader.line_num}: {len(row)} fields instead of {width}")
-                yield wanted(row)
-        _counted[path, delimiter, encoding] = (*stat, number)
-    except FileNotFoundError:
-        raise DataError(f"quality: {path} is missing: run scripts/seed.sh") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError, csv.Error) as error:
-        raise DataError(f"quality: {path} cannot be read: {error}") from error
+    number, state = 0, stat(path)
+    with _reader(path, delimiter, encoding) as reader:
+        names = _header(path, reader, columns)
+        wanted = _picker([names.index(column) for column in columns])
+        width = len(names)
+        for row in filter(None, reader):
+            number += 1
+            if len(row) != width:
+                raise DataError(f"quality: {path}, line {reader.line_num}: {len(row)} fields instead of {width}")
+            yield wanted(row)
+    remember(path, delimiter, encoding, state, number)
+
+
+def _header(path: Path, reader: CsvReader, columns: Sequence[str]) -> list[str]:
+    names: list[str] = next(reader, [])
+    if missing := [column for column in columns if column not in names]:
+        raise DataError(f"quality: {path} lacks the column {', '.join(missing)}")
+    return names
 
 
 def _picker(places: list[int]) -> t.Callable[[list[str]], tuple[str, ...]]:
@@ -192,10 +241,39 @@ def _picker(places: list[int]) -> t.Callable[[list[str]], tuple[str, ...]]:
     return lambda row: tuple(row[place] for place in places)
 
 
-def _opened(path: Path, encoding: str) -> t.TextIO:
-    """The text of a file, uncompressed if it is a gzip file."""
+@contextlib.contextmanager
+def _reader(path: Path, delimiter: str, encoding: str) -> Iterator[CsvReader]:
+    """The csv module's reader of a file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with _readable(path), _text(path, "utf-8-sig" if encoding == "utf-8" else encoding) as lines:
+        yield csv.reader(lines, strict=True, delimiter=delimiter)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say in a line what keeps a file from being read.
+
+    Raises:
+        DataError: something does.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"quality: {path} is missing: run scripts/seed.sh") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError, csv.Error) as error:
+        raise DataError(f"quality: {path} cannot be read: {error}") from error
+
+
+def _text(path: Path, encoding: str) -> t.TextIO:
+    codecs.lookup(encoding)  # for its error, before a file is open
+    return io.TextIOWrapper(opened(path), encoding=encoding, newline="")
+
+
+def opened(path: Path) -> t.BinaryIO:
+    """The bytes of a file, uncompressed if it is a gzip file."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    if packed:
-        return t.cast("t.TextIO", gzip.open(path, "rt", encoding=encoding, newline=""))
-    return path.open(encoding=encoding, newline="")
+    return t.cast("t.BinaryIO", gzip.open(path, "rb")) if packed else path.open("rb")
