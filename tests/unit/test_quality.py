@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import os
 import shutil
 import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from unittest import mock
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from workspace import BIN, ROOT
+from workspace import BIN, ROOT, run
 
-from elt import layout, quality
+from elt import columns, layout, quality
 from elt import seed as extracts
 from elt.errors import ConfigError, DataError, EltError
 
@@ -268,6 +271,88 @@ def test_what_a_check_raises_is_told_with_its_line(extract, warehouse, text, mes
     (quality.CHECKS / "shop.py").write_text(text)
     with pytest.raises(EltError, match=message):
         quality.check(extract, warehouse)
+
+
+LINE = st.tuples(
+    st.sampled_from(["1", "2", "01", "a"]),  # household
+    st.sampled_from(["7", "8", "9"]),
+    st.sampled_from(["2017-01-01 10:00:00", "2017-01-01 23:59:59", "2017-03-01", "2016-12-31 00:00:00"]),
+    st.sampled_from(["5", "6", ""]),
+    st.sampled_from(["1", "2", "0", "-1", "99999999999999999999", " 3 "]),
+    st.one_of(
+        st.sampled_from(["0", "0.00", "0.004", "0.005", "1e3", "-1.5", "9999999999.99", "19.99"]),
+        st.decimals(-1000, 1000, places=3).map(str),
+    ),
+)
+
+
+def plainly(lines):
+    """What the lines say, one after the other, by Python alone."""
+    found = CHECKS.Expected()
+    for household, basket, moment, product, quantity, sales in lines:
+        cents = CHECKS._cents(sales)
+        found.rows += 1
+        found.raw_cents += cents
+        if int(quantity) <= 0:
+            found.rejected["no_quantity"] += 1
+        elif cents <= 0:
+            found.rejected["no_sales_value"] += 1
+        else:
+            day = dt.date.fromisoformat(moment[:10]).toordinal()
+            found.product_cents[product] += cents
+            found.customer_cents[household] += cents
+            found.day_cents[day] += cents
+            found.baskets[household].add(basket)
+            found.last_day[household] = max(found.last_day.get(household, 0), day)
+    return found
+
+
+def in_blocks(path, size):
+    """What a file says, read in blocks of so many bytes."""
+    reader = CHECKS._Reader(path)
+    with mock.patch.object(columns, "BLOCK", size):
+        for one in columns.blocks(path, reader.COLUMNS):
+            reader.take(one)
+    return reader.expected
+
+
+@settings(deadline=None)
+@given(lines=st.lists(LINE, min_size=1), block=st.integers(60, 200))
+@example(lines=[("1", "7", "not a date", "5", "0", "1")], block=99)  # of what is left out only the cents are read
+@example(lines=[("1", "7", "2017-01-01", "5", "1", "9999999999.99")] * 99, block=10**6)
+def test_blocks_add_up_to_what_the_lines_say(tmp_path_factory, lines, block):
+    path = tmp_path_factory.mktemp("lines") / "transactions.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([CHECKS._Reader.COLUMNS, *lines])
+    assert in_blocks(path, block) == plainly(lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,7,2017-01-01,5,1,10000000000", "row 3: not a number or a date: 10000000000 is no decimal"),
+        ("1,7,2017-01-01,5,1,nan", "row 3: not a number"),
+        ("1,7,2017-01-01,5,1,inf", "row 3: not a number"),
+        ("1,7,2017-01-01,5,,1", "row 3: not a number"),
+        ("1,7,,5,1,1", "row 3: not a number or a date"),
+    ],
+)
+def test_a_line_that_cannot_be_added_is_named(tmp_path, line, message):
+    path = tmp_path / "transactions.csv"
+    good = "1,7,2017-01-01,5,1,1\n"
+    path.write_text(f"{','.join(CHECKS._Reader.COLUMNS)}\n{good * 2}{line}\n{good}")
+    with pytest.raises(DataError, match=message):
+        in_blocks(path, 50)
+
+
+def test_the_source_is_read_by_nothing_that_the_warehouse_is_made_by():
+    script = (
+        "import sys; from pathlib import Path; from elt import columns\n"
+        "for one in columns.blocks(Path(sys.argv[1]), ['basket_id']): print(one.rows)\n"
+        "print([name for name in ('duckdb', 'dbt', 'tap_csv', 'pandas') if name in sys.modules])"
+    )
+    done = run(sys.executable, "-c", script, layout.SAMPLE_CSV, env=os.environ)
+    assert done.stdout == "218\n[]\n", done.stderr
 
 
 @settings(deadline=None)
