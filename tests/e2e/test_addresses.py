@@ -24,10 +24,10 @@ address, password, bi, ports = sys.argv[1], *map(json.loads, sys.argv[2:])
 
 def status(name, method, path, **more):
     url = f"http://{address}:{ports[name]}{path}"
-    return httpx.request(method, url, timeout=20, trust_env=False, **more).status_code
+    return httpx.request(method, url, timeout=60, trust_env=False, **more).status_code
 
 def postgres(**login):
-    given = dict(dbname="marts", user="bi", passfile=os.devnull, connect_timeout=20) | login
+    given = dict(dbname="marts", user="bi", passfile=os.devnull, connect_timeout=60) | login
     try:
         connection = psycopg2.connect(host=address, port=ports["POSTGRES_PORT"], **given)
     except psycopg2.OperationalError as error:
@@ -37,13 +37,13 @@ def postgres(**login):
         return cursor.fetchone()[0]
 
 def valkey():
-    with socket.create_connection((address, ports["VALKEY_PORT"]), timeout=20) as connection:
+    with socket.create_connection((address, ports["VALKEY_PORT"]), timeout=60) as connection:
         connection.sendall(b"PING\\r\\n")
         return connection.recv(100).decode()
 
 def listens(name):
     try:
-        socket.create_connection((address, ports[name]), timeout=20).close()
+        socket.create_connection((address, ports[name]), timeout=60).close()
     except ConnectionRefusedError:
         return False
     return True

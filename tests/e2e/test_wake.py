@@ -6,6 +6,7 @@ import contextlib
 import time
 
 import pytest
+from workspace import DEADLINE
 
 from elt import e2e, migrate, wake
 
@@ -30,7 +31,7 @@ def tell(platform, statement):
 def test_it_rings_for_a_run_and_for_the_end_of_each_task(platform, bell):
     platform.wait("silence", lambda: not bell.wait(1), 60)  # heartbeats do not ring it
     run = platform.api.trigger(e2e.DAG)
-    assert bell.wait(5)
+    assert bell.wait(DEADLINE)
     rings = 0
     until = time.monotonic() + 90
     while platform.api.run_state(e2e.DAG, run) not in ("success", "failed"):
@@ -44,10 +45,10 @@ def test_it_listens_again_after_its_connection_has_ended(platform, bell):
     bell.wait(0)
     assert tell(platform, f"select count(pg_terminate_backend(pid)) {listeners}")[0] >= 2  # one is the scheduler's
     assert not bell.wait(1)
-    platform.wait("the scheduler's return", lambda: tell(platform, f"select count(*) {listeners}")[0] == 1, 10)
+    platform.wait("the scheduler's return", lambda: tell(platform, f"select count(*) {listeners}")[0] == 1, DEADLINE)
     assert bell.wait(0)
     run = platform.api.trigger("maintenance")
-    assert bell.wait(5)
+    assert bell.wait(DEADLINE)
     platform.wait("its end", lambda: platform.api.run_state("maintenance", run) in ("success", "failed"), 120)
     platform.wait_healthy()
 

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
-from workspace import BIN, free_ports, wait_for
+from workspace import BIN, DEADLINE, free_ports, wait_for
 
 from elt import layout, quoting
 from elt.publish import LINK, SCHEMA, publish
@@ -71,7 +71,7 @@ def publish_marts(published: Path, **rows: list[dict[str, t.Any]]) -> None:
 
 
 def page(test: AppTest | None = None) -> AppTest:
-    shown = (AppTest.from_file(APP, default_timeout=30) if test is None else test).run()
+    shown = (AppTest.from_file(APP, default_timeout=DEADLINE) if test is None else test).run()
     assert not shown.exception
     return shown
 
@@ -368,7 +368,7 @@ def dashboard(tmp_path: Path, published: Path) -> Path:
 
 
 def start(dashboard: Path) -> AppTest:
-    return page(AppTest.from_file(dashboard / APP.name, default_timeout=30))
+    return page(AppTest.from_file(dashboard / APP.name, default_timeout=DEADLINE))
 
 
 def test_other_data_with_the_page_of_the_sample(published: Path, dashboard: Path) -> None:

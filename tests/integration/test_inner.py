@@ -12,7 +12,7 @@ import time
 import duckdb
 import psutil
 import pytest
-from workspace import ROOT, apart, run
+from workspace import DEADLINE, ROOT, apart, run
 
 SEGMENTS = {
     1: ("champion", 1, 52, "1560.00"),  # every Saturday 20.00 + 10.00: 52 x 30.00; last on 30 December
@@ -196,8 +196,8 @@ def test_an_interrupted_run_leaves_no_process(ran, number):
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        assert process.wait(timeout=20) != 0
-        _, alive = psutil.wait_procs(family, timeout=20)
+        assert process.wait(timeout=DEADLINE) != 0
+        _, alive = psutil.wait_procs(family, timeout=DEADLINE)
         assert not alive
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from workspace import BIN, PATIENCE, wait_for
+from workspace import BIN, DEADLINE, wait_for
 
 from elt import guard
 from elt.errors import ConfigError, SetupError, StackError
@@ -83,11 +83,11 @@ class Toy:
         content = {"version": "0.5", "is_strict": True, "ordered_shutdown": True, "processes": processes}
         self.stack.file.write_text(yaml.safe_dump(copy.deepcopy(content), sort_keys=False))
 
-    def up(self, timeout: float = PATIENCE, **more: t.Any) -> bool:
+    def up(self, timeout: float = DEADLINE, **more: t.Any) -> bool:
         """Start it and wait."""
         return self.stack.up(self.env, timeout, **({"supervisor": self.supervisor} | more))
 
-    def up_apart(self, timeout: float = PATIENCE) -> subprocess.Popen[str]:
+    def up_apart(self, timeout: float = DEADLINE) -> subprocess.Popen[str]:
         """The same in a program of its own."""
         return subprocess.Popen(
             [sys.executable, "-c", UP, self.stack.file, str(self.state), self.supervisor, str(timeout)],
@@ -226,17 +226,17 @@ def test_restart_touches_one_process_only(toy: Toy) -> None:
     )
     toy.up()
     one, other = toy.record("one"), toy.record("other")
-    toy.stack.restart("one", PATIENCE)
+    toy.stack.restart("one", DEADLINE)
     assert toy.record("one").guard != one.guard
     assert toy.record("one").started_at > one.started_at
     assert toy.state_of("one") == "ready"
     assert toy.record("other").guard == other.guard
     with ThreadPoolExecutor() as pool:  # asked twice at once
-        list(pool.map(lambda _: toy.stack.client.restart("one", PATIENCE), range(2)))
+        list(pool.map(lambda _: toy.stack.client.restart("one", DEADLINE), range(2)))
     wait_for(lambda: toy.state_of("one") == "ready")
     assert toy.programs().count("bash") == 2
     with pytest.raises(StackError, match=r"no process 'three'; there are one, other"):
-        toy.stack.restart("three", PATIENCE)
+        toy.stack.restart("three", DEADLINE)
 
 
 def test_a_process_that_becomes_unhealthy_is_restarted(toy: Toy) -> None:
@@ -255,7 +255,7 @@ def test_a_log_is_rotated(toy: Toy) -> None:
     wait_for(lambda: len(list(toy.stack.logs.glob("one*"))) > 1)
     wait_for(lambda: sum(path.stat().st_size for path in toy.stack.logs.glob("one*")) < 4 << 20)
     (toy.root / "order").touch()
-    toy.stack.restart("one", PATIENCE)
+    toy.stack.restart("one", DEADLINE)
     wait_for(lambda: "the end" in toy.stack.log("one").read_text())
 
 
@@ -374,7 +374,7 @@ def test_a_number_that_was_reused_is_no_leftover(toys: t.Callable[..., Toy]) -> 
 def test_two_ups_at_once_start_one_stack(toy: Toy) -> None:
     toy.write(one=process("sleep 0.5; touch healthy; " + WAIT, readiness_probe=probe("test -e healthy")))
     both = [toy.up_apart(), toy.up_apart()]
-    outputs = [one.communicate(timeout=PATIENCE)[0] for one in both]
+    outputs = [one.communicate(timeout=DEADLINE)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], outputs
     assert sorted("running already" in output for output in outputs) == [False, True]
     assert sum(KEEPER in " ".join(one.cmdline()) for one in toy.alive()) == 1
@@ -397,7 +397,7 @@ def test_an_interrupted_up_stops_everything(toy: Toy, number: signal.Signals) ->
     one = toy.up_apart()
     wait_for((toy.root / "order").exists)
     one.send_signal(number)
-    output = one.communicate(timeout=PATIENCE)[0]
+    output = one.communicate(timeout=DEADLINE)[0]
     assert one.returncode == 130, output
     assert "stopping everything" in output
     assert toy.alive() == []
@@ -446,7 +446,7 @@ def test_a_deep_folder_with_a_space(toys: t.Callable[..., Toy], supervisor: str,
     toy.write(one=process("touch healthy; " + WAIT, readiness_probe=probe("test -e healthy")))
     assert toy.up()
     assert toy.state_of("one") == "ready"
-    toy.stack.restart("one", PATIENCE)
+    toy.stack.restart("one", DEADLINE)
     assert toy.stack.down()
 
 

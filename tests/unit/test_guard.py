@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workspace import PATIENCE, is_gone, wait_for
+from workspace import DEADLINE, is_gone, wait_for
 
 from elt import guard
 
@@ -52,7 +52,7 @@ class Guarded:
 
     def wait(self) -> int:
         """Its exit code."""
-        return self.process.wait(PATIENCE)
+        return self.process.wait(DEADLINE)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def guarded(tmp_path: Path) -> t.Iterator[t.Callable[..., Guarded]]:
     for one in started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.wait(PATIENCE)
+        one.process.wait(DEADLINE)
         if one.process.stdout:
             one.process.stdout.close()
 
@@ -92,7 +92,7 @@ def test_explains_its_usage(words: list[str]) -> None:
 
 
 def test_passes_a_request_to_stop_on_once(guarded: t.Callable[..., Guarded], tmp_path: Path) -> None:
-    one = guarded("trap 'echo stop >> asked' TERM; touch ready; until [ -e go ]; do sleep 0.05; done", "-t", "5")
+    one = guarded("trap 'echo stop >> asked' TERM; touch ready; until [ -e go ]; do sleep 0.05; done", "-t", "60")
     wait_for((tmp_path / "ready").exists)
     for _ in range(3):
         one.process.terminate()
@@ -116,7 +116,7 @@ def test_an_orphan_that_holds_stdout_goes_with_its_parent(guarded: t.Callable[..
     one = guarded("setsid bash -c 'echo $$ > orphan; sleep 60' & sleep 60", stdout=subprocess.PIPE)
     orphan = number_in(tmp_path / "orphan")
     os.kill(one.record().main, signal.SIGKILL)
-    assert one.process.communicate(timeout=PATIENCE) == ("", None)  # ends only when nobody holds the pipe
+    assert one.process.communicate(timeout=DEADLINE) == ("", None)  # ends only when nobody holds the pipe
     assert one.process.returncode == 137
     assert is_gone(orphan)
 
@@ -144,7 +144,7 @@ def test_stops_its_command_when_the_parent_vanishes(tmp_path: Path) -> None:
     )
     pid = number_in(tmp_path / "pid")
     parent.kill()
-    parent.wait(PATIENCE)
+    parent.wait(DEADLINE)
     wait_for(lambda: is_gone(pid))
     assert (tmp_path / "how").read_text() == "interrupted\n"
     with contextlib.suppress(ProcessLookupError):

@@ -14,7 +14,7 @@ import typing as t
 
 import psutil
 import pytest
-from workspace import BIN, ROOT, is_gone, wait_for
+from workspace import BIN, DEADLINE, ROOT, is_gone, wait_for
 
 from elt import guard
 
@@ -87,7 +87,7 @@ def first_number(process: subprocess.Popen[str]) -> int:
 def test_it_has_the_askers_streams_environment_folder_and_exit_code(stack, tmp_path):
     code = "print(os.getcwd(), os.environ['ASKED'], sys.stdin.read()); print('err', file=sys.stderr); sys.exit(7)"
     process = stack(deep="deep/" + "d" * 120).ask(code, cwd=tmp_path, ASKED="yes")
-    out, err = process.communicate("typed", timeout=20)
+    out, err = process.communicate("typed", timeout=DEADLINE)
     assert (process.returncode, out, err) == (7, f"{tmp_path} yes typed\n", "err\n")
 
 
@@ -100,14 +100,14 @@ def test_what_is_registered_and_shown_is_the_command(stack):
     assert (record.guard, record.main) == (process.pid, pid)
     assert psutil.Process(pid).cmdline()[0].startswith("toy import time")
     process.terminate()
-    assert process.wait(10) == 128 + signal.SIGTERM
+    assert process.wait(DEADLINE) == 128 + signal.SIGTERM
     assert is_gone(pid)
     assert guard.read("child", str(here.state)) is None
 
 
 def test_a_signal_of_death_is_told(stack):
     process = stack().ask("os.kill(os.getpid(), 9)")
-    assert process.wait(20) == 128 + signal.SIGKILL
+    assert process.wait(DEADLINE) == 128 + signal.SIGKILL
 
 
 def test_a_command_that_does_not_end_is_killed_after_the_grace(stack):
@@ -115,7 +115,7 @@ def test_a_command_that_does_not_end_is_killed_after_the_grace(stack):
     process = stack().ask(code, "-t", "0.3")
     pid = first_number(process)
     process.terminate()
-    assert process.wait(10) == 128 + signal.SIGKILL
+    assert process.wait(DEADLINE) == 128 + signal.SIGKILL
     assert is_gone(pid)
 
 
@@ -129,7 +129,7 @@ def test_whoever_is_killed_nothing_of_the_command_is_left(stack, killed):
     branch = psutil.Process(pid).ppid()
     pids = {"guard": process.pid, "command": pid, "branch": branch, "parent": here.server.pid}
     os.kill(pids[killed], signal.SIGKILL)
-    assert process.wait(10) != 0
+    assert process.wait(DEADLINE) != 0
     wait_for(lambda: is_gone(child) and is_gone(pid))
 
 
@@ -137,7 +137,7 @@ def test_commands_do_not_share_what_they_change(stack):
     here = stack()
     for number in "12":
         code = f"print(os.environ.get('CHANGED')); os.environ['CHANGED'] = '{number}'; sys.modules.pop('json')"
-        out, err = here.ask(code).communicate(timeout=20)
+        out, err = here.ask(code).communicate(timeout=DEADLINE)
         assert (out, err) == ("None\n", "")
 
 
@@ -146,13 +146,13 @@ def test_imports_that_start_a_thread_are_refused(stack, tmp_path, monkeypatch):
     (tmp_path / "threaded.py").write_text("\n".join(lines))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     server = stack("threaded").server
-    assert server.wait(20) == 1
+    assert server.wait(DEADLINE) == 1
     assert "2 threads run after the imports" in server.stderr.read()
 
 
 def test_a_garbled_request_harms_nobody(stack):
     here = stack()
-    assert here.ask("pass").wait(20) == 0
+    assert here.ask("pass").wait(DEADLINE) == 0
     request = {"command": ["toy", "pass"], "environment": {}, "umask": 0, "niceness": 0, "limits": []}
     nowhere = json.dumps(request | {"folder": "/nonexistent"}).encode()
     for garbage in (b"\0\0\0\5{]", b"\0\0\0\2{}", b"\0", len(nowhere).to_bytes(4, "big") + nowhere):
@@ -165,7 +165,7 @@ def test_a_garbled_request_harms_nobody(stack):
                 while connection.recv(64):
                     pass
         os.close(folder)
-    assert here.ask("print('well')").communicate(timeout=20)[0] == "well\n"
+    assert here.ask("print('well')").communicate(timeout=DEADLINE)[0] == "well\n"
     wait_for(lambda: not psutil.Process(here.server.pid).children())
 
 
@@ -174,7 +174,7 @@ def test_it_is_to_the_kernel_what_the_asker_is(stack):
     code = "import resource; print(oct(os.umask(0)), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     command = [sys.executable, "-IS", guard.__file__, "--fork", "parent", "toy", code]
     process = here.start(["sh", "-c", 'umask 027; ulimit -n 77; exec nice -n 3 "$@"', "sh", *command])
-    assert process.communicate(timeout=20) == (f"0o27 {min(19, os.nice(0) + 3)} 77\n", "")
+    assert process.communicate(timeout=DEADLINE) == (f"0o27 {min(19, os.nice(0) + 3)} 77\n", "")
 
 
 def test_an_asker_whose_parent_is_killed_before_it_forks_asks_the_next_one(stack):
@@ -185,7 +185,7 @@ def test_an_asker_whose_parent_is_killed_before_it_forks_asks_the_next_one(stack
     here.server.wait()
     here.env["MODULES"] = ""
     here.server = here.start([sys.executable, "-c", SERVER], PC_PROC_NAME="parent")
-    assert process.communicate(timeout=20) == ("well\n", "")
+    assert process.communicate(timeout=DEADLINE) == ("well\n", "")
 
 
 def test_a_parent_that_says_nothing_is_done_without(tmp_path):
@@ -198,7 +198,7 @@ def test_a_parent_that_says_nothing_is_done_without(tmp_path):
         env = os.environ | {"ELT_STATE": str(tmp_path), "ELT_PRELOAD": "True"}
         said = tmp_path / "said"  # no pipe: the request that waits holds it open
         with said.open("w") as file:
-            done = subprocess.run(command, env=env, stdout=file, stderr=file, text=True, timeout=20)
+            done = subprocess.run(command, env=env, stdout=file, stderr=file, text=True, timeout=DEADLINE)
     assert (done.returncode, said.read_text()) == (3, "elt-guard: parent: does not answer; runs without it\nalone\n")
 
 
@@ -209,7 +209,7 @@ def test_without_the_parent_the_command_is_run_as_always(tmp_path, preload):
     code = "from elt import guard; guard.PATIENCE = 0.2; import sys; sys.exit(guard.main())"
     command = [sys.executable, "-c", code, "--fork", "parent", "sh", "-c", "echo alone; exit 3"]
     env = os.environ | {"ELT_STATE": str(tmp_path), "ELT_PRELOAD": preload}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=DEADLINE)
     assert (done.returncode, done.stdout) == (3, "alone\n")
     assert ("runs without it" in done.stderr) == (preload == "True")
 
@@ -224,8 +224,10 @@ def test_a_program_of_tasks_is_the_one_of_the_environment(stack, tmp_path, progr
     environment = {"ELT_ROOT": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}", "PC_PROC_NAME": "celery-worker"}
     wait_for((here.state / "run" / "pipeline-preload.fork").exists)
     forked = here.start(command, cwd=tmp_path, **environment)
-    out, err = forked.communicate(timeout=30)
-    plain = subprocess.run([BIN / program, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    out, err = forked.communicate(timeout=DEADLINE)
+    plain = subprocess.run(
+        [BIN / program, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE
+    )
     assert (out, forked.returncode) == (plain.stdout, 0), err
     assert "runs without it" not in err
     assert guard.read("celery-worker", str(here.state)) is None  # that name is the worker's
@@ -239,5 +241,5 @@ def test_a_program_of_tasks_is_the_one_of_the_environment(stack, tmp_path, progr
 def test_what_a_command_leaves_to_its_end_is_done(stack, end, code, said):
     last = "atexit.register(print, 'at exit'); threading.Timer(0.2, print, ['thread']).start(); print('main')"
     process = stack().ask(f"import atexit, threading; {last}; {end}")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, out, err) == (code, "main\nthread\nat exit\n", said)

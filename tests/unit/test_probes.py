@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from workspace import ROOT
+from workspace import DEADLINE, ROOT
 
 from elt import guard, probes
 
@@ -99,4 +99,4 @@ def test_a_probe_imports_little():
     heavy = "{'typing', 'pathlib', 're', 'json', 'socket', 'http.client', 'psycopg2'}"
     code = f"import sys, elt.probes; print(sorted({heavy} & set(sys.modules)))"
     command = [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=30).stdout == "[]\n"
+    assert subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE).stdout == "[]\n"

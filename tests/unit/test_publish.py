@@ -11,7 +11,7 @@ import time
 
 import duckdb
 import pytest
-from workspace import apart, run
+from workspace import DEADLINE, apart, run
 
 from elt import publish as publishing
 from elt.errors import DataError
@@ -81,7 +81,7 @@ def test_readers_never_fail_and_never_see_two_versions(warehouse, tmp_path):
             time.sleep(0.1)
     finally:
         stop.touch()
-        ends = [reader.communicate(timeout=30) for reader in readers]
+        ends = [reader.communicate(timeout=DEADLINE) for reader in readers]
     for reader, (out, err) in zip(readers, ends, strict=True):
         assert reader.returncode == 0, err
         reads, versions = json.loads(out)
@@ -115,7 +115,7 @@ def test_a_failed_publish_leaves_what_was_published(warehouse, tmp_path):
         assert writer.stdout.readline() == "open\n"
         with pytest.raises(DataError, match="lock"):
             publishing.publish(warehouse, published)
-        writer.communicate(timeout=20)
+        writer.communicate(timeout=DEADLINE)
     assert (published / publishing.LINK).resolve() == before
     assert copies(published) == [before.name]
     assert not list(published.glob(".marts*"))

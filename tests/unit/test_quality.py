@@ -16,7 +16,7 @@ import duckdb
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from workspace import BIN, ROOT, run
+from workspace import BIN, DEADLINE, ROOT, run
 
 from elt import columns, layout, quality
 from elt import seed as extracts
@@ -213,7 +213,7 @@ def test_a_warehouse_that_is_being_written_is_not_read(extract, warehouse):
         assert writer.stdout.readline() == "open\n"
         with pytest.raises(DataError, match="lock"):
             quality.check(extract, warehouse)
-        writer.communicate(timeout=20)
+        writer.communicate(timeout=DEADLINE)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_signal_leaves_nothing(warehouse: Warehouse, number: signal.Signals) -
         assert process.stdout
         assert process.stdout.readline() == "1\n"
         process.send_signal(number)
-        assert process.wait(30) == 128 + number
+        assert process.wait(60) == 128 + number
         assert process.stderr
         assert process.stderr.read() == f"target-duckdb: ended by {number.name}; what was committed stays\n"
         assert list(folder.iterdir()) == []
@@ -70,7 +70,7 @@ def test_a_signal_while_duckdb_works_leaves_nothing(warehouse: Warehouse) -> Non
         send(process, schema(), *texts)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
         assert process.stderr
         assert "Traceback" not in process.stderr.read()
         assert list(folder.iterdir()) == []
@@ -127,7 +127,7 @@ def test_a_reader_that_is_gone(warehouse: Warehouse) -> None:
         send(process, schema(), record({"id": 1}), state(1))
         assert process.stdin
         process.stdin.close()
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
         assert process.stderr
         said = process.stderr.read()
         assert said == "target-duckdb: nobody reads STATE any more; what was committed stays\n"
