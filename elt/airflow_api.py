@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 import typing as t
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import httpx
 
 from elt.errors import StackError
+from elt.guard import Stopwatch
 from elt.settings import ADMIN, Settings
 
 FINAL = ("success", "failed")
 """States in which a run stays."""
 SILENT_SECONDS = 2
 """A wait for a DAG that takes longer is told."""
+LOGIN = "/auth/token"
+ANSWER_SECONDS = 10
+"""How long one request may take; it is repeated as long as the stack lives."""
+ERROR_SECONDS = 60
+"""How long the API may answer with errors of its own, as it does when its database was restarted."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,24 @@ class Task:
 
 
 class AirflowApi:
-    """A logged-in client of one Airflow."""
+    """A logged-in client of one Airflow.
 
-    def __init__(self, settings: Settings) -> None:
-        self._http = httpx.Client(base_url=settings.url(settings.airflow_port), timeout=30, trust_env=False)
-        login = {"username": ADMIN, "password": settings.admin_password}
-        token = self._json("POST", "/auth/token", json=login)["access_token"]
+    Args:
+        settings: the checked settings.
+        is_alive: whether an Airflow that does not answer is to be waited for, as it will.
+    """
+
+    def __init__(self, settings: Settings, is_alive: t.Callable[[], bool] = lambda: False) -> None:
+        self._http = httpx.Client(
+            base_url=settings.url(settings.airflow_port), timeout=ANSWER_SECONDS, trust_env=False
+        )
+        self._login = {"username": ADMIN, "password": settings.admin_password}
+        self._is_alive = is_alive
+        self._log_in()
+
+    def _log_in(self) -> None:
+        self._http.headers.pop("Authorization", None)
+        token = self._json("POST", LOGIN, json=self._login)["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def close(self) -> None:
@@ -44,13 +62,37 @@ class AirflowApi:
         self._http.close()
 
     def _json(self, method: str, path: str, **arguments: t.Any) -> t.Any:  # noqa: ANN401 - JSON
-        try:
-            answer = self._http.request(method, path, **arguments)
-        except httpx.HTTPError as error:
-            raise StackError(f"Airflow's API does not answer {method} {path}: {error}") from None
+        answer = self._answer(method, path, **arguments)
         if answer.is_error:
             raise StackError(f"Airflow's API answers {method} {path} with {answer.status_code}: {answer.text[:300]}")
         return answer.json()
+
+    def _answer(self, method: str, path: str, **arguments: t.Any) -> httpx.Response:  # noqa: ANN401 - httpx's
+        """Make a request that may be repeated, until it is answered.
+
+        Raises:
+            StackError: no answer came, and none is to be waited for.
+        """
+        failing, told, renewed = Stopwatch(), False, False
+        while True:
+            try:
+                answer = self._http.request(method, path, **arguments)
+            except httpx.HTTPError as error:
+                if not self._is_alive():
+                    raise StackError(f"Airflow's API does not answer {method} {path}: {error}") from None
+                failing, why = Stopwatch(), f"does not answer ({str(error) or type(error).__name__})"
+            else:
+                if answer.status_code == httpx.codes.UNAUTHORIZED and path != LOGIN and not renewed:
+                    renewed = True
+                    self._log_in()  # a login holds for a day
+                    continue
+                if not answer.is_server_error or not self._is_alive() or failing.seconds(1) > ERROR_SECONDS:
+                    return answer
+                why = f"answers with {answer.status_code}"
+            if not told:
+                told = True
+                print(f"  waits for Airflow's API, which {why}, as long as the stack runs", flush=True)
+            time.sleep(1)
 
     def wait_for_dag(self, dag: str, seconds: float) -> None:
         """Wait until the DAG is parsed. One whose file could not be imported is stale until it is parsed again.
@@ -58,13 +100,13 @@ class AirflowApi:
         Raises:
             StackError: it does not appear in time; the message holds its import error if there is one.
         """
-        begin = time.monotonic()
+        waited = Stopwatch()
         told = False
-        while time.monotonic() < begin + seconds:
-            answer = self._http.get(f"/api/v2/dags/{dag}")
+        while (passed := waited.seconds(ANSWER_SECONDS)) < seconds:
+            answer = self._answer("GET", f"/api/v2/dags/{dag}")
             if answer.status_code == httpx.codes.OK and not answer.json()["is_stale"]:
                 return
-            if not told and time.monotonic() > begin + SILENT_SECONDS:
+            if not told and passed > SILENT_SECONDS:
                 told = True
                 why = self._import_errors()
                 said = f"; what it could not read so far: {why}" if why else ""
@@ -81,8 +123,12 @@ class AirflowApi:
     def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
         """Start a run now, also of a paused DAG, and return its id."""
         self._json("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": False})
-        body = {"logical_date": None, "conf": conf or {}}
-        return str(self._json("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+        run = f"manual__{datetime.now(UTC).isoformat()}"  # as Airflow names it; ours, so that it is not made twice
+        body = {"dag_run_id": run, "logical_date": None, "conf": conf or {}}
+        answer = self._answer("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)
+        if answer.is_error and answer.status_code != httpx.codes.CONFLICT:  # made by a request that got no answer
+            raise StackError(f"Airflow starts no run of {dag}: {answer.status_code}: {answer.text[:300]}")
+        return run
 
     def last_run(self, dag: str) -> tuple[str, str]:
         """Id and state of the run that was created last.

@@ -1,21 +1,58 @@
-"""Celery's configuration: what Airflow makes of airflow.cfg, and a worker that ends at once when it is idle.
+"""Celery's configuration: what Airflow makes of airflow.cfg, with two changes (airflow/airflow.cfg names it).
 
-airflow/airflow.cfg names CELERY_CONFIG. Celery's own warm shutdown is made of fixed waits, three seconds in all,
-whether there is something to wait for or not. A worker that is busy ends its tasks first, as ever.
+A worker that is idle ends at once. Celery's own warm shutdown is made of fixed waits, three seconds in all, whether
+there is something to wait for or not. A worker that is busy ends its tasks first, as ever.
+
+A message that the broker hands out again is dropped, unless Airflow waits for it. The broker does so when a task runs
+for longer than `visibility_timeout`, whether its worker is alive or not, and knows nothing of either; Airflow finds a
+dead worker by the heartbeats of its tasks, and sends each a message of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
 import select
 import stat
+import typing as t
 from pathlib import Path
 
-from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG as CELERY_CONFIG
+from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
+from celery.exceptions import Ignore  # type: ignore[import-untyped]
 from celery.signals import worker_shutting_down  # type: ignore[import-untyped]
 from celery.worker import state  # type: ignore[import-untyped]
+from sqlalchemy import text
 
-__all__ = ["CELERY_CONFIG"]
+WAITED_FOR = text(
+    "select true from task_instance"
+    " where id = cast(:task as uuid) and state = 'queued' and external_executor_id = :message"
+)
+
+
+def drop_if_outdated(celery_task: t.Any, message: str, args: t.Sequence[str], _: object) -> None:  # noqa: ANN401
+    """Look, before a message that was handed out again is executed, whether Airflow waits for it.
+
+    Raises:
+        Ignore: its task runs, has ended, or is to be executed by another message; Celery acknowledges the message.
+    """
+    if not celery_task.request.delivery_info.get("redelivered"):
+        return
+    workload = json.loads(args[0])
+    if workload["type"] != "ExecuteTask":  # a callback, which has no other way to be executed again
+        return
+    with contextlib.closing(celery_task.backend.ResultSession()) as session:  # of Airflow's database
+        if session.scalar(WAITED_FOR, {"task": workload["ti"]["id"], "message": message}):
+            return
+    logging.getLogger(__name__).info("[%s] handed out again by the broker and not waited for: dropped", message)
+    raise Ignore
+
+
+CELERY_CONFIG = {
+    **DEFAULT_CELERY_CONFIG,
+    "task_annotations": {"execute_workload": {"before_start": drop_if_outdated}},
+}
 
 
 def leave_if_idle(**_: object) -> None:

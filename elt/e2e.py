@@ -21,8 +21,6 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 DAG = "meltano_elt_pipeline"
-RUN_SECONDS = 1800
-"""How long a run may take."""
 START_SECONDS = 180
 PARSED_SECONDS = 60
 QUEUED_SECONDS = 5
@@ -84,8 +82,8 @@ def _steps(proof: report.Proof, settings: Settings, size: seed.Size | None) -> N
             proof.supervisor = stack.supervisor()
         step.result = "all processes healthy"
     begun = time.time()
-    with proof.step(report.PIPELINE) as step, contextlib.closing(AirflowApi(settings)) as api:
-        run = run_pipeline(api, RUN_SECONDS, {"environment": settings.elt_environment}, proof.tries)
+    with proof.step(report.PIPELINE) as step, contextlib.closing(_api(settings)) as api:
+        run = run_pipeline(api, None, {"environment": settings.elt_environment}, proof.tries)
         step.result = run
     for name, check in checks(settings, run, begun, proof.figures).items():
         with proof.step(name) as step:
@@ -119,8 +117,13 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
         raise StackError("the stack is not running: scripts/up.sh starts it")
     extracts.ensure()
     conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
-    with contextlib.closing(AirflowApi(settings)) as api, _goes_on():
-        run_pipeline(api, RUN_SECONDS, conf)
+    with contextlib.closing(_api(settings)) as api, _goes_on():
+        run_pipeline(api, None, conf)
+
+
+def _api(settings: Settings) -> AirflowApi:
+    """A client that waits for its Airflow as long as the stack lives."""
+    return AirflowApi(settings, stack.is_running)
 
 
 def resume(settings: Settings) -> None:
@@ -133,7 +136,7 @@ def resume(settings: Settings) -> None:
     """
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
-    with contextlib.closing(AirflowApi(settings)) as api, _goes_on():
+    with contextlib.closing(_api(settings)) as api, _goes_on():
         api.wait_for_dag(DAG, PARSED_SECONDS)
         run, state = api.last_run(DAG)
         if state != "failed":
@@ -142,7 +145,7 @@ def resume(settings: Settings) -> None:
         if outdated:
             print(f"  {outdated[1]} changed since: goes on with {outdated[0]}", flush=True)
         api.clear(DAG, run, outdated and outdated[0])
-        follow(api, run, RUN_SECONDS)
+        follow(api, run, None)
 
 
 @contextlib.contextmanager
@@ -179,7 +182,7 @@ def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:
 
 def run_pipeline(
     api: AirflowApi,
-    seconds: float,
+    seconds: float | None,
     conf: dict[str, object] | None = None,
     tries: dict[tuple[str, int], Task] | None = None,
 ) -> str:
@@ -187,7 +190,7 @@ def run_pipeline(
 
     Args:
         api: a client of the Airflow that runs it.
-        seconds: how long it may take.
+        seconds: how long it may take; None for as long as Airflow is there.
         conf: parameters of the run.
         tries: gets each try of each task by name and number, as it was seen last, also when this fails.
 
@@ -203,13 +206,15 @@ def run_pipeline(
     return run
 
 
-def follow(api: AirflowApi, run: str, seconds: float, tries: dict[tuple[str, int], Task] | None = None) -> None:
+def follow(
+    api: AirflowApi, run: str, seconds: float | None, tries: dict[tuple[str, int], Task] | None = None
+) -> None:
     """Follow a run to its end, a line for each change of a task's state.
 
     Args:
         api: a client of the Airflow that runs it.
         run: its id.
-        seconds: how long it may take.
+        seconds: how long it may take; None for as long as Airflow is there.
         tries: gets each try of each task by name and number, as it was seen last, also when this fails.
 
     Raises:
@@ -219,7 +224,7 @@ def follow(api: AirflowApi, run: str, seconds: float, tries: dict[tuple[str, int
     seen: dict[str, str] = {}
     told = False
     begin = time.monotonic()
-    while time.monotonic() < begin + seconds:
+    while seconds is None or time.monotonic() < begin + seconds:
         state = api.run_state(DAG, run)
         for task in api.tasks(DAG, run):
             if tries is not None:

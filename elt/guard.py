@@ -57,10 +57,33 @@ PATIENCE = 10.0
 """Seconds that the process which forks COMMAND may take to come (back) before COMMAND is run without it."""
 SILENCE = 60.0
 """Seconds that it may say nothing, which it does while it imports."""
+LATE = 3.0
+"""Seconds by which a look may come later than planned; beyond that, this process could not run."""
 READY = b"ready\n"
 """Answer of that process to an empty request."""
 STUBBORN = 5.0
 """Seconds after which a process that survives SIGKILL (stuck in the kernel, or another user's) is given up."""
+
+
+class Stopwatch:
+    """Seconds that passed for this process, so that a time-out means as many seconds in which something could happen.
+
+    A machine that sleeps, a paused container and a lack of memory stop this process together with what it waits for.
+    So a look that comes much later than planned starts the count anew.
+    """
+
+    __slots__ = ("_began", "_seen")
+
+    def __init__(self) -> None:
+        self._began = self._seen = time.monotonic()
+
+    def seconds(self, planned: float = 0) -> float:
+        """The count, at a look that was to come `planned` seconds after the one before."""
+        now = time.monotonic()
+        if now - self._seen > planned + LATE:
+            self._began = now
+        self._seen = now
+        return now - self._began
 
 
 class Row:
@@ -334,8 +357,11 @@ class Guard:
     def _wait(self, longest: float = float("inf")) -> None:
         """Sleep until something happens, at most that many seconds, and see to it."""
         looks = self.keep or (self.parent_end is None and self.parent)
-        patience = min(LOOK if looks else longest, self.deadline - time.monotonic())
+        before = time.monotonic()
+        patience = min(LOOK if looks else longest, self.deadline - before)
         ready = select.select(self._ends(), [], [], None if patience == float("inf") else max(patience, 0))[0]
+        if (slept := time.monotonic() - before) > patience + LATE:
+            self.deadline += slept  # the command could not run either
         received = os.read(self.wake, 256) if self.wake in ready else b""
         self._reap()
         self._look(ready)
@@ -390,16 +416,16 @@ class Guard:
 
     def _let_guards_finish(self) -> None:
         """The supervisor is gone: its guards, ours now, stop their processes; wait for them."""
-        limit = time.monotonic() + self.grace
-        while time.monotonic() < limit and children():
+        waited = Stopwatch()
+        while waited.seconds() < self.grace and children():
             time.sleep(0.02)
             self._reap()
 
     def _end_family(self) -> None:
         """Kill all that is left below us, until nothing is."""
-        limit = time.monotonic() + STUBBORN
+        waited = Stopwatch()
         me = os.getpid()
-        while time.monotonic() < limit:
+        while waited.seconds() < STUBBORN:
             table = processes()
             left = family({me}, table)
             if not LINUX and os.getpgrp() == me:  # no adoption there: the process group is what binds them
@@ -425,9 +451,9 @@ class Remote(Guard):
         self.leash: socket.socket | None = None
 
     def _start(self) -> None:
-        began, why = time.monotonic(), ""
+        clock, why = Stopwatch(), ""
         while not self.main and self.status is None:
-            waited = time.monotonic() - began
+            waited = clock.seconds(LOOK)
             if self.leash:
                 if waited > SILENCE:
                     why = "does not answer"

@@ -90,6 +90,8 @@ def status() -> bool:
     for row, state in rows:
         ready = "yes" if state in FINISHED else "no"
         print(f"{row['name']:<24} {state:<11} {row['pid'] or '-':>8} {row['restarts']:>8}  {ready}")
+    for name in (row["name"] for row, state in rows if state == "unhealthy"):
+        print(f"{name} runs and does not answer in time; if that lasts: elt logs {name}, then elt restart {name}")
     from elt import settings  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
 
     with contextlib.suppress(EltError):  # this verb works with a damaged .env

@@ -13,6 +13,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 SOCKET_NAME = "supervisor.sock"
+ANSWER_SECONDS = 5
+"""How long a supervisor may take to say how its processes are."""
 SHORT = 100
 """Bytes that the path of a socket may have: the least limit is macOS' 103."""
 
@@ -52,7 +54,7 @@ class Client:
 
     def processes(self) -> list[Row]:
         """How each process is."""
-        return t.cast("list[Row]", self._ask("GET", "/processes", 5)["data"])
+        return t.cast("list[Row]", self._ask("GET", "/processes", ANSWER_SECONDS)["data"])
 
     def restart(self, name: str, timeout: float) -> None:
         """Restart a process; returns once the old one has ended and the new one is on its way."""

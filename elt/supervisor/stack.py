@@ -20,8 +20,9 @@ from pathlib import Path
 from elt import guard
 from elt.bootstrap import example_settings
 from elt.errors import SetupError, StackError
+from elt.probes import TRUST_SECONDS
 from elt.supervisor import leftovers, lockfile, ports, signals, spec
-from elt.supervisor.client import SOCKET_NAME, Client, Row, short_path
+from elt.supervisor.client import ANSWER_SECONDS, SOCKET_NAME, Client, Row, short_path
 from elt.supervisor.progress import FINISHED, Change, Progress
 
 UNFINISHED = "restore.unfinished"
@@ -99,7 +100,6 @@ class Stack:
         env = {**env, "ELT_STATE": str(self.state)}
         processes = spec.load(self.file, env)
         needed = ports.wanted(listeners or {}, processes)
-        limit = time.monotonic() + timeout
         for folder in (self.state, self.run, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with signals.interruptible():
@@ -107,7 +107,7 @@ class Stack:
                 while True:
                     self._start_unless_running(env, processes, needed, supervisor)
                     with contextlib.suppress(_GoneError):  # the one that ran when we came: start anew
-                        self._wait_healthy(limit, timeout)
+                        self._wait_healthy(timeout)
                         return self._let_go()
             except (StackError, KeyboardInterrupt, BrokenPipeError):
                 if self.child:
@@ -210,17 +210,18 @@ class Stack:
             "logs": {name: str(self.root / process["log_location"]) for name, process in processes.items()},
         }
 
-    def _wait_healthy(self, limit: float, timeout: float, only: str | None = None) -> None:
+    def _wait_healthy(self, timeout: float, only: str | None = None) -> None:
         """Show each process until all (or the one) are healthy.
 
         Raises:
             StackError: a process failed or the time is up.
             _GoneError: the supervisor that ran before us has ended.
         """
+        waited = guard.Stopwatch()
         with Progress(self.changes) as progress:
             before: dict[str, int] = {}
             states: dict[str, str] = {}
-            while time.monotonic() < limit:
+            while waited.seconds(ANSWER_SECONDS) < timeout:
                 try:
                     states = self._look(before, only)
                 except StackError:
@@ -295,8 +296,8 @@ class Stack:
     def _stop(self) -> None:
         """Ask the supervisor to stop, wait for its end, kill it if need be, and sweep."""
         with signals.uninterruptible():
-            limit, asked = time.monotonic() + KEEPER_GRACE, False
-            while (lock := lockfile.take(self.run)) is None and time.monotonic() < limit:
+            waited, asked = guard.Stopwatch(), False
+            while (lock := lockfile.take(self.run)) is None and waited.seconds(ANSWER_SECONDS) < KEEPER_GRACE:
                 asked = asked or self.client.stop_all()
                 if not asked and self.child:  # it does not listen yet
                     self.child.terminate()
@@ -349,7 +350,18 @@ class Stack:
         facts = self._facts()
         order = {name: place for place, name in enumerate(facts["logs"])}
         rows.sort(key=lambda row: order.get(row["name"], len(order)))
-        return [(row, state_of(row, facts)) for row in rows]
+        return [(row, self._state(row, facts)) for row in rows]
+
+    def _state(self, row: Row, facts: t.Mapping[str, t.Any]) -> str:
+        """Its state; "unhealthy" when elt-probe found it healthy in this start, and that holds no more."""
+        state = state_of(row, facts)
+        if state == "starting":
+            record = Path(guard.register_path(row["name"], str(self.state)))
+            with contextlib.suppress(OSError):
+                said = record.with_suffix(".healthy").stat().st_mtime
+                if record.stat().st_mtime < said < time.time() - TRUST_SECONDS:
+                    return "unhealthy"
+        return state
 
     def restart(self, name: str, timeout: float) -> None:
         """Restart a process and wait until it is healthy.
@@ -362,13 +374,12 @@ class Stack:
             raise StackError("the stack is not running: start it with `elt up`")
         if name not in names:
             raise StackError(f"no process {name!r}; there are {', '.join(names)}")
-        limit = time.monotonic() + timeout
         try:
             self.client.restart(name, timeout)
         except OSError as error:
             raise StackError(f"{name}: could not be restarted: {error}") from None
         try:
-            self._wait_healthy(limit, timeout, only=name)
+            self._wait_healthy(timeout, only=name)
         except _GoneError:
             raise StackError("the stack was stopped meanwhile") from None
 

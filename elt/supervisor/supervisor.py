@@ -17,6 +17,8 @@ import time
 import typing as t
 from pathlib import Path
 
+from elt.guard import LATE, LOOK, Stopwatch
+
 if t.TYPE_CHECKING:
     from elt.supervisor.spec import Process
 
@@ -93,7 +95,10 @@ class Supervisor:
         while not self.over.is_set():
             for live in self.all.values():
                 _rotate(live.spec)
+            before = time.monotonic()
             await _either(self.over, ROTATE_EVERY)
+            if (late := time.monotonic() - before - ROTATE_EVERY) > LATE:
+                _say(f"nothing could run for {late:.0f} s: what is counted against a process starts anew")
         server.close()
         self.socket.unlink(missing_ok=True)
 
@@ -105,7 +110,7 @@ class Supervisor:
     def _set(self, live: Live, status: str, health: str = UNKNOWN, note: str = "") -> None:
         live.status, live.health = status, health
         said = " ".join(filter(None, (live.name, status, "" if health == UNKNOWN else health, note)))
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), said, flush=True)
+        _say(said)
         self._notify()
 
     def _notify(self) -> None:
@@ -200,7 +205,7 @@ class Supervisor:
                 os.kill(live.pid, how["signal"])
         else:
             _signal_group(live.pid, how["signal"])
-        await asyncio.sleep(how["timeout_seconds"])
+        await _lived(how["timeout_seconds"])
         self._set(live, "Terminating", note=f"killed after {how['timeout_seconds']} s")
         _signal_group(live.pid, signal.SIGKILL)
 
@@ -240,25 +245,29 @@ class Supervisor:
     # Health
 
     async def _probe(self, live: Live) -> None:
-        """Probe while the process runs: say when it is ready, end it when the probe fails for too long."""
+        """Probe while the process runs: say when it is ready, end it when the probe fails for too long.
+
+        What counts is the time of tries that were made when they were due, as process-compose counts tries.
+        """
         probe = live.spec.get("readiness_probe")
         if not probe:
             return
         await asyncio.sleep(probe["initial_delay_seconds"])
         haste = min(HASTE, probe["period_seconds"])
         allowed = probe["period_seconds"] * probe["failure_threshold"]
-        limit, pause = time.monotonic() + allowed, haste
+        failing, pause = Stopwatch(), haste
         while True:
             good = await _ask(probe, live)
             if live.status != "Running":
                 return
+            failed = failing.seconds(pause + probe["timeout_seconds"])
             if good:
-                limit, pause = time.monotonic() + allowed, probe["period_seconds"]
+                failing, pause = Stopwatch(), probe["period_seconds"]
             elif "exec" in probe:  # a program each time, which takes the processor from what is starting
                 pause = min(pause * SLOWER, probe["period_seconds"])
             if live.health != (READY if good else NOT_READY):
                 self._set(live, "Running", READY if good else NOT_READY)
-            if time.monotonic() > limit:
+            if not good and failed > allowed:
                 self._set(live, "Running", NOT_READY, f"readiness_probe failed for {allowed} s")
                 await self._end(live)
                 return
@@ -314,6 +323,17 @@ class Supervisor:
 
 
 # What needs no state -----------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+
+
+async def _lived(seconds: float) -> None:
+    """Wait until so much time has passed in which the processes could run."""
+    clock = Stopwatch()
+    while (left := seconds - clock.seconds(LOOK)) > 0:  # noqa: ASYNC110 - time itself is waited for
+        await asyncio.sleep(min(left, LOOK))
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

@@ -9,6 +9,7 @@ never saw anything else, and no process, lock or temporary file is left.
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import os
 import random
@@ -23,18 +24,21 @@ import zlib
 from dataclasses import dataclass, field
 
 import duckdb
+import kombu
 import psutil
 import pytest
 import redis
 import yaml
 from workspace import BIN, REMARKS, ROOT, run
 
-from elt import e2e, layout, quality
+from elt import bootstrap, e2e, layout, quality
 from elt.errors import StackError
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from elt.airflow_api import Task
 
     from .conftest import Platform
 
@@ -44,6 +48,19 @@ PROCESSES = [
     if process["availability"]["restart"] == "always"
 ]
 FROZEN_SECONDS = 60
+DATABASES = {"postgres", "redis"}
+"""Processes that are never ended because they answer late; frozen for longer, so that others would be."""
+ALL_FROZEN_SECONDS = 130
+"""How long everything is frozen: longer than every time-out in force but those of a week, the longest of which is the
+120 s for which a probe may fail."""
+RECOVERY_SECONDS = 40
+"""What a dead worker may cost: from its death until its task runs again, with the default TASK_RETRY_SECONDS."""
+HOURS = (1, 10, 30)
+"""Ages of a task whose message the broker may hand out again, besides that at which it does."""
+QUEUED_SECONDS = 30
+"""How long the token in a message would be valid if Airflow had its way (task_queued_timeout)."""
+PHASES = ("wait_for_extract", "extract_load", "dbt_run")
+"""Tasks during which everything is frozen."""
 DISK = "16m"
 """Size of the disk that gets full; the example's warehouse takes a tenth of it."""
 CUSTOMERS = "select count(*), sum(monetary_value)::varchar from marts.customer_summary"
@@ -104,12 +121,29 @@ class Trial:
     """When it was hit, by the monotonic clock."""
     old: list[psutil.Process] = field(default_factory=list)
     """Processes that must be gone afterwards."""
+    spared: bool = False
+    """Whether no task may have been tried twice."""
 
     def begin(self, *, later: float | None = None) -> None:
         """Start the run, and wait for a moment in it."""
         self.platform.api.wait_for_dag(e2e.DAG, 60)
         self.run = self.platform.api.trigger(e2e.DAG)
         time.sleep(self.rng.uniform(0, 5) if later is None else later)
+
+    def task(self, name: str) -> Task | None:
+        """A task of the run; None as long as Airflow does not answer, or there is none."""
+        with contextlib.suppress(StackError):
+            return next((one for one in self.platform.api.tasks(e2e.DAG, self.run) if one.name == name), None)
+        return None
+
+    def wait_for_start(self, task: str, tries: int = 1, seconds: float = 60) -> None:
+        """Wait until a task of the run has started."""
+
+        def has_started() -> bool:
+            now = self.task(task)
+            return bool(now and now.tries >= tries and now.started)
+
+        self.platform.wait(f"the start of {task}", has_started, seconds)
 
     def main(self, process: str) -> psutil.Process:
         """A process of the stack."""
@@ -178,10 +212,48 @@ def frozen(process: str) -> Callable[[Trial], None]:
         for one in family:
             one.suspend()
         time.sleep(FROZEN_SECONDS)
+        if process in DATABASES:
+            time.sleep(15)
+            status = run("elt", "status", env=trial.platform.env)
+            assert re.search(rf"^{process} +unhealthy ", status.stdout, re.MULTILINE), status.stdout
+            assert f"elt restart {process}" in status.stdout
         trial.struck = time.monotonic()
         for one in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.resume()
+        assert process not in DATABASES or not trial.is_replaced(process, family[0].pid)
+
+    return strike
+
+
+def everything_frozen(task: str) -> Callable[[Trial], None]:
+    """SIGSTOP of all there is while a task runs, as when a laptop is closed; a person follows the run."""
+
+    def strike(trial: Trial) -> None:
+        before = {name: trial.main(name).pid for name in PROCESSES}
+        last = trial.platform.api.last_run(e2e.DAG)[0]
+        command = [BIN / "elt", "pipeline"]
+        env = trial.platform.env
+        with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as client:
+            trial.platform.wait("the run", lambda: trial.platform.api.last_run(e2e.DAG)[0] != last, 60)
+            trial.run = trial.platform.api.last_run(e2e.DAG)[0]
+            trial.wait_for_start(task)
+            keeper = trial.supervisor().parent()
+            assert keeper
+            everything = [keeper, *keeper.children(recursive=True)]
+            for one in everything:
+                with contextlib.suppress(psutil.NoSuchProcess):  # a probe that has ended meanwhile
+                    one.suspend()
+            time.sleep(ALL_FROZEN_SECONDS)
+            trial.struck = time.monotonic()
+            for one in everything:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.resume()
+            said = client.communicate(timeout=240)[0]
+        assert client.returncode == 0, said
+        assert "waits for Airflow's API, which does not answer (timed out)" in said
+        assert {name: trial.main(name).pid for name in PROCESSES} == before
+        trial.spared = True
 
     return strike
 
@@ -215,6 +287,46 @@ def worker_killed_with_a_reserved_task(trial: Trial) -> None:
     trial.kill(family[0])
     trial.old += family
     trial.platform.wait("a new process", lambda: trial.is_replaced("celery-worker", family[0].pid), 30)
+
+
+def worker_killed_with_a_running_task(trial: Trial) -> None:
+    """Kill -9 of the worker in the middle of a task, which runs again within RECOVERY_SECONDS."""
+    family = trial.family("celery-worker")
+    trial.begin(later=0)
+    trial.wait_for_start("extract_load")
+    trial.kill(family[0])
+    trial.old += family
+    faster = int(defaults()["TASK_RETRY_SECONDS"]) - trial.platform.settings.task_retry_seconds
+    trial.wait_for_start("extract_load", tries=2, seconds=RECOVERY_SECONDS - faster)
+
+
+def message_handed_out_again(trial: Trial) -> None:
+    """The broker hands out the message of a task that runs, as it does after hours; its worker drops it."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(layout.ROOT / "airflow" / "airflow.cfg")
+    timeout = config.getint("celery_broker_transport_options", "visibility_timeout")
+    now, log = trial.platform.settings, trial.platform.state / "logs" / "celery-worker.log"
+    broker = f"redis://:{now.valkey_password}@127.0.0.1:{now.valkey_port}/0"
+    dropped = log.read_text().count("handed out again")
+    with held_open(trial.platform.state / "warehouse" / "warehouse_dev.duckdb"):
+        trial.begin(later=0)
+        trial.wait_for_start("extract_load")
+        time.sleep(QUEUED_SECONDS + 1)
+        trial.struck = time.monotonic()
+        valkey = trial.valkey()
+        for seconds in (*(3600 * hours for hours in HOURS), timeout + 1):
+            for tag in valkey.zrange("unacked_index", 0, -1):
+                valkey.zadd("unacked_index", {tag: time.time() - seconds})
+            with kombu.Connection(broker, transport_options={"visibility_timeout": timeout}) as connection:
+                connection.default_channel.qos.restore_visible(num=None, interval=1)  # each worker does every 100 s
+            time.sleep(1)
+        trial.platform.wait("the message", lambda: log.read_text().count("handed out again") > dropped, 20)
+    trial.spared = True
+
+
+def defaults() -> dict[str, str]:
+    """The settings of .env.example."""
+    return {name: value for name, value, _ in bootstrap.example_settings()}
 
 
 def postgres_crashed(trial: Trial) -> None:
@@ -277,6 +389,9 @@ FAULTS: dict[str, Callable[[Trial], None]] = {
     "kill the supervisor": supervisor_killed,
     "kill everything": everything_killed,
     "kill celery-worker with a reserved task": worker_killed_with_a_reserved_task,
+    "kill celery-worker with a running task": worker_killed_with_a_running_task,
+    "hand a message out again": message_handed_out_again,
+    **{f"freeze everything during {task}": everything_frozen(task) for task in PHASES},
     "crash postgres": postgres_crashed,
     "empty the broker": broker_emptied,
     "two runs at once": two_at_once,
@@ -331,6 +446,8 @@ def test_the_platform_survives(loaded, fault):
         healthy = time.monotonic()
         assert trial.wait_for_end() == "success"
         ended = time.monotonic()
+    if trial.spared:
+        assert {one.name: one.tries for one in loaded.api.tasks(e2e.DAG, trial.run) if one.tries != 1} == {}
     REMARKS.append(
         f"fault {fault}: healthy after {healthy - trial.struck:.1f} s, run over after {ended - trial.struck:.1f} s"
     )

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -246,6 +247,35 @@ def test_a_process_that_becomes_unhealthy_is_restarted(toy: Toy) -> None:
     (toy.root / "healthy").unlink()
     wait_for(lambda: toy.record("one").guard != before)
     wait_for(lambda: toy.state_of("one") == "ready")
+
+
+def test_what_could_not_answer_while_nothing_ran_is_not_ended(toys: t.Callable[..., Toy]) -> None:
+    """process-compose counts tries, of which a freeze takes one."""
+    toy = toys("embedded")
+    slow = "touch probing; sleep 0.8; rm probing; test -e healthy"
+    toy.write(
+        one=process("touch healthy; " + WAIT, readiness_probe=probe(slow, failure_threshold=2, timeout_seconds=1))
+    )
+    toy.up()
+    before = toy.record("one").guard
+    wait_for(lambda: not (toy.root / "probing").exists())
+    wait_for((toy.root / "probing").exists)
+    supervisor = next(each for each in toy.alive() if "elt.supervisor" in each.cmdline())
+    frozen = toy.alive()
+    for each in frozen:
+        with contextlib.suppress(psutil.Error):
+            each.suspend()
+    time.sleep(2 + guard.LATE + 1)
+    supervisor.resume()
+    time.sleep(0.5)  # in which its probe has failed
+    for each in frozen:
+        with contextlib.suppress(psutil.Error):
+            each.resume()
+    wait_for(lambda: "nothing could run for" in (toy.stack.logs / "supervisor.log").read_text())
+    wait_for(lambda: toy.state_of("one") == "ready")
+    assert toy.record("one").guard == before
+    (toy.root / "healthy").unlink()  # and from then on it is counted again
+    wait_for(lambda: toy.record("one").guard != before)
 
 
 def test_a_log_is_rotated(toy: Toy) -> None:

@@ -1,9 +1,10 @@
-"""The client of Airflow's API waits for a DAG that is parsed anew, and says why one does not come."""
+"""The client of Airflow's API waits for a DAG that is parsed anew, and for an API that answers late or not at all."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,6 +14,12 @@ from elt.airflow_api import AirflowApi
 from elt.errors import StackError
 
 ERROR = {"filename": "dags/a.py", "stack_trace": "Traceback ...\nConfigError: meltano.yml, line 4\n"}
+LATE, TIMEOUT = 0, 0.5
+"""Status of an answer that does not come in time, and the seconds that it has."""
+LIVES = [True]
+"""Whether the stack lives."""
+POSTED = []
+"""What was asked for by POST, the login aside."""
 
 
 @pytest.fixture
@@ -22,13 +29,26 @@ def airflow(monkeypatch):
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.answer(200, {"access_token": "none"})
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path.endswith("token"):
+                self.answer(200, {"access_token": "none"})
+            else:
+                POSTED.append(json.loads(body))
+                self.do_GET()
+
+        def do_PATCH(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(200, {})
 
         def do_GET(self) -> None:
             if self.path.endswith("importErrors"):
                 self.answer(200, {"import_errors": [ERROR]})
+                return
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            if status == LATE:
+                time.sleep(3 * TIMEOUT)
             else:
-                self.answer(*(answers.pop(0) if len(answers) > 1 else answers[0]))
+                self.answer(status, body)
 
         def answer(self, status, body):
             self.send_response(status)
@@ -42,7 +62,10 @@ def airflow(monkeypatch):
         monkeypatch.setenv("AIRFLOW_PORT", str(server.server_port))
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        api = AirflowApi(settings.load())
+        monkeypatch.setattr(airflow_api, "ANSWER_SECONDS", TIMEOUT)
+        POSTED.clear()
+        LIVES[0] = True
+        api = AirflowApi(settings.load(), lambda: LIVES[0])
         try:
             yield api, answers
         finally:
@@ -74,3 +97,53 @@ def test_a_dag_that_does_not_come_is_told_with_the_reason(airflow):
         StackError, match=r"not find the DAG a within 0 s \(dags/a.py: ConfigError: meltano.yml, line 4\)"
     ):
         api.wait_for_dag("a", 0.3)
+
+
+@pytest.mark.parametrize("status", [LATE, 500, 503])
+def test_an_api_that_is_held_up_is_waited_for_as_long_as_the_stack_lives(airflow, capsys, status):
+    api, answers = airflow
+    answers += [(status, {})] * 2 + [(200, {"state": "running"})]
+    assert api.run_state("a", "1") == "running"
+    said = capsys.readouterr().out
+    assert said.count("waits for Airflow's API") == 1
+    assert ("does not answer (timed out)" if status == LATE else f"answers with {status}") in said
+
+
+@pytest.mark.parametrize("status", [LATE, 500])
+def test_without_the_stack_it_is_not_waited_for(airflow, status):
+    api, answers = airflow
+    answers += [(status, {})]
+    LIVES[0] = False
+    with pytest.raises(StackError, match="does not answer GET .*: timed out" if status == LATE else "with 500"):
+        api.run_state("a", "1")
+
+
+def test_errors_that_last_are_told(airflow, monkeypatch):
+    api, answers = airflow
+    monkeypatch.setattr(airflow_api, "ERROR_SECONDS", 0.5)
+    answers += [(500, {"detail": "broken"})]
+    with pytest.raises(StackError, match=r"with 500: .*broken"):
+        api.run_state("a", "1")
+
+
+def test_a_run_is_started_once_though_the_answer_is_lost(airflow):
+    api, answers = airflow
+    answers += [(LATE, {}), (409, {})]
+    run = api.trigger("a", {"environment": "dev"})
+    assert [(one["dag_run_id"], one["conf"]) for one in POSTED] == [(run, {"environment": "dev"})] * 2
+
+
+def test_a_run_that_is_refused_is_told(airflow):
+    api, answers = airflow
+    answers += [(422, {"detail": "no such parameter"})]
+    with pytest.raises(StackError, match=r"starts no run of a: 422: .*no such parameter"):
+        api.trigger("a")
+
+
+def test_a_login_that_has_expired_is_renewed_once(airflow):
+    api, answers = airflow
+    answers += [(401, {}), (200, {"state": "running"})]
+    assert api.run_state("a", "1") == "running"
+    answers[:] = [(401, {})]
+    with pytest.raises(StackError, match="with 401"):
+        api.run_state("a", "1")

@@ -231,3 +231,43 @@ def test_elsewhere_the_process_group_binds_them(guarded: t.Callable[..., Guarded
     os.kill(record.main, signal.SIGKILL)
     assert one.wait() == 137
     assert is_gone(orphan)
+
+
+# A machine that sleeps -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("looks", "counted"),
+    [
+        ([(1, 1), (2, 1), (3, 1)], [1, 2, 3]),
+        ([(1, 1), (61, 1), (62, 1)], [1, 0, 1]),
+        ([(10, 10), (20 + guard.LATE, 10)], [10, 20 + guard.LATE]),
+        ([(1, 1), (62, 1), (200, 1)], [1, 0, 0]),
+    ],
+    ids=["in time", "slept", "a long pause that was planned", "slept twice"],
+)
+def test_a_stopwatch_counts_the_time_in_which_this_process_could_run(monkeypatch, looks, counted):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    watch = guard.Stopwatch()
+    found = []
+    for now[0], planned in looks:
+        found.append(watch.seconds(planned))
+    assert found == counted
+
+
+def test_the_grace_of_a_stop_does_not_pass_while_nothing_can_run(tmp_path, guarded):
+    script = "trap 'touch asked; sleep 0.3; touch ended; exit' TERM; touch ready; while :; do sleep 0.1; done"
+    one = guarded(script, "-t", "1.5")
+    wait_for((tmp_path / "ready").exists)
+    top, main = psutil.Process(one.process.pid), psutil.Process(one.record().main)
+    one.process.terminate()
+    wait_for((tmp_path / "asked").exists)
+    top.suspend()
+    main.suspend()
+    time.sleep(1.5 + guard.LATE + 0.5)
+    top.resume()
+    time.sleep(0.2)  # in which it would kill what has not had its grace
+    main.resume()
+    assert one.wait() == 0
+    assert (tmp_path / "ended").exists()
