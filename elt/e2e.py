@@ -15,6 +15,7 @@ from rich.table import Table
 from elt import extracts, inner, layout, publish, publish_postgres, quality, report, seed, stack
 from elt.airflow_api import FINAL, AirflowApi, Task
 from elt.errors import DataError, EltError, SetupError, StackError
+from elt.guard import Stopwatch
 from elt.settings import ADMIN, BI, OWNER, Settings
 
 if t.TYPE_CHECKING:
@@ -25,6 +26,7 @@ START_SECONDS = 180
 PARSED_SECONDS = 60
 QUEUED_SECONDS = 5
 NEWS_SECONDS = 20
+FLOWER_SECONDS = 10
 LOG_LINES = 30
 NAMED = 3
 """How many extracts the table of steps names."""
@@ -300,7 +302,7 @@ def executed_by_celery(settings: Settings, run: str) -> str:
     Raises:
         StackError: a task of the run was executed otherwise.
     """
-    deadline = time.monotonic() + NEWS_SECONDS  # the run may be over before both have heard of its last task
+    waited = Stopwatch()  # the run may be over before both have heard of its last task
     while True:
         rows = _query(
             settings,
@@ -314,7 +316,7 @@ def executed_by_celery(settings: Settings, run: str) -> str:
         unknown = [name for name, identity, _, _ in rows if flower.get(identity) != "SUCCESS"]
         if rows and not strangers and not unknown:
             return f"{len(rows)} tasks, each known to Flower and the result backend"
-        if time.monotonic() > deadline:
+        if waited.seconds(FLOWER_SECONDS) > NEWS_SECONDS:
             break
         time.sleep(0.2)
     if strangers or not rows:
@@ -326,7 +328,7 @@ def _flower_tasks(settings: Settings) -> dict[str, str]:
     answer = httpx.get(
         settings.url(settings.flower_port) + "/api/tasks",
         auth=(ADMIN, settings.admin_password),
-        timeout=10,
+        timeout=FLOWER_SECONDS,
         trust_env=False,
     )
     if answer.is_error:

@@ -42,6 +42,7 @@ CLOSE_LARGE_OBJECTS = """
 """
 """Takes from everybody but the owner the functions that write large objects in a database; idempotent."""
 POSTGRES_SECONDS = 60
+CONNECT_SECONDS = 5
 STAMP = layout.AIRFLOW_HOME / "migrated"
 """Holds the version of Airflow that last migrated the database."""
 
@@ -75,7 +76,7 @@ def write_passwords(now: Settings) -> None:
 
 def connect(now: Settings, database: str) -> psycopg2.extensions.connection:
     """Open a connection to a database of the stack."""
-    return psycopg2.connect(now.postgres_url(database, scheme="postgresql"), connect_timeout=5)
+    return psycopg2.connect(now.postgres_url(database, scheme="postgresql"), connect_timeout=CONNECT_SECONDS)
 
 
 def wait_for_postgres(now: Settings) -> psycopg2.extensions.connection:
@@ -84,7 +85,7 @@ def wait_for_postgres(now: Settings) -> psycopg2.extensions.connection:
     Raises:
         StackError: it refuses the password, or does not answer within a minute.
     """
-    deadline = time.monotonic() + POSTGRES_SECONDS
+    waited = guard.Stopwatch()
     while True:
         try:
             return connect(now, "postgres")
@@ -94,7 +95,7 @@ def wait_for_postgres(now: Settings) -> psycopg2.extensions.connection:
                     f"PostgreSQL refuses POSTGRES_PASSWORD of {layout.ENV_FILE}: its data folder was made with "
                     f"another; put the old one back, or remove {layout.POSTGRES_DATA} (this loses runs and users)"
                 ) from None
-            if time.monotonic() > deadline:
+            if waited.seconds(CONNECT_SECONDS) > POSTGRES_SECONDS:
                 raise StackError(f"PostgreSQL does not answer: {error}") from None
         time.sleep(0.05)
 

@@ -41,8 +41,8 @@ def sweep(state: Path, patience: float = PATIENCE) -> dict[str, int]:
         How many processes had to be killed, by the name of the process they belonged to.
     """
     left = records(state)
-    limit = time.monotonic() + patience
-    while time.monotonic() < limit and any(record.is_live() for record in left.values()):
+    waited = guard.Stopwatch()
+    while waited.seconds() < patience and any(record.is_live() for record in left.values()):
         time.sleep(0.05)
     killed = {name: count for name, record in left.items() if (count := _end(name, record, state))}
     for path in (state / "run" / "processes").glob("*"):
@@ -52,9 +52,9 @@ def sweep(state: Path, patience: float = PATIENCE) -> dict[str, int]:
 
 def _end(name: str, record: guard.Record, state: Path) -> int:
     """Kill until nothing of a record is left; returns how many were killed."""
-    limit = time.monotonic() + guard.STUBBORN
+    waited = guard.Stopwatch()
     killed: set[int] = set()
-    while (found := _find(name, record, state)) and time.monotonic() < limit:
+    while (found := _find(name, record, state)) and waited.seconds() < guard.STUBBORN:
         guard.end(found)
         killed |= found
         time.sleep(0.01)
