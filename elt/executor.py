@@ -99,6 +99,7 @@ class PromptCeleryExecutor(CeleryExecutor):
         from airflow.jobs.scheduler_job_runner import SchedulerJobRunner  # noqa: PLC0415 - other processes do without
 
         super().start()
+        self._turns = Turns()  # the start took its time
         for name, timeout in CHECKS.items():
             check = self._turns.put_off(getattr(SchedulerJobRunner, name), conf.getfloat("scheduler", timeout))
             setattr(SchedulerJobRunner, name, check)
