@@ -21,7 +21,6 @@ import tarfile
 import threading
 import time
 import typing as t
-import urllib.request
 from pathlib import Path
 
 from elt import layout, uv
@@ -294,6 +293,8 @@ class ProcessCompose:
         return time.time() - self.refusal.stat().st_mtime < REFUSAL_SECONDS
 
     def _download(self) -> None:
+        import urllib.request  # noqa: PLC0415 - 25 ms of each start, most of which have nothing to fetch
+
         try:
             with urllib.request.urlopen(self.url, timeout=CONNECT_SECONDS) as answer:  # noqa: S310 - https
                 self.connected.set()

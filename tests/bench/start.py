@@ -1,8 +1,8 @@
 """Start, stop and memory of the whole stack, beside `airflow standalone`; writes its part of docs/benchmarks.md.
 
 Each is started in turns with the others, once on an empty state and then on what it left. Ours is healthy when every
-process is (`elt up`, whose own start counts); `airflow standalone` when its four components say so. A first start
-that nothing is said of compiles Python's bytecode.
+process is and `scripts/up.sh`, which a person types, has ended; `airflow standalone` when its four components say
+so. A first start that nothing is said of compiles Python's bytecode.
 """
 
 from __future__ import annotations

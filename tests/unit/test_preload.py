@@ -133,6 +133,12 @@ def test_whoever_is_killed_nothing_of_the_command_is_left(stack, killed):
     wait_for(lambda: is_gone(child) and is_gone(pid))
 
 
+def test_what_is_shared_is_left_alone_by_a_collector_that_runs(stack):
+    """Its marks would copy each shared page; what a command makes itself it must still look through."""
+    out, err = stack().ask("import gc; print(gc.isenabled(), gc.get_freeze_count() > 1000)").communicate(timeout=20)
+    assert (out, err) == ("True True\n", "")
+
+
 def test_commands_do_not_share_what_they_change(stack):
     here = stack()
     for number in "12":
