@@ -8,7 +8,7 @@ import gzip
 import logging
 import typing as t
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -17,7 +17,7 @@ from target_duckdb import locate, messages, sql
 from target_duckdb.database import one_line
 from target_duckdb.errors import DatabaseError, InputError, MissingKeyError
 from target_duckdb.schema import members, struct
-from target_duckdb.spool import exact_decimals
+from target_duckdb.spool import exact_numbers
 from target_duckdb.stream import BATCHED_AT, DELETED_AT, EXTRACTED_AT, VERSION
 
 if t.TYPE_CHECKING:
@@ -27,6 +27,7 @@ if t.TYPE_CHECKING:
     from target_duckdb.config import Config
     from target_duckdb.files import Batch
     from target_duckdb.schema import Column
+    from target_duckdb.spool import Spool
     from target_duckdb.stream import Stream
 
 LOGGER = logging.getLogger("target-duckdb")
@@ -38,6 +39,7 @@ _OBJECT_SIZE = 2 << 20
 _FILE_OBJECT_SIZE = 16 << 20
 """The same for the files of a BATCH, whose lines nobody has seen."""
 _ROW = "file_row_number"
+_LACKS_KEY = "the record lacks a key"
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
 
 
@@ -53,6 +55,32 @@ class Stage:
     """Expressions by the names of the columns they go to."""
     rows: int
     versions: int = 0
+    file: Path | None = None
+    """The file of a BATCH that they are of."""
+    spool: Spool | None = None
+    """Else the lines of the input that they are of."""
+
+    def misfit(self, row: int, what: str, column: str, stream: str) -> InputError:
+        """The error that a row, counted from 0, does not fit."""
+        kind = MissingKeyError if what == _LACKS_KEY else InputError
+        if self.spool:
+            return kind(what, stream=stream, line=self.spool.line(row), column=column)
+        return kind(what, stream=stream, file=str(self.file), line=row + 1, column=column)
+
+
+class _MisfitError(Exception):
+    """A row does not fit."""
+
+    def __init__(self, row: int, column: str | None, what: str) -> None:
+        """Say which one.
+
+        Args:
+            row: its number, counted from 0.
+            column: the column, if it is known.
+            what: what is wrong.
+        """
+        super().__init__(row, column, what)
+        self.row, self.column, self.what = row, column, what
 
 
 class Loader:
@@ -160,6 +188,7 @@ class Loader:
         """Bring staged rows into the table, where the last one of each key counts."""
         table, execute = stream.table, self._connection.execute
         there = stream.there
+        self._refuse_inexact(stream, stage)
         values = dict(stage.values)
         if stream.metadata:
             values[BATCHED_AT] = f"timestamp {sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(' '))}"
@@ -238,12 +267,11 @@ class Loader:
         reader = Reader(stream.columns, "record", metadata=stream.metadata, versions=stream.versions)
         try:
             stage = self._staged(reader, spool.path, max(_OBJECT_SIZE, spool.longest), stream)
-        except MISFITS as error:
-            row, column, what = locate.misfit(self._connection, reader, spool.path, error, self._folder)
-            raise InputError(what, stream=stream.name, line=spool.line(row), column=column) from error
-        if lacking := self._first_without_key(stream, stage):
-            row, key = lacking
-            raise MissingKeyError("the record lacks a key", stream=stream.name, line=spool.line(row), column=key)
+        except _MisfitError as misfit:
+            line = spool.line(misfit.row)
+            raise InputError(misfit.what, stream=stream.name, line=line, column=misfit.column) from misfit.__cause__
+        stage.spool = spool
+        self._refuse_without_key(stream, stage)
         if stage.rows != spool.rows:  # not known to happen; better to stop than to lose a row
             raise InputError(f"{stage.rows} of {spool.rows} records were read", stream=stream.name)
         return stage
@@ -253,29 +281,24 @@ class Loader:
         for path in batch.files:
             stage = self._stage_jsonl(stream, path, gzipped=batch.gzip) if batch.format == "jsonl" else None
             stage = stage or self._stage_parquet(stream, path)
-            if lacking := self._first_without_key(stream, stage):
-                row, key = lacking
-                what = "the record lacks a key"
-                raise MissingKeyError(what, stream=stream.name, file=str(path), line=row + 1, column=key)
+            stage.file = path
+            self._refuse_without_key(stream, stage)
             yield stage
 
     def _stage_jsonl(self, stream: Stream, path: Path, *, gzipped: bool) -> Stage:
-        transform = exact_decimals(stream.columns, member="")
-        readable = stream.spool.path.with_suffix(".decimals") if transform else path
-        reader = Reader(stream.columns, "", gzip=gzipped and not transform)
-        if transform:
-            _rewrite(path, readable, transform, gzipped=gzipped)
         try:
-            return self._staged(reader, readable, _FILE_OBJECT_SIZE, stream)
-        except MISFITS as error:
-            row, column, what = locate.misfit(self._connection, reader, readable, error, self._folder)
-            raise InputError(what, stream=stream.name, file=str(path), line=row + 1, column=column) from error
-        finally:
-            if transform:
-                readable.unlink()
+            return self._staged(Reader(stream.columns, "", gzip=gzipped), path, _FILE_OBJECT_SIZE, stream)
+        except _MisfitError as misfit:
+            raise InputError(
+                misfit.what, stream=stream.name, file=str(path), line=misfit.row + 1, column=misfit.column
+            ) from misfit.__cause__
 
     def _staged(self, reader: Reader, path: Path, object_size: int, stream: Stream) -> Stage:
-        """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly."""
+        """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly.
+
+        Raises:
+            _MisfitError: a row does not fit.
+        """
         self._stages += 1
         self._use(half=False)
         table = f"temp.stage_{self._stages}"
@@ -283,15 +306,26 @@ class Loader:
             try:
                 self._connection.execute(reader.create(table, path, object_size, exact=False))
             except MISFITS:
-                self._connection.execute(reader.create(table, path, object_size, exact=True))
-        except MISFITS:
-            raise
+                self._read_exactly(reader, table, path, object_size)
         except duckdb.Error as error:
             raise DatabaseError(f"stream {stream.name!r}: {one_line(error)}") from error
         count = f"count({VERSION})" if reader.versions else "0"
         counted = self._connection.execute(f"select count(*), {count} from {table}").fetchone()
         assert counted
         return Stage(table, "rowid", reader.names(), *counted)
+
+    def _read_exactly(self, reader: Reader, table: str, path: Path, object_size: int) -> None:
+        rewritten = self._folder / "exact.jsonl"
+        if transform := exact_numbers(reader.columns, member=reader.whole):
+            _rewrite(path, rewritten, transform, gzipped=reader.gzip)
+            # A number of 16 characters gets two quotes.
+            path, reader, object_size = rewritten, replace(reader, gzip=False), object_size + object_size // 8
+        try:
+            self._connection.execute(reader.create(table, path, object_size, exact=True))
+        except MISFITS as error:
+            raise _MisfitError(*locate.misfit(self._connection, reader, path, error, self._folder)) from error
+        finally:
+            rewritten.unlink(missing_ok=True)
 
     def _drop_stages(self) -> None:
         while self._stages:
@@ -313,30 +347,49 @@ class Loader:
         assert counted
         there = {name: kind for name, kind, *_ in described}
         lower = {name.lower(): name for name in there}
-        values = {column.name: _parquet_value(column, there, lower) for column in stream.columns}
+
+        def kind(expression: str) -> str:
+            row = self._connection.execute(f"describe select {expression} from {plain})").fetchone()
+            assert row
+            return str(row[1])
+
+        values = {column.name: _parquet_value(column, there, lower, kind) for column in stream.columns}
+        kinds = {column.name: column.type for column in stream.columns}
         for name, value in values.items():
-            self._check_parquet(stream, path, source, name, value)
+            self._check_parquet(stream, path, source, name, value, kinds[name])
         return Stage(source, _ROW, values, counted[0])
 
-    def _check_parquet(self, stream: Stream, path: Path, source: str, name: str, value: str) -> None:
+    def _check_parquet(self, stream: Stream, path: Path, source: str, name: str, value: str, kind: str) -> None:
         """Refuse a column whose values do not fit, before the transaction begins to depend on it."""
         if value.startswith('"') and "::" not in value:
             return  # taken as it is
         try:
             self._connection.execute(f"select count({value}) from {source}").fetchall()
-        except MISFITS as error:
-            what = "a value does not fit its type"
+        except duckdb.Error as error:
+            what = f"a value does not fit {kind}"
             raise InputError(what, stream=stream.name, file=str(path), column=name) from error
 
-    def _first_without_key(self, stream: Stream, stage: Stage) -> tuple[int, str] | None:
-        """The first row that lacks a key, counted from 0, and the key."""
-        found = []
-        for key in stream.keys:
-            query = f"select min({stage.row}) from {stage.source} where {stage.values[key]} is null"
-            row = self._connection.execute(query).fetchone()
-            if row and row[0] is not None:
-                found.append((int(row[0]), key))
-        return min(found, default=None)
+    def _first(self, stage: Stage, condition: str) -> int | None:
+        """The first row for which a condition holds, counted from 0."""
+        query = f"select min({stage.row}) from {stage.source} where {condition}"
+        row = self._connection.execute(query).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def _refuse_without_key(self, stream: Stream, stage: Stage) -> None:
+        firsts = ((self._first(stage, f"{stage.values[key]} is null"), key) for key in stream.keys)
+        if found := [(row, key) for row, key in firsts if row is not None]:
+            row, key = min(found)
+            raise stage.misfit(row, _LACKS_KEY, key, stream.name)
+
+    def _refuse_inexact(self, stream: Stream, stage: Stage) -> None:
+        """Refuse decimals that a table's older DOUBLE column does not hold."""
+        for column in stream.columns:
+            if stream.there[column.name] == "DOUBLE" and column.type.startswith("DECIMAL"):
+                value = stage.values[column.name]
+                row = self._first(stage, f"try_cast({value}::DOUBLE as {column.type}) is distinct from {value}")
+                if row is not None:
+                    what = "the value does not fit DOUBLE, which the table has"
+                    raise stage.misfit(row, what, column.name, stream.name)
 
 
 @dataclass
@@ -369,9 +422,8 @@ class Reader:
             for column in self.columns
         ]
         if self.metadata:
-            read["time_extracted"] = "TIMESTAMPTZ"
-            value = sql.convert("time_extracted", "TIMESTAMPTZ", "TIMESTAMP")
-            values.append(f"{value} as {EXTRACTED_AT}")
+            read["time_extracted"] = sql.json_type("TIMESTAMP", exact=exact)
+            values.append(f"{sql.from_json('time_extracted', 'TIMESTAMP', exact=exact)} as {EXTRACTED_AT}")
         if self.versions:
             read["version"] = sql.json_type("BIGINT", exact=exact)
             values.append(f"{sql.from_json('version', 'BIGINT', exact=exact)} as {VERSION}")
@@ -390,8 +442,15 @@ def _rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes], *, g
             changed.write(transform(block))
 
 
-def _parquet_value(column: Column, there: dict[str, str], lower: dict[str, str]) -> str:
-    """The expression that makes a column of what the parquet file holds."""
+def _parquet_value(column: Column, there: dict[str, str], lower: dict[str, str], kind: Callable[[str], str]) -> str:
+    """The expression that makes a column of what the parquet file holds.
+
+    Args:
+        column: the column.
+        there: types in the file by their names.
+        lower: these names by themselves in lower case.
+        kind: tells the type of an expression over the file.
+    """
     first = column.path[0] if column.path[0] in there else lower.get(column.path[0].lower())
     if first is None:
         flat = lower.get(column.name)
@@ -401,4 +460,5 @@ def _parquet_value(column: Column, there: dict[str, str], lower: dict[str, str])
     if there[first] in {"VARCHAR", "JSON"}:
         pointer = sql.literal("".join("/" + key.replace("~", "~0").replace("/", "~1") for key in column.path[1:]))
         return sql.convert(f"json_extract_string({sql.name(first)}, {pointer})", "VARCHAR", column.type)
-    return sql.convert(".".join(map(sql.name, (first, *column.path[1:]))), "", column.type)
+    value = ".".join(map(sql.name, (first, *column.path[1:])))
+    return sql.convert(value, kind(value), column.type)

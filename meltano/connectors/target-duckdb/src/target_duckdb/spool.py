@@ -21,9 +21,8 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}\[\]]|' + _NUMBER)
 class Spool:
     """Lines of one stream, and where in the input each one stood."""
 
-    def __init__(self, path: Path, transform: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._transform = transform
         self._file: t.BinaryIO | None = None
         self._forget()
 
@@ -45,8 +44,6 @@ class Spool:
             self._run_rows.append(self.rows)
             self._run_lines.append(line)
         self._next_line = line + rows
-        if self._transform:
-            block = self._transform(block)
         if self._file is None:  # only streams with records that wait have a file: there may be hundreds of streams
             self._file = self.path.open("wb", buffering=1 << 18)
         self._file.write(block)
@@ -72,8 +69,8 @@ class Spool:
         self._forget()
 
 
-def exact_decimals(columns: Sequence[Column], *, member: str = "record") -> Callable[[bytes], bytes] | None:
-    """What to do to lines so that DECIMAL columns get every digit, where something is to be done.
+def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes] | None:
+    """What to do to lines so that DECIMAL and DOUBLE columns show every digit, where something is to be done.
 
     The JSON reader makes a DOUBLE of a number with a fraction, which holds 15 digits. A text it leaves alone, so long
     numbers are put into quotes.
@@ -82,7 +79,7 @@ def exact_decimals(columns: Sequence[Column], *, member: str = "record") -> Call
         columns: those of the stream.
         member: what holds the record in each line; empty if the line is the record.
     """
-    paths = [column.path for column in columns if column.type.startswith("DECIMAL")]
+    paths = [column.path for column in columns if column.type.startswith(("DECIMAL", "DOUBLE"))]
     if not paths:
         return None
     # The key first, then what must not stand before it: a pattern that begins with a letter is searched for faster.
@@ -90,7 +87,7 @@ def exact_decimals(columns: Sequence[Column], *, member: str = "record") -> Call
     keys = b"|".join(rb'%b(?<!\\"%b)' % (form, form) for form in spellings)
     number = re.compile(rb'("(?:' + keys + rb"))(\s*:\s*)(" + _NUMBER + rb")")
     flat = all(len(path) == 1 for path in paths)
-    decimals = {(*([member] if member else []), *path) for path in paths}
+    numbers = {(*([member] if member else []), *path) for path in paths}
 
     def rewrite(block: bytes) -> bytes:
         if not number.search(block):
@@ -99,7 +96,7 @@ def exact_decimals(columns: Sequence[Column], *, member: str = "record") -> Call
         own = 2 * block.count(b"\n") if member else block.count(b"\n{") + block.startswith(b"{")
         if flat and block.count(b"{") == own:
             return number.sub(rb'\1\2"\3"', block)
-        return b"\n".join(_quoted(line, decimals) if number.search(line) else line for line in block.split(b"\n"))
+        return b"\n".join(_quoted(line, numbers) if number.search(line) else line for line in block.split(b"\n"))
 
     return rewrite
 
@@ -112,12 +109,12 @@ def _spellings(key: str) -> set[bytes]:
     return {one.encode() for form in forms for one in (form, form.replace("/", r"\/"))}
 
 
-def _quoted(line: bytes, decimals: Container[tuple[str | None, ...]]) -> bytes:
-    """One line with its decimals as texts; another value may hold the same key and keeps its numbers.
+def _quoted(line: bytes, numbers: Container[tuple[str | None, ...]]) -> bytes:
+    """One line with its long numbers as texts; another value may hold the same key and keeps its own.
 
     Args:
         line: an object.
-        decimals: the keys that lead to them.
+        numbers: the keys that lead to them.
     """
     pieces, copied = [], 0
     keys: list[str | None] = []  # of the objects around; none for an array
@@ -132,7 +129,7 @@ def _quoted(line: bytes, decimals: Container[tuple[str | None, ...]]) -> bytes:
                 keys[-1:] = [json.loads(token[:-1])]
             except ValueError:
                 return line  # DuckDB refuses it, with its place
-        elif not token.endswith(b'"') and tuple(keys) in decimals:
+        elif not token.endswith(b'"') and tuple(keys) in numbers:
             pieces += [line[copied : found.start()], b'"', token, b'"']
             copied = found.end()
     return b"".join([*pieces, line[copied:]])

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
+_WHOLE = (*INTEGERS, *_UNSIGNED)
+_SMALL = (*INTEGERS[:3], *_UNSIGNED[:3])
 _WITH_ZONE = ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 _EXACT_IN_DOUBLE = 2**53
 """Integers below it are the same as DOUBLE and as text."""
+_DIGITS_IN_DOUBLE = 15
+"""No two numbers of so many digits are the same DOUBLE."""
+_DIGITS_BEFORE_NOISE = 12
+_MOST_QUICK_SCALE = 12
+DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_TIMES = ("DATE", "TIME", "TIMESTAMP")
 
 
 def name(text: str) -> str:
@@ -39,7 +48,7 @@ def json_type(target: str, *, exact: bool) -> str:
 
     Args:
         target: type of the column.
-        exact: numbers are read as text, which is slower and holds every integer, and tells a number that is too large
+        exact: numbers are read as text, which is slower and shows every digit, and tells a number that is too large
             from an infinity that was meant. DuckDB rounds a fraction when it reads one as integer, and would not say
             so.
     """
@@ -47,20 +56,25 @@ def json_type(target: str, *, exact: bool) -> str:
         return "VARCHAR" if exact else "DOUBLE"
     if target == "DOUBLE":
         return "JSON" if exact else "DOUBLE"  # where true is 1, as it is in DOUBLE
-    if target == "TIMESTAMP":
-        return "TIMESTAMPTZ"  # TIMESTAMP would pass over the offset
-    # A number with a fraction is rounded to DOUBLE before it becomes a DECIMAL; as text it stays.
-    return "VARCHAR" if target in {"HUGEINT", "TIME"} or target.startswith("DECIMAL") else target
+    is_decimal = target.startswith("DECIMAL")
+    if is_decimal and not exact and _scale(target) <= _MOST_QUICK_SCALE:
+        return "DOUBLE"
+    # DuckDB takes dates with anything behind them, passes over offsets, and rounds a fraction to make a DECIMAL.
+    return "VARCHAR" if target in {"HUGEINT", *_TIMES} or is_decimal else target
 
 
 def from_json(value: str, target: str, *, exact: bool) -> str:
     """An expression that makes `target` of a value that was read as `json_type` says; fails where it does not fit."""
+    read = json_type(target, exact=exact)
     if target == "BIGINT" and not exact:
         safe = f"{value} = floor({value}) and abs({value}) < {_EXACT_IN_DOUBLE}"
         return f"case when {value} is null then null when {safe} then {value}::BIGINT else error('inexact') end"
     if target == "DOUBLE" and not exact:
-        return f"case when isinf({value}) then error('inexact')::DOUBLE else {value} end"
-    read = json_type(target, exact=exact)
+        return f"case when abs({value}) >= {_EXACT_IN_DOUBLE} then error('inexact')::DOUBLE else {value} end"
+    if read == "DOUBLE":  # a DECIMAL that is the same DOUBLE is the only one of 15 digits
+        number, most = f"try_cast({value} as {target})", f"1e{_DIGITS_IN_DOUBLE - _scale(target)}"
+        safe = f"abs({value}) < {most} and {number}::DOUBLE = {value}"
+        return f"case when {value} is null then null when {safe} then {number} else error('inexact')::{target} end"
     return value if read == target else convert(value, read, target)
 
 
@@ -68,18 +82,22 @@ def convert(value: str, source: str, target: str) -> str:
     """An expression that makes `target` of a `source`, and fails where a value does not fit."""
     if target == "JSON":
         return _to_json(value, source)
-    if target in {"BIGINT", "HUGEINT"} and source not in INTEGERS + _UNSIGNED:
-        return _to_integer(value, source, target)
-    if target == "DOUBLE" and source in {"VARCHAR", "JSON"}:
-        too_large = f"isinf({value}::DOUBLE) and regexp_matches({value}, '[0-9]')"
-        value = f"(case when {too_large} then error('too large') else {value} end)"
-    if target == "TIME" and source == "VARCHAR":
-        return f"('2000-01-01 ' || {value})::TIMESTAMPTZ::TIMESTAMP::TIME"  # an offset counts
-    if target == "TIMESTAMP" and source in {"VARCHAR", *_WITH_ZONE}:
-        return _to_timestamp(value if source != "VARCHAR" else f"({value}::TIMESTAMPTZ)")
+    if source == target:
+        return value
     if target == "VARCHAR" and (source.startswith(("STRUCT", "MAP")) or source.endswith("]")):
         return f"{_to_json(value, source)}::VARCHAR"
-    return value if source == target else f"{value}::{target}"
+    for kinds, made in _EXACTLY.items():
+        if target.partition("(")[0] in kinds:
+            return made(value, source, target)
+    return f"{value}::{target}"
+
+
+def _scale(decimal: str) -> int:
+    return int(decimal[decimal.index(",") + 1 : -1])
+
+
+def _checked(value: str, condition: str, result: str, target: str) -> str:
+    return f"case when {value} is null then null when {condition} then {result} else error('misfit')::{target} end"
 
 
 def _to_json(value: str, source: str) -> str:
@@ -92,6 +110,8 @@ def _to_json(value: str, source: str) -> str:
 
 def _to_integer(value: str, source: str, target: str) -> str:
     """DuckDB would round a fraction, and has rounded a number that has one or an exponent to DOUBLE."""
+    if source in _WHOLE:
+        return f"{value}::{target}"
     double = f"{value}::DOUBLE" if source == "VARCHAR" else value
     fraction = f"{double} <> floor({double})"
     if source in {"DOUBLE", "FLOAT", "VARCHAR"}:
@@ -102,6 +122,97 @@ def _to_integer(value: str, source: str, target: str) -> str:
     return f"case when {fraction} then error('fraction')::{target} else {value}::{target} end"
 
 
-def _to_timestamp(value: str) -> str:
-    """The cast asks the time zone database for every value; only infinities are left to it."""
-    return f"coalesce(make_timestamp(epoch_us({value})), {value}::TIMESTAMP)"
+def _digits(text: str) -> str:
+    """The digits of a number from the first to the last that is not 0."""
+    return rf"trim(regexp_replace({text}, '[eE].*|[^0-9]', '', 'g'), '0')"
+
+
+def _to_double(value: str, source: str, _: str) -> str:
+    """Integers must be exact, and so large numbers must be as some program writes a DOUBLE.
+
+    Smaller numbers with a fraction become the nearest one, as everywhere.
+    """
+    double = f"{value}::DOUBLE"
+    if source in {"FLOAT", *_SMALL}:
+        return double
+    if source in _WHOLE or source.startswith("DECIMAL"):
+        return _checked(value, f"try_cast({double} as {source}) = {value}", double, "DOUBLE")
+    digits = _digits(f"{value}::VARCHAR")
+    forms = (f"{double}::VARCHAR", f"printf('%.17g', {double})", f"printf('%.0f', {double})")
+    same = f"isfinite({double}) and {digits} in ({', '.join(map(_digits, forms))})"
+    small = f"abs({double}) < {_EXACT_IN_DOUBLE}"
+    return _checked(value, f"{small} or not regexp_matches({value}::VARCHAR, '[0-9]') or ({same})", double, "DOUBLE")
+
+
+def _to_decimal(value: str, source: str, target: str) -> str:
+    """A number with more digits than fit is refused, but for what a DOUBLE adds behind its 15th digit."""
+    scale, number = _scale(target), f"{value}::{target}"
+    if source in _WHOLE:
+        return number
+    if source.startswith("DECIMAL"):
+        return _checked(value, f"{number} = {value}", number, target)
+    text = value if source == "VARCHAR" else f"{value}::VARCHAR"
+    number, double, digits = f"{text}::{target}", f"{text}::DOUBLE", _digits(text)
+    short = rf"not regexp_matches({text}, '[eE]|\.\d{{{scale}}}.*[1-9]')"
+    near = f"length({digits}) <= {_DIGITS_IN_DOUBLE} and {number}::DOUBLE = {double}"
+    noise = f"abs({double}) < 1e{_DIGITS_BEFORE_NOISE - scale} and length({digits}) <= 17"
+    noise += f" and abs({number}::DOUBLE - {double}) <= 1e-15 * abs({double})"
+    return _checked(value, f"{short} or ({near}) or ({noise})", number, target)
+
+
+_OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d(:[0-5]\d)?)?)?"
+_DAY = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}"
+_YEARS = "-62135596800000000 and 253402300799999999"
+"""Microseconds since 1970 in the years 1 to 9999, which is what Python and most others can read again."""
+_FRACTION = r"(\.\d{0,6}0*)?"
+"""As many digits as a column holds; zeros behind them are the same."""
+_FORMS = {
+    "DATE": rf"{_DAY}([T ]0{{1,2}}:00(:00(\.0*)?)?{_OFFSET})?",
+    "TIME": rf"([01]?\d|2[0-3]):\d{{2}}(:\d{{1,2}}{_FRACTION})?{_OFFSET}",
+    "TIMESTAMP": rf"{_DAY}([T ]\d{{1,2}}:\d{{2}}(:\d{{1,2}}{_FRACTION}{_OFFSET})?)?",
+}
+"""What is taken for a date or a time, in ISO 8601 as taps write it. DuckDB then says whether there is such a day."""
+_QUICK = {
+    "DATE": ("____-__-__",),
+    "TIME": ("__:__:__",),
+    "TIMESTAMP": tuple(
+        f"____-__-__T__:__:__{fraction}{zone}" for zone in ("Z", "+00:00") for fraction in ("", ".______", ".___")
+    ),
+}
+"""Patterns of texts that the cast to TIMESTAMP, which drops offsets, reads right or refuses; it takes a tenth."""
+
+
+def _to_time(value: str, source: str, target: str) -> str:
+    if source == "VARCHAR":
+        return _time_from_text(value, target)
+    cast = f"{value}::{target}"
+    if target == "TIMESTAMP" and source in _WITH_ZONE:
+        return f"coalesce(make_timestamp(epoch_us({value})), {cast})"  # the cast asks for the zone of every value
+    # DuckDB would drop the time of day, and what is shorter than a microsecond.
+    return _checked(value, f"{cast}::{source} = {value}", cast, target)
+
+
+def _time_from_text(value: str, target: str) -> str:
+    whole, bound, end = value, f"{value} >= '0001'", ""  # a blank would hide digits of a year
+    if target == "TIME":
+        whole, bound, end = f"'2000-01-01 ' || {value}", f"{value} < '24'", "::TIME"
+    moment = f"epoch_us(({whole})::TIMESTAMPTZ)"
+    slow = f"make_timestamp(case when {moment} between {_YEARS} then {moment} else error('misfit')::BIGINT end){end}"
+    if target == "DATE":
+        slow, end = f"regexp_extract({value}, '^[^T ]*')::DATE", "::DATE"
+    quick = " or ".join(f"{value} like '{pattern}'" for pattern in _QUICK[target])
+    form = literal(f"^({_FORMS[target]})$")
+    return (
+        f"case when ({quick}) and {bound} then ({whole})::TIMESTAMP{end} when {value} is null then null "
+        f"when regexp_matches({value}, {form}) and {bound} then {slow} "
+        f"when lower({value}) in ('infinity', '-infinity') then {value}::{target} else error('misfit')::{target} end"
+    )
+
+
+_EXACTLY: dict[tuple[str, ...], Callable[[str, str, str], str]] = {
+    ("BIGINT", "HUGEINT"): _to_integer,
+    ("DOUBLE",): _to_double,
+    ("DECIMAL",): _to_decimal,
+    _TIMES: _to_time,
+}
+"""Conversions that DuckDB would make without a word where a value changes."""

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import typing as t
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +20,6 @@ LOGGER = logging.getLogger("target-duckdb")
 
 ASIDE = "__sdc_incoming"
 """Ends the name of a table that is built to take the place of another."""
-_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,9 @@ def _holds(there: str, wanted: str) -> bool:
         return True
     if there in sql.INTEGERS and wanted in sql.INTEGERS:
         return sql.INTEGERS.index(there) > sql.INTEGERS.index(wanted)
-    ours, theirs = _DECIMAL.fullmatch(there), _DECIMAL.fullmatch(wanted)
+    if there == "DOUBLE" and wanted.startswith("DECIMAL"):
+        return True  # those who read the table go on to read the type they know; what it does not hold is refused
+    ours, theirs = sql.DECIMAL.fullmatch(there), sql.DECIMAL.fullmatch(wanted)
     if ours and theirs:
         whole, fraction = (int(ours[1]) - int(ours[2]), int(ours[2]))
         return whole >= int(theirs[1]) - int(theirs[2]) and fraction >= int(theirs[2])

@@ -24,7 +24,7 @@ from target_duckdb.errors import (
 from target_duckdb.files import Batch
 from target_duckdb.load import Loader
 from target_duckdb.schema import BIGINT
-from target_duckdb.spool import Spool, exact_decimals
+from target_duckdb.spool import Spool
 from target_duckdb.stream import VERSION, Stream, read_schema, table_of
 
 if t.TYPE_CHECKING:
@@ -226,7 +226,7 @@ class Target:
             self._flush()  # what waits belongs to the schema before
             self._heads = {head: stream for head, stream in self._heads.items() if stream is not before}
             before.spool.clear()
-        spool = Spool(Path(self._folder, f"{len(self._schemas)}-{self._line}.jsonl"), exact_decimals(columns))
+        spool = Spool(Path(self._folder, f"{len(self._schemas)}-{self._line}.jsonl"))
         overwrite = self._config.load_method == "overwrite"
         stream = Stream(
             name=name,
