@@ -77,7 +77,7 @@ class AirflowApi:
         while True:
             try:
                 answer = self._http.request(method, path, **arguments)
-            except httpx.HTTPError as error:
+            except httpx.TransportError as error:
                 if not self._is_alive():
                     raise StackError(f"Airflow's API does not answer {method} {path}: {error}") from None
                 failing, why = Stopwatch(), f"does not answer ({str(error) or type(error).__name__})"

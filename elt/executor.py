@@ -37,8 +37,9 @@ CHECKS = {
     "_find_and_purge_task_instances_without_heartbeats": "task_instance_heartbeat_timeout",
     "_handle_tasks_stuck_in_queued": "task_queued_timeout",
     "adopt_or_reset_orphaned_tasks": "scheduler_health_check_threshold",
+    "check_trigger_timeouts": "trigger_timeout_check_interval",
 }
-"""Methods of Airflow's SchedulerJobRunner -> the setting of section `scheduler` by which each reads time stamps."""
+"""Checks of Airflow's SchedulerJobRunner -> the setting of section `scheduler` that says how long each is put off."""
 
 
 class Turns:

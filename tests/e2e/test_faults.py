@@ -1,6 +1,6 @@
 """Faults in the middle of the pipeline: the platform is healthy again, the run ends as it must, no figure is wrong.
 
-`scripts/test.sh faults` runs the whole matrix, which takes about half an hour; with all other tests a tenth of it
+`scripts/test.sh faults` runs the whole matrix, three quarters of an hour; with all other tests a tenth of it
 runs, another one for each commit. ELT_FAULTS_SEED repeats one: it chooses the tenth and the moments.
 
 After each fault: the marts equal totals taken from the CSV files, readers of what was published never failed and
