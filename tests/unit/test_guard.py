@@ -258,14 +258,14 @@ def test_a_stopwatch_counts_the_time_in_which_this_process_could_run(monkeypatch
 
 def test_the_grace_of_a_stop_does_not_pass_while_nothing_can_run(tmp_path, guarded):
     script = "trap 'touch asked; sleep 0.3; touch ended; exit' TERM; touch ready; while :; do sleep 0.1; done"
-    one = guarded(script, "-t", "1.5")
+    one = guarded(script, "-t", "3")
     wait_for((tmp_path / "ready").exists)
     top, main = psutil.Process(one.process.pid), psutil.Process(one.record().main)
     one.process.terminate()
     wait_for((tmp_path / "asked").exists)
     top.suspend()
     main.suspend()
-    time.sleep(1.5 + guard.LATE + 0.5)
+    time.sleep(3 + guard.LATE + 0.5)
     top.resume()
     time.sleep(0.2)  # in which it would kill what has not had its grace
     main.resume()
