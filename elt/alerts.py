@@ -142,7 +142,7 @@ def _of_command(ti: RuntimeTaskInstanceProtocol, error: BaseException | str | No
     """Why a command failed, out of the task's log, since its exception tells no more than that it did."""
     if not str(error).startswith("Bash command failed"):
         return ""
-    from elt import e2e, inner  # noqa: PLC0415
+    from elt import meltano_output  # noqa: PLC0415
 
     index = "" if ti.map_index is None or ti.map_index < 0 else f"map_index={ti.map_index}"
     folder = Path(f"dag_id={ti.dag_id}", f"run_id={ti.run_id}", f"task_id={ti.task_id}", index)
@@ -151,14 +151,18 @@ def _of_command(ti: RuntimeTaskInstanceProtocol, error: BaseException | str | No
         said = [str(json.loads(line)["event"]) for line in lines]
     except (OSError, ValueError, KeyError):
         return ""
-    return _last_line(inner.reason(itertools.takewhile(lambda line: not line.startswith(e2e.COMMAND_ENDED), said)))
+    ends = meltano_output.COMMAND_ENDED
+    return _last_line(meltano_output.reason(itertools.takewhile(lambda line: not line.startswith(ends), said)))
 
 
 def _last_line(error: BaseException | str | None) -> str:
     """The last line of an error, which says most, without secrets."""
     if error is None:  # the DAG processor knows nothing but that the task stopped reporting
         return "none known: the task's process or its worker was killed"
-    kind = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
+    from airflow.sdk.exceptions import AirflowException  # noqa: PLC0415
+
+    is_worded = not isinstance(error, BaseException) or isinstance(error, AirflowException)  # for a person to read
+    kind = "" if is_worded else f"{type(error).__name__}: "
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = _without_secrets(kind + (lines[-1] if lines else "")).removesuffix(": ")
     return line if len(line) <= LONGEST else line[:LONGEST] + " ..."

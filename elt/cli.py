@@ -113,14 +113,14 @@ def status() -> None:
 
 @app.command()
 def logs(
-    process: t.Annotated[str, typer.Argument(help="A process of `elt status`.")],
+    name: t.Annotated[str, typer.Argument(help="A process of `elt status`, or a task such as extract_load.")],
     lines: t.Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 40,
     follow: t.Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is added.")] = False,
 ) -> None:
-    """Print the end of a process's log."""
+    """Print the end of the log of a process, or of a task's last try: elt logs dbt_run -n 100."""
     from elt import stack
 
-    stack.logs(process, lines, follow=follow)
+    stack.logs(name, lines, follow=follow)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import psycopg2
 from rich.console import Console
 from rich.table import Table
 
-from elt import extracts, inner, layout, publish, publish_postgres, quality, report, seed, stack
+from elt import extracts, layout, meltano_output, publish, publish_postgres, quality, report, seed, stack
 from elt.airflow_api import FINAL, AirflowApi, Task
 from elt.errors import DataError, EltError, SetupError, StackError
 from elt.guard import Stopwatch
@@ -30,8 +30,6 @@ FLOWER_SECONDS = 10
 LOG_LINES = 30
 NAMED = 3
 """How many extracts the table of steps names."""
-COMMAND_ENDED = "Command exited with return code"
-"""What Airflow logs below the output of a command, here Meltano's."""
 STOP = "stop"
 
 
@@ -254,10 +252,10 @@ def _why_failed(api: AirflowApi, run: str) -> str:
     task = failed[0]
     what = f"task {task.name} of {DAG} failed"
     lines = [line for line in api.log(DAG, run, task) if line and not line.startswith("::")]
-    ends = [place for place, line in enumerate(lines) if line.startswith(COMMAND_ENDED)]
+    ends = [place for place, line in enumerate(lines) if line.startswith(meltano_output.COMMAND_ENDED)]
     told = [message for kind, _, message in (line.partition(": ") for line in lines) if kind in _told_by(EltError)]
     if ends:
-        why = [f"{what}: {inner.reason(lines[: ends[0]])}"]
+        why = [f"{what}: {meltano_output.reason(lines[: ends[0]])}"]
     elif told:
         why = [f"{what}: {told[-1]}"]
     else:

@@ -8,8 +8,8 @@ import sys
 import time
 import typing as t
 
-from elt import layout
-from elt.errors import EltError
+from elt import layout, task_logs
+from elt.errors import EltError, StackError
 from elt.supervisor.progress import FINISHED
 from elt.supervisor.stack import Stack, last_lines
 
@@ -99,16 +99,40 @@ def status() -> bool:
     return all(state in FINISHED for _, state in rows)
 
 
-def logs(process: str, lines: int, *, follow: bool) -> None:
-    """Print the end of a process's log, and go on with what is added."""
-    path = ours().log(process)
-    sys.stdout.write("".join(last_lines(path, lines)))
-    sys.stdout.flush()
-    if follow:
-        with contextlib.suppress(KeyboardInterrupt):
-            for text in _follow(path):
-                sys.stdout.write(text)
-                sys.stdout.flush()
+def logs(name: str, lines: int, *, follow: bool) -> None:
+    """Print the end of the log of a process or a task, and go on with what is added.
+
+    Args:
+        name: a process of the stack, or a task of a DAG, of which the last try in the latest run is meant.
+        lines: how many of the last lines, as they are printed.
+        follow: go on for ever.
+
+    Raises:
+        StackError: there is no such log.
+    """
+    readable: t.Callable[[str], str] = str
+    try:
+        path = ours().log(name)
+    except StackError as error:
+        if (of_task := task_logs.newest(name)) is None:
+            tasks = ", ".join(task_logs.names()) or "none yet"
+            raise StackError(f"{error}; of the tasks there are {tasks}") from None
+        path, readable = of_task, task_logs.readable
+        print(f"log: {path}", file=sys.stderr)
+    with contextlib.closing(_follow(path)) as added:
+        next(added)  # from here on nothing is missed
+        if readable is str:
+            text = last_lines(path, lines)
+        else:
+            whole = "".join(map(readable, path.read_text(errors="replace").splitlines(keepends=True)))
+            text = whole.splitlines(keepends=True)
+        sys.stdout.write("".join(text[-lines:] if lines else []))
+        sys.stdout.flush()
+        if follow:
+            with contextlib.suppress(KeyboardInterrupt):
+                for line in added:
+                    sys.stdout.write(readable(line))
+                    sys.stdout.flush()
 
 
 def restart(process: str) -> None:
@@ -116,17 +140,21 @@ def restart(process: str) -> None:
     ours().restart(process, timeout=120)
 
 
-def _follow(path: Path) -> t.Iterator[str]:
-    """What is added to a file, for ever, also after it was cut or replaced by rotation."""
+def _follow(path: Path) -> t.Generator[str, None, None]:
+    """An empty line, then those that are added to a file, for ever, also after it was cut or replaced by rotation."""
     file = path.open(errors="replace")
     file.seek(0, os.SEEK_END)
+    line = ""
+    yield line
     while True:
-        if text := file.read():
-            yield text
+        line += file.readline()
+        if line.endswith("\n"):
+            yield line
+            line = ""
             continue
         time.sleep(0.2)
         with contextlib.suppress(OSError):
             there, here = path.stat(), os.fstat(file.fileno())
             if there.st_ino != here.st_ino or there.st_size < file.tell():
                 file.close()
-                file = path.open(errors="replace")
+                file, line = path.open(errors="replace"), ""

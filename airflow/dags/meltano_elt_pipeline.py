@@ -9,11 +9,11 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, CronTriggerTimetable, Param, dag, task
 
 from elt import alerts, extracts
+from elt.operators import MeltanoOperator
 
 EXTRACTS = extracts.listed()
 RAW = [Asset(f"duckdb://warehouse/raw/{extract.table}") for extract in EXTRACTS]
@@ -68,20 +68,20 @@ def meltano_elt_pipeline() -> None:
         timeout=timedelta(hours=1).total_seconds(),
         deferrable=True,
     )
-    extract_load = BashOperator(
+    extract_load = MeltanoOperator(
         task_id="extract_load",
         bash_command=f"{MELTANO} {{{{ '--full-refresh' if params.full_refresh else '' }}}} tap-csv target-duckdb",
         cwd=os.environ["MELTANO_PROJECT_ROOT"],
         pool="duckdb_writer",
         outlets=RAW,
     )
-    dbt_run = BashOperator(
+    dbt_run = MeltanoOperator(
         task_id="dbt_run",
         bash_command=f"{MELTANO} dbt-duckdb:{{{{ 'run-full-refresh' if params.full_refresh else 'run' }}}}",
         cwd=os.environ["MELTANO_PROJECT_ROOT"],
         pool="duckdb_writer",
     )
-    dbt_test = BashOperator(
+    dbt_test = MeltanoOperator(
         task_id="dbt_test",
         bash_command=f"{MELTANO} dbt-duckdb:test",
         cwd=os.environ["MELTANO_PROJECT_ROOT"],

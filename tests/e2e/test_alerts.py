@@ -81,7 +81,7 @@ def ask(platform: Platform, run_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def told(platform):
-    """One connection made by the cookbook's command and one as by the UI, then a run with a broken extract."""
+    """One connection made by the cookbook's command and one as by the UI, then a run that lacks an extract."""
     products = platform.state / "extract" / "products.csv"
     good = products.read_bytes()
     with receivers.slack() as slack, receivers.smtp() as mail:
@@ -93,7 +93,7 @@ def told(platform):
         fields = {"conn_type": "smtp", "host": "127.0.0.1", "port": mail.port, "extra": json.dumps(extra)}
         platform.api._json("POST", "/api/v2/connections", json={"connection_id": alerts.SMTP} | fields)
         try:
-            products.write_bytes(good + b"1,2\n")
+            products.unlink()  # it may come: the task is tried again
             platform.api.wait_for_dag(e2e.DAG, 60)
             run_id = platform.api.trigger(e2e.DAG)
             platform.wait("the run's end", lambda: platform.api.run_state(e2e.DAG, run_id) == "failed", 180)
@@ -116,7 +116,7 @@ def test_a_failed_run_is_told_once_by_each_channel(platform, told):
     for task, whole in (told.slack.texts, told.mail.texts):
         assert told.run in task
         assert "3 of 3" in task
-        assert "products.csv, line " in task
+        assert "products.csv" in task
         assert f"/tasks/{TASK}?try_number=3" in task
         assert told.run in whole
         assert "failed tasks" in whole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elt import inner
+from elt import meltano_output
 
 FAILURES = {
     "contract": (
@@ -97,11 +97,85 @@ FAILURES = {
 }
 
 
+BINDER = [
+    "dbt-duckdb   12:00:00  Failure in model daily_sales (models/marts/daily_sales.sql)",
+    "dbt-duckdb   12:00:00    Runtime Error in model daily_sales (models/marts/daily_sales.sql)",
+    'dbt-duckdb     Binder Error: Referenced column "sales_valu" not found in FROM clause!',
+    'dbt-duckdb     Candidate bindings: "sales_value", "store_id"',
+    "dbt-duckdb     LINE 11:             cast(sum(sales_valu) as decimal(18, 2)) as revenue,",
+    "dbt-duckdb                                   ^",
+    "dbt-duckdb   12:00:00",
+    "dbt-duckdb   12:00:00    compiled code at /state/dbt/target/compiled/elt_workspace/models/marts/daily_sales.sql",
+]
+
+
+def test_an_error_of_duckdb_keeps_its_candidates_and_the_compiled_sql():
+    assert meltano_output.reason(f"2026-11-24T12:00:00Z [info     ] {line}" for line in BINDER) == (
+        'dbt: model daily_sales: Binder Error: Referenced column "sales_valu" not found in FROM clause!'
+        ' Candidate bindings: "sales_value", "store_id"'
+        " (its SQL: /state/dbt/target/compiled/elt_workspace/models/marts/daily_sales.sql)"
+    )
+
+
+def of_model(error: str) -> list[str]:
+    return [*BINDER[:2], f"dbt-duckdb     {error}"]
+
+
+def of_tap(error: str) -> list[str]:
+    return [f"tap-csv      tap-csv: {error}", "meltano      Extractor failed"]
+
+
+def of_target(error: str) -> list[str]:
+    return [f"target-duckdb target-duckdb: {error}", "meltano      Loader failed"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        *(lines for lines, _ in FAILURES.values()),
+        of_model("Parser Error: syntax error at or near"),
+        of_model("Catalog Error: Table with name sale does not exist!"),
+        of_model("Conversion Error: Could not convert string 'abc' to INT64"),
+        of_tap("/x/products.csv, line 92333, column 'department': ragged row: 2 fields in the row, 7 in the header"),
+        of_tap("/x/products.csv, line 21021: is not utf-8, set its encoding: byte 0xff"),
+        of_target("stream 'products', line 3, column 'price': not a number"),
+    ],
+)
+def test_what_a_second_try_would_meet_again_is_final(lines):
+    assert outcome(lines).is_final()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        of_model("IO Error: Could not set lock on file warehouse_dev.duckdb"),
+        of_model("TransactionContext Error: Catalog write-write conflict"),
+        of_model("Out of Memory Error: could not allocate block"),
+        [BINDER[0]],
+        ["dbt-duckdb   12:00:00  Encountered an error:", "dbt-duckdb   Runtime Error", "dbt-duckdb     IO Error: no"],
+        of_tap("/x/products.csv: there is no such file"),
+        of_target("/x/warehouse_dev.duckdb is locked by python (process 4711), gave up after 60 s"),
+        of_target("stream 'products', line 3: cannot be written: IO Error: No space left on device"),
+        ["meltano      psycopg2.OperationalError: connection refused"],
+        [],
+    ],
+)
+def test_what_may_pass_is_tried_again(lines):
+    assert not outcome(lines).is_final()
+
+
+def outcome(lines: list[str]) -> meltano_output.Outcome:
+    result = meltano_output.Outcome()
+    for line in lines:
+        result.take(f"2026-11-24T12:00:00Z [info     ] {line}")
+    return result
+
+
 @pytest.mark.parametrize("name", FAILURES)
 def test_the_reason_of_a_failure(name):
     lines, reason = FAILURES[name]
-    assert inner.reason(f"2026-11-24T12:00:00Z [info     ] {line}" for line in lines) == reason
+    assert meltano_output.reason(f"2026-11-24T12:00:00Z [info     ] {line}" for line in lines) == reason
 
 
 def test_a_line_that_is_only_quoted_is_stripped():
-    assert inner.reason(["  tap-csv: a.csv: ragged row  "]) == "tap-csv: a.csv: ragged row"
+    assert meltano_output.reason(["  tap-csv: a.csv: ragged row  "]) == "tap-csv: a.csv: ragged row"

@@ -1,0 +1,209 @@
+"""Read what a run of Meltano prints: its progress, and why it failed."""
+
+from __future__ import annotations
+
+import re
+import time
+import typing as t
+from dataclasses import dataclass
+
+import yaml
+
+from elt import layout
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+DBT = "dbt-duckdb"
+QUOTED = "quoted"
+COMMAND_ENDED = "Command exited with return code"
+"""What a task logs below the output of a command."""
+_PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
+"""What Meltano puts before a line: time, level, plugin. Lines without it go on with the one before."""
+_LOADING = re.compile(r"(?P<table>\w+): (?P<rows>\d+) rows loaded into ")
+_RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
+_FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
+_HEAD = re.compile(r"(Compilation|Parsing|Runtime|Database|Dependency) Error( in (?P<where>.+))?$")
+"""Above what dbt says of an error, which begins in the next line."""
+_ENCOUNTERED = "Encountered an error:"
+"""Above the error that keeps dbt from building anything."""
+_RAW = "Raw Error:"
+_READING = re.compile(r"Error reading \w+: (?P<where>\S+) - ")
+_PLACE = re.compile(r'(in "<unicode string>", )?(?P<place>line \d+(, column \d+)?)$')
+_MISMATCH = re.compile(r" *\| (?P<column>\w+) +\| (?P<model>.*?) *\| (?P<contract>.*?) *\| (?P<how>\w+( \w+)+) *\|$")
+"""A line of the table in which dbt says where a model and its contract differ."""
+_NOISE = re.compile(
+    r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|(Block r|R)un completed|$"
+)
+_TOTALS = re.compile(r"Done\. PASS=\d+")
+_COMPILED = re.compile(r"compiled code at (?P<path>.+)$")
+_DATABASE = re.compile(r"\b(?P<kind>[A-Z]\w+(?: [A-Z]\w+)*) Error: ")
+"""How DuckDB begins an error."""
+_DRAWING = re.compile(r"LINE \d+: ")
+"""Above DuckDB's drawing of the query, below all lines of the error itself."""
+ERROR_LINES = 4
+"""Lines of an error of DuckDB that are told: with a function of the wrong types it lists all there are."""
+FINAL = {
+    *("Binder", "Catalog", "Constraint", "Conversion", "Invalid Input", "Mismatch Type", "Not implemented"),
+    *("Out of Range", "Parser", "Syntax"),
+}
+"""Errors of DuckDB that lie in the statement or in the data. Any other (lock, connection, memory) may pass."""
+_OF_PROJECT = re.compile(r"(Compilation|Parsing) Error")
+_OF_RESULT = re.compile(r"This model has an enforced contract|Got \d+ results?|actual differs from expected")
+_PLACED = re.compile(r"\b(line \d+|column (['\"]).*?\2): ")
+"""The place of what a tap or the target refuses in its input."""
+
+
+def reason(lines: Iterable[str]) -> str:
+    """Why a run of Meltano failed, out of what it printed."""
+    outcome = Outcome()
+    for line in lines:
+        outcome.take(line)
+    return outcome.reason()
+
+
+def _encountered(lines: Sequence[str]) -> str:
+    """An error that kept dbt from building anything: file or model, place and reason."""
+    head = _HEAD.match(lines[0])
+    where = head["where"] if head else None
+    told = [*lines[1:]] if head and len(lines) > 1 else [*lines]
+    if reading := _READING.match(told[0]):
+        where = reading["where"]
+    if _RAW in told:  # of YAML that cannot be read; above it stand lines of the file
+        where = where or _unreadable()
+        told = told[told.index(_RAW) + 2 :]
+        places = [place["place"] for line in told if (place := _PLACE.match(line))]
+        told = [", ".join(line for line in told if not _PLACE.match(line))]
+    else:  # below the reason may follow the line of a template, with its text
+        places = [place["place"] for line in told[1:2] if (place := _PLACE.match(line))]
+    return ": ".join(filter(None, (", ".join(filter(None, (where, *places[-1:]))), told[0])))
+
+
+def _unreadable() -> str | None:
+    """The file that dbt does not name when it cannot read it: one of those that it begins with."""
+    for name in ("dbt_project.yml", "profiles.yml"):
+        try:
+            yaml.safe_load((layout.DBT_PROJECT / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return name
+    return None
+
+
+@dataclass
+class _Failure:
+    """A model or test that failed, with what dbt says below its name."""
+
+    what: str
+    why: str = ""
+    head: str = ""
+    compiled: str = ""
+    open_lines: int = 0
+    """How many more lines may belong to an error of DuckDB."""
+
+    def take(self, text: str, before: str) -> None:
+        """Take one line of output, and the one before it."""
+        if found := _COMPILED.match(text):
+            self.compiled = self.compiled or found["path"]
+        elif not self.why and (_DATABASE.match(text) or _OF_RESULT.match(text) or _HEAD.match(before)):
+            self.why, self.head = text, before
+            self.open_lines = ERROR_LINES - 1 if _DATABASE.match(text) else 0
+        elif found := _MISMATCH.match(text):
+            model, contract = found["model"] or "nothing", found["contract"] or "nothing"
+            self.why += f" {found['column']}: {found['how']}, model {model}, contract {contract}."
+        elif self.open_lines and text and not _DRAWING.match(text):
+            self.why += f" {text}"
+            self.open_lines -= 1
+        else:
+            self.open_lines = 0
+
+    def is_final(self) -> bool:
+        return bool(_OF_PROJECT.match(self.head) or _OF_RESULT.match(self.why)) or _is_refusal(self.why)
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.what, self.why)))
+
+
+def _is_refusal(text: str) -> bool:
+    """Whether an error names what is wrong in a statement or in the input."""
+    if named := _DATABASE.search(text):
+        return named["kind"] in FINAL
+    return bool(_PLACED.search(text))
+
+
+class Outcome:
+    """Reads Meltano's output: prints progress, and keeps what explains a failure.
+
+    Args:
+        started: what progress counts from, as time.perf_counter() has it; none prints nothing.
+    """
+
+    def __init__(self, started: float | None = None) -> None:
+        self.loaded = False
+        """Whether dbt began, which it does only after a complete load."""
+        self._started = started
+        self._plugin = "meltano"
+        self._lines: list[tuple[str, str]] = []
+        self._failed: list[_Failure] = []
+
+    def take(self, line: str) -> None:
+        """Take one line of output."""
+        prefixed = _PREFIX.match(line)
+        if prefixed:
+            self._plugin, text = prefixed["plugin"], prefixed["text"]
+        else:
+            text = line
+        if self._plugin == DBT:
+            self.loaded = True
+            text = re.sub(r"^(\x1b\[0m)?\d\d:\d\d:\d\d *", "", text)
+        text = text.strip()
+        before = self._lines[-1][1] if self._lines else ""
+        if not _NOISE.match(text):
+            # what Meltano only quotes, such as the standard error of a discovery, has no prefix
+            self._lines.append((self._plugin if prefixed else QUOTED, text))
+        if loading := _LOADING.search(text):
+            self._say(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
+        elif result := _RESULT.match(text):
+            self._say(f"dbt    {result['result']} {result['what']} [{result['how']}]")
+        elif _TOTALS.match(text) or text.startswith("dropped "):
+            self._say(f"dbt    {text}")
+        if failed := _FAILED.match(text):
+            self._failed.append(_Failure(failed["what"]))
+        elif self._failed:
+            self._failed[-1].take(text, before)
+
+    def _say(self, text: str) -> None:
+        if self._started is not None:
+            print(f"{time.perf_counter() - self._started:6.1f} s  {text}", flush=True)
+
+    def reason(self) -> str:
+        """Why the run failed, as far as the output tells: what dbt names, or the plugin's last word."""
+        if self._failed:
+            more = f" (and {len(self._failed) - 1} more)" if len(self._failed) > 1 else ""
+            sql = f" (its SQL: {self._failed[0].compiled})" if self._failed[0].compiled else ""
+            return f"dbt: {self._failed[0]}{more}{sql}"
+        said = [text for plugin, text in self._lines if plugin == DBT]
+        if _ENCOUNTERED in said[:-1]:
+            return f"dbt: {_encountered(said[said.index(_ENCOUNTERED) + 1 :])}"
+        if self.loaded:
+            return self._last(DBT)
+        if any(re.search("Extractor (and loader )?failed", text) for _, text in self._lines):
+            return self._last("tap-csv")
+        if any("Loader failed" in text for _, text in self._lines):
+            return self._last("target-duckdb")
+        return self._last(QUOTED, "meltano")
+
+    def is_final(self) -> bool:
+        """Whether a second try would fail as well: the reason lies in a model, a test, a contract or the input."""
+        if self._failed:
+            return any(one.is_final() for one in self._failed)
+        said = [text for plugin, text in self._lines if plugin == DBT]
+        if _ENCOUNTERED in said[:-1]:
+            return bool(_OF_PROJECT.match(said[said.index(_ENCOUNTERED) + 1])) or _RAW in said
+        return not self.loaded and _is_refusal(self.reason())
+
+    def _last(self, *plugins: str) -> str:
+        """The last line of the first of these plugins that said anything."""
+        for wanted in plugins:
+            if said := [text for plugin, text in self._lines if plugin == wanted]:
+                return said[-1]
+        return "meltano failed"
