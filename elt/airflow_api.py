@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import re
 import time
 import typing as t
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 
+from elt import extracts, layout
 from elt.errors import StackError
 from elt.guard import Stopwatch
 from elt.settings import ADMIN, Settings
@@ -22,6 +27,12 @@ ANSWER_SECONDS = 10
 """How long one request may take; it is repeated as long as the stack lives."""
 ERROR_SECONDS = 60
 """How long the API may answer with errors of its own, as it does when its database was restarted."""
+PARSE_SECONDS = 1
+"""An import error this much younger than the last change of the file is of the file as it stands."""
+ASK_SECONDS = 2
+"""Time between two requests to parse a file."""
+REPARSE_SECONDS = 10
+"""How long a DAG whose file was changed since it was parsed is waited for; then it is taken as it is."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,52 @@ class Task:
     queued: float | None = None
     started: float | None = None
     ended: float | None = None
+
+
+@dataclass(frozen=True)
+class ImportFailure:
+    """A file of DAGs that could not be imported: when (seconds since the epoch), and Python's words."""
+
+    path: Path
+    moment: float
+    trace: str
+
+    def __str__(self) -> str:
+        """File, line and reason."""
+        line = self._line()
+        return f"{self.path}{line and f', line {line}'}: {self.trace.strip().splitlines()[-1]}"
+
+    def is_of(self, dag: str) -> bool:
+        """Whether the file is the one of the DAG."""
+        return re.search(rf"\b{re.escape(dag)}\b", self._text()) is not None
+
+    def is_final(self) -> bool:
+        """Whether Airflow tried it as it stands now: nothing that it reads was changed since."""
+        return self.moment > _changed(self.path, *(path for path, _ in self._places())) + PARSE_SECONDS
+
+    def _places(self) -> list[tuple[Path, str]]:
+        """The lines of the clone's own files in the traceback."""
+        found = [(Path(path), line) for path, line in re.findall(r'File "(.+?)", line (\d+)', self.trace)]
+        return [
+            (path, line) for path, line in found if path.is_relative_to(layout.ROOT) and ".venv" not in path.parts
+        ]
+
+    def _line(self) -> str:
+        """The line of the file that is at fault: by the traceback, or where the value stands that the words quote."""
+        own = [line for path, line in self._places() if path == self.path]
+        if own:
+            return own[-1]
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse(self._text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and f"[{node.value}]" in self.trace:
+                    return str(node.lineno)
+        return ""
+
+    def _text(self) -> str:
+        try:
+            return self.path.read_text(errors="replace")
+        except OSError:
+            return ""
 
 
 class AirflowApi:
@@ -95,30 +152,50 @@ class AirflowApi:
             time.sleep(1)
 
     def wait_for_dag(self, dag: str, seconds: float) -> None:
-        """Wait until the DAG is parsed. One whose file could not be imported is stale until it is parsed again.
+        """Wait until the DAG is parsed, as its file stands now, which Airflow is asked to do at once.
 
         Raises:
-            StackError: it does not appear in time; the message holds its import error if there is one.
+            StackError: its file cannot be imported as it stands, or it does not appear in time.
         """
-        waited = Stopwatch()
-        told = False
+        waited, asked = Stopwatch(), Stopwatch()
+        told = has_asked = False
         while (passed := waited.seconds(ANSWER_SECONDS)) < seconds:
             answer = self._answer("GET", f"/api/v2/dags/{dag}")
-            if answer.status_code == httpx.codes.OK and not answer.json()["is_stale"]:
+            known = answer.json() if answer.status_code == httpx.codes.OK else {}
+            is_there = known and not known["is_stale"] and not known.get("has_import_errors")
+            if is_there and (not _is_outdated(known) or passed > REPARSE_SECONDS):
                 return
+            self.refuse_broken(dag)
+            token = known.get("file_token")
+            if token and (not has_asked or asked.seconds(1) > ASK_SECONDS):
+                has_asked, asked = True, Stopwatch()
+                self._answer("PUT", f"/api/v2/parseDagFile/{token}")  # else it may take half a minute
             if not told and passed > SILENT_SECONDS:
                 told = True
-                why = self._import_errors()
+                why = "; ".join(map(str, self._import_errors()))
                 said = f"; what it could not read so far: {why}" if why else ""
                 print(f"  waits until Airflow has parsed {dag}, up to {seconds:.0f} s{said}", flush=True)
             time.sleep(0.2)
-        why = self._import_errors()
+        why = "; ".join(map(str, self._import_errors()))
         raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s{why and f' ({why})'}")
 
-    def _import_errors(self) -> str:
-        """The files of DAGs that could not be imported, each with the last line of the reason."""
+    def refuse_broken(self, dag: str) -> None:
+        """See that the file of a DAG can be imported, as far as Airflow has tried since it was changed.
+
+        Raises:
+            StackError: it cannot; the message names file, line and reason.
+        """
+        for error in self._import_errors():
+            if error.is_of(dag) and error.is_final():
+                raise StackError(f"Airflow cannot import the file of {dag}: {error}")
+
+    def _import_errors(self) -> list[ImportFailure]:
+        """The files of DAGs that could not be imported."""
         errors = self._json("GET", "/api/v2/importErrors")["import_errors"]
-        return "; ".join(f"{e['filename']}: {e['stack_trace'].strip().splitlines()[-1]}" for e in errors)
+        return [
+            ImportFailure(layout.DAGS / one["filename"], _moment(one["timestamp"]) or 0.0, one["stack_trace"])
+            for one in errors
+        ]
 
     def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
         """Start a run now, also of a paused DAG, and return its id."""
@@ -170,6 +247,18 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.tries, 1)}"
         content = self._json("GET", path, headers={"Accept": "application/json"})["content"]
         return [text for line in content for text in _texts(line)]
+
+
+def _changed(*paths: Path) -> float:
+    """When one of the files, or meltano.yml, was changed last, in seconds since the epoch."""
+    states = [path.stat() for path in (extracts.MELTANO_YML, *paths) if path.exists()]
+    return max((max(state.st_mtime, state.st_ctime) for state in states), default=0.0)
+
+
+def _is_outdated(dag: t.Mapping[str, t.Any]) -> bool:
+    """Whether the file of a DAG was changed since Airflow parsed it, by what its API says of the DAG."""
+    parsed = _moment(dag.get("last_parsed_time"))
+    return parsed is not None and parsed < _changed(Path(dag["fileloc"]))
 
 
 def _moment(text: str | None) -> float | None:

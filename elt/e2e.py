@@ -25,6 +25,9 @@ DAG = "meltano_elt_pipeline"
 START_SECONDS = 180
 PARSED_SECONDS = 60
 QUEUED_SECONDS = 5
+"""Seconds without news of a run before its wait is told and looked into."""
+AT_WORK = {"running", "deferred", "up_for_retry"}
+"""States of a task that may last."""
 NEWS_SECONDS = 20
 FLOWER_SECONDS = 10
 LOG_LINES = 30
@@ -223,20 +226,23 @@ def follow(
     print(f"  {DAG} {run}", flush=True)
     seen: dict[str, str] = {}
     told = False
-    begin = time.monotonic()
+    begin = news = time.monotonic()
     while seconds is None or time.monotonic() < begin + seconds:
         state = api.run_state(DAG, run)
         for task in api.tasks(DAG, run):
             if tries is not None:
                 tries[task.name, task.tries] = task
             if seen.get(task.name) != task.state and task.state != "none":
-                seen[task.name] = task.state
+                seen[task.name], news = task.state, time.monotonic()
                 print(f"  {time.monotonic() - begin:6.1f} s  {task.name:<18} {task.state}", flush=True)
         if state in FINAL:
             break
-        if not seen and not told and time.monotonic() > begin + QUEUED_SECONDS:
-            told = True
-            print(f"  {time.monotonic() - begin:6.1f} s  waits for another run of {DAG} to end", flush=True)
+        if time.monotonic() > news + QUEUED_SECONDS and not AT_WORK & set(seen.values()):
+            api.refuse_broken(DAG)
+            if not seen and not told:
+                told = True
+                what = f"another run of {DAG} to end" if state == "queued" else "the scheduler"
+                print(f"  {time.monotonic() - begin:6.1f} s  waits for {what}", flush=True)
         time.sleep(0.3)
     else:
         raise StackError(f"run {run} of {DAG} did not end within {seconds:.0f} s: {seen}")

@@ -22,6 +22,7 @@ ENV_EXAMPLE = ROOT / ".env.example"
 PROCESS_FILE = ROOT / "process-compose.yaml"
 MELTANO_PROJECT = ROOT / "meltano"
 DBT_PROJECT = ROOT / "transform"
+DAGS = ROOT / "airflow" / "dags"
 SAMPLE_CSV = MELTANO_PROJECT / "extract" / "sample_data.csv"
 
 LOGS = STATE / "logs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
 import time
@@ -9,11 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from elt import airflow_api, settings
+from elt import airflow_api, e2e, layout, settings
 from elt.airflow_api import AirflowApi
 from elt.errors import StackError
 
-ERROR = {"filename": "dags/a.py", "stack_trace": "Traceback ...\nConfigError: meltano.yml, line 4\n"}
+ERROR = {
+    "filename": "a.py",
+    "timestamp": "2020-01-01T00:00:00Z",
+    "stack_trace": "Traceback ...\nConfigError: meltano.yml, line 4\n",
+}
+"""Of long before the file's last change."""
 LATE, TIMEOUT = 0, 2.0
 """Status of an answer that does not come in time, and the seconds that it has in the tests of that."""
 LIVES = [True]
@@ -23,9 +29,24 @@ POSTED = []
 
 
 @pytest.fixture
-def airflow(monkeypatch):
+def errors():
+    """The import errors that Airflow knows."""
+    return [ERROR]
+
+
+@pytest.fixture
+def dags(tmp_path, monkeypatch):
+    """A folder of DAGs with one file."""
+    monkeypatch.setattr(layout, "DAGS", tmp_path)
+    monkeypatch.setattr(layout, "ROOT", tmp_path)
+    (tmp_path / "a.py").write_text('@dag(\n    schedule="61 * * * *",\n)\ndef a(): ...\na()\n')
+    return tmp_path
+
+
+@pytest.fixture
+def airflow(monkeypatch, errors, dags):
     """A client, and what its Airflow says of the DAG: the answers in their order, the last one from then on."""
-    answers = []
+    answers, reparsed = [], []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -42,13 +63,17 @@ def airflow(monkeypatch):
 
         def do_GET(self) -> None:
             if self.path.endswith("importErrors"):
-                self.answer(200, {"import_errors": [ERROR]})
+                self.answer(200, {"import_errors": errors})
                 return
             status, body = answers.pop(0) if len(answers) > 1 else answers[0]
             if status == LATE:
                 time.sleep(TIMEOUT + 1)
             else:
                 self.answer(status, body)
+
+        def do_PUT(self) -> None:
+            reparsed.append(self.path)
+            self.answer(201, {})
 
         def answer(self, status, body):
             self.send_response(status)
@@ -66,6 +91,7 @@ def airflow(monkeypatch):
         LIVES[0] = True
         api = AirflowApi(settings.load(), lambda: LIVES[0])
         try:
+            api.reparsed = reparsed
             yield api, answers
         finally:
             api.close()
@@ -84,7 +110,7 @@ def test_a_dag_that_is_not_there_or_stale_is_waited_for(airflow, monkeypatch, ca
     api.wait_for_dag("a", 20)
     said = capsys.readouterr().out
     assert said.startswith(
-        "  waits until Airflow has parsed a, up to 20 s; what it could not read so far: dags/a.py: "
+        f"  waits until Airflow has parsed a, up to 20 s; what it could not read so far: {layout.DAGS}/a.py: "
     )
     assert said.endswith("meltano.yml, line 4\n")
 
@@ -93,7 +119,7 @@ def test_a_dag_that_does_not_come_is_told_with_the_reason(airflow):
     api, answers = airflow
     answers.append((200, {"is_stale": True}))
     with pytest.raises(
-        StackError, match=r"not find the DAG a within 0 s \(dags/a.py: ConfigError: meltano.yml, line 4\)"
+        StackError, match=r"not find the DAG a within 0 s \(/.*/a.py: ConfigError: meltano.yml, line 4\)"
     ):
         api.wait_for_dag("a", 0.3)
 
@@ -150,3 +176,57 @@ def test_a_login_that_has_expired_is_renewed_once(airflow):
     answers[:] = [(401, {})]
     with pytest.raises(StackError, match="with 401"):
         api.run_state("a", "1")
+
+
+@pytest.mark.parametrize(
+    "answer", [(404, {}), (200, {"is_stale": True}), (200, {"is_stale": False, "has_import_errors": True})]
+)
+@pytest.mark.parametrize(
+    ("trace", "place"),
+    [
+        ("AirflowTimetableInvalid: [61 * * * *] is not acceptable, out of range", "line 2"),
+        ('  File "{dags}/a.py", line 4, in <module>\n  File "/usr/lib/x.py", line 9, in y\nValueError: no', "line 4"),
+        ("ValueError: no", "ValueError: no"),
+    ],
+)
+def test_a_file_that_was_tried_as_it_stands_is_not_waited_for(airflow, errors, dags, answer, trace, place):
+    api, answers = airflow
+    answers.append(answer)
+    later = dt.datetime.fromtimestamp(time.time() + 60, dt.UTC).isoformat()
+    errors[:] = [ERROR | {"timestamp": later, "stack_trace": trace.replace("{dags}", str(dags))}]
+    begin = time.monotonic()
+    with pytest.raises(StackError, match=f"cannot import the file of a: {dags}/a.py.*{place}"):
+        api.wait_for_dag("a", 20)
+    assert time.monotonic() < begin + 10
+
+
+def test_the_error_of_another_file_is_waited_out(airflow, errors):
+    api, answers = airflow
+    errors[:] = [ERROR | {"filename": "b.py", "timestamp": "2100-01-01T00:00:00Z"}]
+    (layout.DAGS / "b.py").write_text("def another(): ...")
+    answers += [(404, {}), (200, {"is_stale": False})]
+    api.wait_for_dag("a", 20)
+
+
+def test_a_run_that_cannot_go_on_is_not_followed(airflow, errors, monkeypatch):
+    api, _ = airflow
+    errors[:] = [ERROR | {"timestamp": "2100-01-01T00:00:00Z"}]
+    monkeypatch.setattr(e2e, "DAG", "a")
+    monkeypatch.setattr(e2e, "QUEUED_SECONDS", 0.1)
+    monkeypatch.setattr(api, "run_state", lambda *_: "running")
+    monkeypatch.setattr(api, "tasks", lambda *_: [])
+    with pytest.raises(StackError, match=r"cannot import the file of a: .*meltano.yml, line 4"):
+        e2e.follow(api, "manual", 20)
+
+
+def test_a_file_that_was_changed_since_is_parsed_first(airflow, dags):
+    api, answers = airflow
+    known = {"is_stale": False, "fileloc": str(dags / "a.py"), "file_token": "xyz"}
+    answers += [
+        (200, known | {"last_parsed_time": "2020-01-01T00:00:00Z"}),
+        (200, known | {"last_parsed_time": "2100-01-01T00:00:00Z"}),
+    ]
+    api.wait_for_dag("a", 20)
+    assert api.reparsed == ["/api/v2/parseDagFile/xyz"]
+    api.wait_for_dag("a", 20)
+    assert len(api.reparsed) == 1
