@@ -233,12 +233,13 @@ class _Query(typer.core.TyperCommand):
 @app.command(cls=_Query)
 def sql(
     query: t.Annotated[str | None, typer.Argument(help="Run this and print the result; none opens a prompt.")] = None,
+    environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
     inner: t.Annotated[bool, typer.Option("--inner", help="The warehouse of `elt run`.")] = False,
 ) -> None:
-    """Open a read-only SQL prompt on the published marts."""
+    """Open a read-only SQL prompt on the published marts: elt sql --environment staging "from daily_sales"."""
     from elt import publish
 
-    publish.prompt(query, inner=inner)
+    publish.prompt(query, environment, inner=inner)
 
 
 @app.command()

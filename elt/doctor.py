@@ -25,14 +25,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from elt import bootstrap, environment, layout, servers, settings, stack, uv
+from elt import bootstrap, disk, environment, layout, servers, settings, stack, uv
+from elt.disk import GIGABYTE
 from elt.errors import EltError, SetupError, last_line
 from elt.supervisor import ports as network
 from elt.supervisor import spec
 
-GIGABYTE = 1_000_000_000
-DISK = 2 * GIGABYTE
-"""Bytes that must be free: logs, a few warehouses and PostgreSQL's folder need less."""
 MEMORY = 3 * GIGABYTE
 """Bytes of main memory: the stack takes a third, a run of the pipeline and a browser the rest."""
 FILES = 1024
@@ -211,7 +209,7 @@ def ports() -> str:
 def folders() -> str:
     """Whether everything that running writes to can be written to."""
     if not layout.STATE.exists():
-        if not os.access(_existing(layout.STATE), os.W_OK):
+        if not os.access(disk.existing(layout.STATE), os.W_OK):
             raise IllError(f"{layout.STATE} cannot be made", "set ELT_STATE to a folder of this user's")
         return f"{layout.STATE} is not there yet"
     for folder in (layout.STATE, *sorted(layout.STATE.iterdir())):
@@ -227,15 +225,10 @@ def folders() -> str:
     return f"{layout.STATE} can be written to"
 
 
-def disk() -> str:
+def space() -> str:
     """Free space where state is kept."""
-    free = shutil.disk_usage(_existing(layout.STATE)).free
-    if free < DISK:
-        raise IllError(
-            f"{free / GIGABYTE:.1f} GB are free below {layout.STATE}, {DISK / GIGABYTE:.0f} GB should be",
-            "free some; docs/cookbooks/reset.md says what may go",
-        )
-    return f"{free / GIGABYTE:.0f} GB free"
+    disk.refuse_full()
+    return f"{disk.free() / GIGABYTE:.0f} GB free"
 
 
 def memory() -> str:
@@ -295,7 +288,7 @@ CHECKS: dict[str, t.Callable[[], str]] = {
     ".env": env_file,
     "ports": ports,
     "folders": folders,
-    "disk": disk,
+    "disk": space,
     "memory": memory,
     "file limit": file_limit,
     "locale": locale,
@@ -308,11 +301,6 @@ def _settings() -> settings.Settings:
         return settings.load()
     except EltError:
         raise SkipError("not looked at: see .env") from None
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    return next(one for one in (path, *path.parents) if one.exists())
 
 
 def _uv() -> str:

@@ -12,7 +12,7 @@ import psycopg2
 from rich.console import Console
 from rich.table import Table
 
-from elt import extracts, layout, meltano_output, publish, publish_postgres, quality, report, seed, stack
+from elt import disk, extracts, layout, meltano_output, publish, publish_postgres, quality, report, seed, stack
 from elt.airflow_api import FINAL, AirflowApi, Task
 from elt.errors import DataError, EltError, SetupError, StackError
 from elt.guard import Stopwatch
@@ -47,6 +47,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
     Raises:
         EltError: the first thing that is not as it should be.
     """
+    disk.refuse_full()
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal included, unless nohup says otherwise
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -118,6 +119,7 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
     """
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
+    disk.refuse_full()
     extracts.ensure()
     conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
     with contextlib.closing(_api(settings)) as api, _goes_on():
@@ -139,6 +141,7 @@ def resume(settings: Settings) -> None:
     """
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
+    disk.refuse_full()
     with contextlib.closing(_api(settings)) as api, _goes_on():
         api.wait_for_dag(DAG, PARSED_SECONDS)
         run, state = api.last_run(DAG)

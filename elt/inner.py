@@ -16,7 +16,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from elt import environment, extracts, layout, quality
+from elt import disk, environment, extracts, layout, quality
 from elt.errors import DataError
 from elt.meltano_output import DBT, Outcome
 
@@ -42,6 +42,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         DataError: a step failed; the message says why and where the log is.
     """
     started = time.perf_counter()
+    disk.refuse_full()
     layout.prepare()
     layout.INNER.mkdir(exist_ok=True)
     with _alone():

@@ -182,18 +182,19 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def prompt(query: str | None, *, inner: bool = False) -> None:
+def prompt(query: str | None, environment: str | None = None, *, inner: bool = False) -> None:
     """Open a read-only SQL prompt, or run one query and print its result.
 
     Args:
         query: SQL; none opens a prompt that replaces this process.
+        environment: which one's; default: ELT_ENVIRONMENT.
         inner: read the warehouse of `elt run` instead of what was published.
 
     Raises:
         DataError: there is nothing to read yet.
         SystemExit: with 1, when the query fails.
     """
-    environment = settings.load().elt_environment
+    environment = environment or settings.load().elt_environment
     path = _inner_warehouse(environment) if inner else _published(layout.published(environment))
     program = str(layout.package("duckdb_cli") / "duckdb")
     command = [*filter(None, (layout.LOADER, program)), "-readonly", str(path)]

@@ -8,7 +8,7 @@ import sys
 import time
 import typing as t
 
-from elt import layout, task_logs
+from elt import disk, layout, task_logs
 from elt.errors import EltError, StackError
 from elt.supervisor.progress import FINISHED
 from elt.supervisor.stack import Stack, last_lines
@@ -63,6 +63,7 @@ def up(settings: Settings, timeout: float, changes: list[Change] | None = None) 
         timeout: seconds until everything must be healthy.
         changes: gets what becomes of each process and when, also when this fails.
     """
+    disk.refuse_full()
     from elt import environment  # noqa: PLC0415 - the other verbs work without
 
     began = time.monotonic()

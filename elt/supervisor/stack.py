@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -135,7 +136,7 @@ class Stack:
             kind, command, why = self.choose(supervisor, env)
             print(f"supervisor: {kind} ({why})", flush=True)
             self.facts.touch(mode=0o600)
-            self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digest(env)}))
+            self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digests(env)}))
             (self.run / SOCKET_NAME).unlink(missing_ok=True)
             with signals.held():
                 self.child = self._spawn(command, env, lock)
@@ -147,8 +148,13 @@ class Stack:
             raise SetupError("a restore has not come to its end: repeat scripts/restore.sh FILE, then start")
 
     def _refuse_other_settings(self, env: t.Mapping[str, str]) -> None:
-        if self._facts().get("settings", _digest(env)) != _digest(env):
-            raise SetupError("the stack runs with other settings than now: scripts/down.sh, then scripts/up.sh")
+        was = self._facts()["settings"]
+        now = _digests(env, was.get("salt", ""))
+        if was and (names := sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))):
+            which = ", ".join(names)
+            raise SetupError(
+                f"the stack runs with other settings than now ({which}): scripts/down.sh, then scripts/up.sh"
+            )
 
     def _let_go(self) -> bool:
         """Leave the supervisor to itself; says whether it is ours."""
@@ -403,7 +409,7 @@ class Stack:
         return Path(self._facts()["logs"].get(name, self.logs / f"{name}.log"))
 
     def _facts(self) -> dict[str, t.Any]:
-        facts: dict[str, t.Any] = {"supervisor": "", "once": [], "probed": [], "logs": {}}
+        facts: dict[str, t.Any] = {"supervisor": "", "once": [], "probed": [], "logs": {}, "settings": {}}
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(self.facts.read_text())
             if isinstance(known, dict):
@@ -415,13 +421,24 @@ class _GoneError(Exception):
     """The supervisor that ran when we came is gone."""
 
 
-def _digest(env: t.Mapping[str, str]) -> str:
-    """One value for all settings with which a stack is started, secrets not to be read from it."""
+def _digests(env: t.Mapping[str, str], salt: str = "") -> dict[str, str]:
+    """A digest of each setting with which a stack is started, by its name; no value is to be read from it.
+
+    Args:
+        env: the environment of the stack.
+        salt: that of the digests to compare with; none makes one.
+
+    Returns:
+        The digests, and the salt as `salt`.
+    """
     from elt.settings import CONNECTION, VARIABLE  # noqa: PLC0415 - the other verbs work without
 
+    salt = salt or secrets.token_hex(16)
     named = {name: env.get(name, "") for name, _, _ in example_settings() if name != "ELT_SUPERVISOR"}
     named |= {name: env[name] for name in sorted(env) if name.startswith((CONNECTION, VARIABLE))}
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+    return {"salt": salt} | {
+        name: hashlib.sha256(f"{salt}{name}={value}".encode()).hexdigest() for name, value in named.items()
+    }
 
 
 def last_lines(path: Path, count: int) -> list[str]:

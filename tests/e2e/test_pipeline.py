@@ -60,6 +60,7 @@ def test_another_environment_has_a_warehouse_of_its_own(loaded):
     assert dev.stat().st_mtime_ns == before
     assert published(loaded) == seen
     assert (loaded.state / "published" / "staging" / "latest.duckdb").exists()
+    assert "staging" in loaded.elt("sql", "--environment", "staging", "select environment from published")
 
 
 def replace_first_line(path: Path, old: str, new: str) -> None:

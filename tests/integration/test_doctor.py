@@ -155,7 +155,15 @@ def test_a_small_disk(clone, env, state):
     code, output = doctor(clone, env, in_mount(state, "size=50m"))
     assert code == 1
     assert "GB are free" in failed(output)["disk"]
-    assert "-> free some" in failed(output)["disk"]
+    assert "free some" in failed(output)["disk"]
+
+
+@pytest.mark.parametrize("verb", [("up",), ("run",), ("e2e",)])
+def test_a_small_disk_is_told_before_anything_begins(verb, env, state):
+    done = said(*in_mount(state, "size=50m"), *VERB[:-1], *verb, cwd=ROOT, env=env, seconds=60)
+    assert done.returncode == 1
+    assert f"0.1 GB are free below {state}, 1 GB should be: free some" in done.stdout
+    assert "supervisor:" not in done.stdout
 
 
 def test_an_old_python(clone, env, tmp_path):
