@@ -26,6 +26,8 @@ from pathlib import Path
 from elt import layout, uv
 from elt.drafts import draft
 from elt.errors import EltError, SetupError, last_line
+from elt.supervisor import lockfile
+from elt.supervisor import ports as network
 
 ANOTHER_REPOSITORY = (
     "GIT_DIR",
@@ -36,6 +38,11 @@ ANOTHER_REPOSITORY = (
     "GIT_OBJECT_DIRECTORY",
 )
 """Variables by which git is told of a repository: hooks of git set them, and some shells."""
+_ASSIGNMENT = re.compile(
+    r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)[^\S\n]*=[^\S\n]*(.*?)[^\S\n]*$", re.MULTILINE | re.IGNORECASE
+)
+"""Name and value of a line of `.env`."""
+FREE_PORTS = "scripts/bootstrap.sh --free-ports"
 CONNECT_SECONDS = 3
 QUIET_SECONDS = 0.5
 REFUSAL_SECONDS = 24 * 3600
@@ -48,6 +55,15 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="print only steps that take longer than half a second")
     parser.add_argument(
         "--packages", action="store_true", help="only what an image may hold: no secrets, nothing of this clone"
+    )
+    parser.add_argument(
+        "--start", action="store_true", help="refuse before the installation what would keep the stack from starting"
+    )
+    parser.add_argument("--free-ports", action="store_true", help="write free ports to .env where one is taken")
+    parser.add_argument(
+        "--new-password",
+        action="store_true",
+        help="let PostgreSQL's data have a new password, if the old one is lost",
     )
     options = parser.parse_args()
     quiet: bool = options.quiet
@@ -62,8 +78,11 @@ def main() -> int:
     supervisor = ProcessCompose()
     steps: tuple[tuple[str, t.Callable[[], str]], ...] = (
         ("state", prepare_state),
+        *((("ports", free_ports),) if options.free_ports else ()),
+        *((("ports", refuse_taken_ports),) if options.start and not _is_installed() else ()),
         ("environment", uv.sync),
         ("duckdb extensions", fill_duckdb_extensions),
+        *((("password", new_password),) if options.new_password else ()),
         *(() if options.packages else ((".env", write_env), ("git hooks", install_hooks))),
         ("process-compose", supervisor.result),
     )
@@ -100,12 +119,16 @@ def prepare_state() -> str:
             raise SetupError(f"{folder}: a path with {strange[0]!r} in it is not supported: clone to another folder")
     layout.prepare()
     free = shutil.disk_usage(layout.STATE).free
-    if not (uv.ENVIRONMENT / "pyvenv.cfg").exists() and free < uv.ENVIRONMENT_SIZE:
+    if not _is_installed() and free < uv.ENVIRONMENT_SIZE:
         raise SetupError(
             f"{free / 1e9:.1f} GB are free below {layout.STATE}, {uv.ENVIRONMENT_SIZE / 1e9:.1f} GB are needed: "
             "free some, or clone to another disk"
         )
     return f"{layout.STATE}, {free / 1e9:.0f} GB free"
+
+
+def _is_installed() -> bool:
+    return (uv.ENVIRONMENT / "pyvenv.cfg").exists()
 
 
 # DuckDB's extensions -----------------------------------------------------------------------------
@@ -145,8 +168,7 @@ def write_env() -> str:
     """Write `.env` from `.env.example` with random secrets, or add the settings that it lacks."""
     target = layout.ENV_FILE
     text = target.read_text() if target.exists() else ""
-    names = re.findall(r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=", text, re.MULTILINE | re.IGNORECASE)
-    have = {name.upper() for name in names}
+    have = {name.upper() for name, _ in _ASSIGNMENT.findall(text)}
     lacking = [name for name, _, _ in example_settings() if name not in have]
     mended = target.exists() and target.stat().st_mode & 0o077
     if mended:
@@ -172,7 +194,95 @@ def lost_password() -> str:
     data = next(layout.STATE.glob("postgres*/PG_VERSION"), None)
     if data is None:
         return ""
-    return f"{data.parent} was made with one: put the old file or line back, or forget all data (rm -rf .state)"
+    return (
+        f"{data.parent} was made with one: put the old file or line back, or run "
+        "`scripts/bootstrap.sh --new-password`, which keeps the data"
+    )
+
+
+def new_password() -> str:
+    """Give the user of PostgreSQL's data a new password, in `.env` as well, when the old one is lost.
+
+    Raises:
+        SetupError: there is no data, `.env` has a password, or a server runs on the data.
+    """
+    text = layout.ENV_FILE.read_text() if layout.ENV_FILE.exists() else ""
+    if re.search(r"^POSTGRES_PASSWORD=.", text, re.MULTILINE):
+        raise SetupError(f"{layout.ENV_FILE} has POSTGRES_PASSWORD: remove the line first, if it is the wrong one")
+    if not (layout.POSTGRES_DATA / "PG_VERSION").exists():
+        raise SetupError(f"{layout.POSTGRES_DATA} holds no data: `scripts/bootstrap.sh` writes a password")
+    secret = random_secret("POSTGRES_PASSWORD")
+    code = "import sys; from elt import servers; servers.set_password(sys.stdin.read())"
+    run = subprocess.run(
+        [str(uv.ENVIRONMENT / "bin" / "python"), "-c", code],
+        input=secret,
+        capture_output=True,
+        text=True,
+        cwd=layout.ROOT,
+    )
+    if run.returncode:
+        raise SetupError(f"PostgreSQL does not take a new password: {last_line(run.stderr)}")
+    with draft(layout.ENV_FILE, 0o600) as path:
+        path.write_text(f"{text.rstrip()}\nPOSTGRES_PASSWORD={secret}\n".lstrip())
+    return "PostgreSQL's data has a new one, in .env"
+
+
+# Ports -------------------------------------------------------------------------------------------
+
+
+def _taken_ports() -> dict[str, tuple[int, int]]:
+    """The settings whose port is taken, each with that port and a free one; none while this clone's stack runs."""
+    if lockfile.is_held(layout.RUN):
+        return {}
+    text = layout.ENV_FILE.read_text() if layout.ENV_FILE.exists() else ""
+    known = (
+        {name: value for name, value, _ in example_settings()} | dict(_ASSIGNMENT.findall(text)) | dict(os.environ)
+    )
+    host = known["BIND_ADDRESS"]
+    wanted = {
+        name: int(known[name])
+        for name, _, _ in example_settings()
+        if name.endswith("_PORT") and known[name].isdigit()
+    }
+    found: dict[str, tuple[int, int]] = {}
+    for name, port in wanted.items():
+        if not network.is_free(host, port):
+            others = {*wanted.values(), *(free for _, free in found.values())}
+            free = next((n for n in range(port + 1, 65536) if n not in others and network.is_free(host, n)), 0)
+            found[name] = port, free
+    return found
+
+
+def refuse_taken_ports() -> str:
+    """See that the stack will get its ports.
+
+    Raises:
+        SetupError: one is taken.
+    """
+    if taken := _taken_ports():
+        which = ", ".join(f"{port} ({name})" for name, (port, _) in taken.items())
+        lines = ", ".join(f"{name}={free}" for name, (_, free) in taken.items())
+        raise SetupError(f"taken: {which}; end what holds them, or let `{FREE_PORTS}` write {lines} to .env")
+    return "all are free"
+
+
+def free_ports() -> str:
+    """Write free ports to `.env` in the place of those that are taken.
+
+    Raises:
+        SetupError: an environment variable, which goes before `.env`, names one that is taken.
+    """
+    write_env()
+    taken = _taken_ports()
+    text = layout.ENV_FILE.read_text()
+    for name, (port, free) in taken.items():
+        if name in os.environ:
+            raise SetupError(f"{port} is taken, and the environment variable {name} says it: set it to {free}")
+        text = re.sub(rf"(?m)^(\s*(?:export\s+)?{name}\s*=).*$", rf"\g<1>{free}", text)
+    if taken:
+        with draft(layout.ENV_FILE, 0o600) as path:
+            path.write_text(text)
+    return ", ".join(f"{name} {port} -> {free}" for name, (port, free) in taken.items()) or "all are free"
 
 
 def example_settings() -> list[tuple[str, str, str]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from elt import environment, layout
 from elt.drafts import draft
-from elt.errors import SetupError
+from elt.errors import SetupError, last_line
+from elt.settings import OWNER
 
 NOBODY = 65534
 """User and group that PostgreSQL runs as when root starts it; every system has this entry."""
@@ -103,6 +104,23 @@ def admit(data: Path) -> None:
     """
     with draft(data / "pg_hba.conf", 0o600) as path:
         path.write_text(ADMITTED)
+
+
+def set_password(secret: str) -> None:
+    """Give the owner of the data another password, while no server runs on it; the secret is of digits and letters.
+
+    Raises:
+        SetupError: a server runs on it, or it does not take the statement.
+    """
+    programs, data = environment.postgres_bin(), layout.POSTGRES_DATA
+    refuse_other_version(programs, data)
+    # Its standard input, and not a command line, has the statement; every user of the data may say it in this mode.
+    command = [*unprivileged(data), str(programs / "postgres"), "--single", "-j", "-D", str(data), "postgres"]
+    statement = f"alter role {OWNER} password '{secret}';\n\n"
+    run = subprocess.run(command, input=statement, capture_output=True, text=True)
+    if run.returncode or "ERROR" in run.stderr:
+        wrong = [line for line in run.stderr.splitlines() if re.search("FATAL|ERROR", line)]
+        raise SetupError(wrong[0] if wrong else last_line(run.stderr))
 
 
 def refuse_other_version(programs: Path, data: Path) -> None:

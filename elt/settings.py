@@ -160,7 +160,13 @@ def load() -> Settings:
         for one in error.errors(include_url=False, include_input=False):
             field = ".".join(map(str, one["loc"])).upper()
             if one["type"] == "missing":
-                raise SetupError(f"{layout.ENV_FILE} lacks {field}: run scripts/bootstrap.sh") from None
+                from elt import bootstrap  # noqa: PLC0415 - no other call needs it
+
+                lost = bootstrap.lost_password() if field == "POSTGRES_PASSWORD" else ""
+                mend = f", and {lost}" if lost else ": run scripts/bootstrap.sh"
+                raise SetupError(f"{layout.ENV_FILE} lacks {field}{mend}") from None
+            if one["type"] in {"string_too_short", "string_pattern_mismatch"}:
+                one["msg"] += "; put the whole line back, or remove it and run scripts/bootstrap.sh"
             problems.append(": ".join(filter(None, (field, one["msg"].removeprefix("Value error, ")))))
         raise ConfigError(f"{layout.ENV_FILE}: {'; '.join(problems)}") from None
 

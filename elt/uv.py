@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import termios
 import tomllib
 import typing as t
@@ -318,7 +319,9 @@ def install(version: str) -> None:
     run = subprocess.run([*pip, "--target", str(made / "uv")], env=env, capture_output=True, text=True)
     if run.returncode:
         shutil.rmtree(made, ignore_errors=True)
-        raise SetupError(f"uv {version} cannot be installed ({last_line(run.stderr)}): is there a network?")
+        full = "no space left" in run.stderr.lower()
+        mend = f"free some below {layout.TOOLS} and in {tempfile.gettempdir()}" if full else "is there a network?"
+        raise SetupError(f"uv {version} cannot be installed ({last_line(run.stderr)}): {mend}")
     shutil.rmtree(home, ignore_errors=True)
     (made / "uv").rename(home)
     shutil.rmtree(made)

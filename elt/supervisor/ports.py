@@ -7,8 +7,6 @@ import errno
 import socket
 import typing as t
 
-import psutil
-
 from elt.errors import SetupError
 
 if t.TYPE_CHECKING:
@@ -43,13 +41,23 @@ def check(needed: t.Mapping[tuple[str, int], str]) -> None:
     taken = [
         f"port {port} is taken by {_holder(port)}: end it, or {remedy}"
         for (host, port), remedy in needed.items()
-        if not _is_free(host, port)
+        if not is_free(host, port)
     ]
     if taken:
-        raise SetupError("\n     ".join(taken))
+        remedy = (
+            ["scripts/bootstrap.sh --free-ports writes free ones to .env"]
+            if any(".env" in one for one in taken)
+            else []
+        )
+        raise SetupError("\n     ".join([*taken, *remedy]))
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on a port.
+
+    Raises:
+        SetupError: the address cannot be listened on at all.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
@@ -65,6 +73,8 @@ def _is_free(host: str, port: int) -> bool:
 
 def _holder(port: int) -> str:
     """The program that listens on a port, as far as it shows itself."""
+    import psutil  # noqa: PLC0415 - bootstrap has none yet
+
     with contextlib.suppress(psutil.Error, OSError):
         for one in psutil.net_connections("tcp"):
             if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid:

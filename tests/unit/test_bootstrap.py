@@ -7,16 +7,18 @@ import http.server
 import io
 import os
 import re
+import socket
 import stat
 import subprocess
 import tarfile
 import threading
 
+import psycopg2
 import pytest
-from workspace import ROOT, apart, run
+from workspace import BIN, ROOT, apart, run, wait_for
 
-from elt import bootstrap, layout, uv
-from elt.errors import SetupError
+from elt import bootstrap, layout, settings, uv
+from elt.errors import ConfigError, SetupError
 
 
 @pytest.fixture
@@ -55,6 +57,116 @@ def test_a_password_that_data_was_made_with_is_not_made_anew(clone):
     with pytest.raises(SetupError, match=r"lacks POSTGRES_PASSWORD, .*postgres was made with one: put the old"):
         bootstrap.write_env()
     assert not layout.ENV_FILE.exists()
+
+
+def test_a_lost_password_is_told_alike_and_given_anew(clone, monkeypatch, state):
+    """Doctor, the settings and bootstrap name one step; it works on real data, and keeps it."""
+    env = apart(state) | {"POSTGRES_PASSWORD": "0" * 32, "POSTGRES_USER": "elt"}
+    initdb = "from elt import environment, layout, servers; layout.prepare(); "
+    initdb += "servers.initdb(environment.postgres_bin(), layout.POSTGRES_DATA)"
+    done = run("python", "-c", initdb, env=env)
+    assert done.returncode == 0, done.stderr
+    for name, path in (("STATE", state), ("POSTGRES_DATA", state / "postgres")):
+        monkeypatch.setattr(layout, name, path)
+    monkeypatch.setenv("ELT_STATE", str(state))
+    monkeypatch.setitem(settings.Settings.model_config, "env_file", layout.ENV_FILE)
+    layout.ENV_FILE.write_text(
+        "".join(f"{name}={value or 'x' * 43 + '='}\n" for name, value, _ in bootstrap.example_settings())
+    )
+    text = re.sub("(?m)^POSTGRES_PASSWORD=.*\n", "", layout.ENV_FILE.read_text())
+    layout.ENV_FILE.write_text(text)
+    for look in (bootstrap.write_env, settings.load):
+        with pytest.raises(SetupError, match=r"lacks POSTGRES_PASSWORD, and .*`scripts/bootstrap.sh --new-password`"):
+            look()
+    assert "in .env" in bootstrap.new_password()
+    secret = settings.load().postgres_password
+    assert secret not in {"0" * 32, ""}
+    port = env["POSTGRES_PORT"]
+    serve = env | {"POSTGRES_PASSWORD": secret, "BIND_ADDRESS": "127.0.0.1"}
+    with subprocess.Popen(
+        [BIN / "elt", "serve", "postgres"], cwd=ROOT, env=serve, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+            wait_for(lambda: connected(port, secret))
+            assert not connected(port, "0" * 32)
+            with pytest.raises(SetupError, match="remove the line first"):
+                bootstrap.new_password()
+            layout.ENV_FILE.write_text(text)
+            with pytest.raises(SetupError, match=r"does not take a new password: .*lock file"):
+                bootstrap.new_password()
+        finally:
+            server.terminate()
+
+
+def connected(port, secret):
+    """Whether PostgreSQL lets the owner in."""
+    try:
+        psycopg2.connect(host="127.0.0.1", port=port, user="elt", password=secret, dbname="postgres").close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def test_a_setting_that_was_cut_off_says_how_to_go_on(clone, monkeypatch):
+    bootstrap.write_env()
+    monkeypatch.setitem(settings.Settings.model_config, "env_file", layout.ENV_FILE)
+    layout.ENV_FILE.write_text(re.sub("(?m)^(VALKEY_PASSWORD=.{3}).*$", r"\1", layout.ENV_FILE.read_text()))
+    with pytest.raises(
+        ConfigError, match=r"VALKEY_PASSWORD: .*; put the whole line back, or remove it and run scripts/boot"
+    ):
+        settings.load()
+
+
+def test_a_port_that_is_taken_is_told_before_the_installation(state, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        env = apart(state) | {"FLOWER_PORT": str(port), "UV_PROJECT_ENVIRONMENT": str(tmp_path / "none")}
+        for script in ("up.sh", "e2e.sh"):
+            done = run(f"scripts/{script}", env=env)
+            assert done.returncode == 1
+            assert re.fullmatch(
+                rf"bootstrap: ports: taken: {port} \(FLOWER_PORT\); end what holds them, or let"
+                rf" `scripts/bootstrap.sh --free-ports` write FLOWER_PORT=\d+ to .env\n",
+                done.stderr,
+            )
+        assert not (tmp_path / "none").exists()
+
+
+def test_free_ports_take_the_places_of_taken_ones(clone, monkeypatch):
+    for name in ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "POSTGRES_PORT", "VALKEY_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    bootstrap.write_env()
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        taken = [server.getsockname()[1] for server in (one, two)]
+        text = layout.ENV_FILE.read_text()
+        for old, new in zip(("AIRFLOW_PORT=8080", "VALKEY_PORT=16379"), taken, strict=True):
+            text = text.replace(old, f"{old.partition('=')[0]}={new}")
+        layout.ENV_FILE.write_text(text)
+        said = bootstrap.free_ports()
+        assert f"AIRFLOW_PORT {taken[0]} -> " in said
+        assert bootstrap._taken_ports().keys().isdisjoint({"AIRFLOW_PORT", "VALKEY_PORT"})
+        ports = re.findall(r"(?m)^\w+_PORT=(\d+)", layout.ENV_FILE.read_text())
+        assert len(set(ports)) == len(ports) == 5
+        monkeypatch.setenv("AIRFLOW_PORT", str(taken[0]))
+        with pytest.raises(SetupError, match="the environment variable AIRFLOW_PORT says it"):
+            bootstrap.free_ports()
+
+
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "free some below",
+        ),
+        ("ERROR: No matching distribution found for uv==0.13.9", "is there a network"),
+    ],
+)
+def test_why_uv_cannot_be_installed(clone, monkeypatch, words, mend):
+    monkeypatch.setattr(uv, "PRIVATE", layout.TOOLS / "uv" / "bin" / "uv")
+    monkeypatch.setattr(uv, "_pip", lambda _: ["sh", "-c", f"echo '{words}' >&2; exit 1"])
+    with pytest.raises(SetupError, match=f"{re.escape(words)}.*{mend}"):
+        uv.install("0.13.9")
 
 
 def test_env_gains_new_settings_and_keeps_the_old(clone):
