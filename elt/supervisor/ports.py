@@ -22,7 +22,10 @@ def wanted(
         listeners: address and port of each server, by the name of the port's setting in .env.
         processes: their http probes may name more ports.
     """
-    found = {at: f"set {name} in .env to another one" for name, at in listeners.items()}
+    found = {
+        at: f"set {name} in .env to another one, as scripts/bootstrap.sh --free-ports does"
+        for name, at in listeners.items()
+    }
     known = {port for _, port in found}
     for name, process in processes.items():
         if at := process.get("readiness_probe", {}).get("http_get"):
@@ -44,12 +47,7 @@ def check(needed: t.Mapping[tuple[str, int], str]) -> None:
         if not is_free(host, port)
     ]
     if taken:
-        remedy = (
-            ["scripts/bootstrap.sh --free-ports writes free ones to .env"]
-            if any(".env" in one for one in taken)
-            else []
-        )
-        raise SetupError("\n     ".join([*taken, *remedy]))
+        raise SetupError("\n     ".join(taken))
 
 
 def is_free(host: str, port: int) -> bool:
