@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from bench import measure, page
+from bench import growth, measure, page
 from workspace import ROOT, run
 
 PYTHON = sys.executable
@@ -53,7 +53,38 @@ def test_a_section_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
 def test_each_benchmark_has_its_place_in_the_page():
     done = run("scripts/bench.sh", "speed", env={})
     assert done.returncode == 2
-    assert "no benchmark 'speed'; there are singer, start, schedule, pipeline and load" in done.stderr
+    assert "no benchmark 'speed'; there are singer, start, schedule, pipeline, growth and load" in done.stderr
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in ("singer", "start", "schedule", "pipeline"):
+    for name in ("singer", "start", "schedule", "pipeline", "growth", "load"):
         assert f"<!-- bench: {name} -->" in text
+
+
+def test_the_steps_of_a_run_are_told():
+    run = growth.told(
+        "run: meltano run tap-csv target-duckdb dbt-duckdb:build (log: x)\n"
+        "   3.5 s  load   raw.transactions: 1,469,307 rows\n"
+        "   4.0 s  load   raw.products: 92,331 rows\n"
+        "   9.0 s  dbt    OK created sql table model marts.daily_sales [OK in 2.09s]\n"
+        "  10.5 s  dbt    Done. PASS=71 WARN=0 ERROR=0 SKIP=0 NO-OP=0 TOTAL=71\n"
+        "quality: 19 of 19 figures agree, 1.5 s\n"
+        "run: done in 12.0 s; `elt sql --inner` opens the result\n"
+    )
+    assert run == growth.Run(1_469_307, 4.0, 6.5, 1.5, 12.0)
+    assert growth.rows_of({1: run}) == [["1 x", "1,469,307", "4.0", "6.5", "1.5", "12.0", "12%", "8.2", "0"]]
+    with pytest.raises(ValueError, match="did not tell of each step"):
+        growth.told("run: done in 1.0 s")
+
+
+def test_memory_is_that_of_a_whole_family():
+    """Two processes of 100 MiB each that start and end within the run of a third."""
+    hungry = "waste = b'x' * (100 << 20); import time; time.sleep(1.5)"
+    parent = (
+        "import subprocess, sys\n"
+        f"for one in [subprocess.Popen([sys.executable, '-c', {hungry!r}]) for _ in range(2)]: one.wait()\n"
+        "print('end')"
+    )
+    output, peak = growth.watched([PYTHON, "-c", parent], {})
+    assert output == "end\n"
+    assert 200 << 20 < peak < 300 << 20
+    with pytest.raises(measure.FailedError, match="no luck"):
+        growth.watched([PYTHON, "-c", "raise SystemExit('no luck')"], {})
