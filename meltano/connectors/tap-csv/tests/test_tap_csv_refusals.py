@@ -25,7 +25,9 @@ BAD_HEADERS = {
     "name of spaces": (b"id, \n", "line 1: column 2 of the header has no name"),
     "name twice": (b"id,a,a\n1,2,3\n", "line 1, column 'a': the header names it 2 times"),
     "key absent": (b"no,a\n1,x\n", "line 1, column 'id': the key is no column of the header (no, a)"),
-    "other delimiter": (b"id;a\n1;x\n", "line 1, column 'id': the key is no column of the header (id;a)"),
+    "semicolons": (b"id;a\n1;x\n", 'line 1: the header is one column, which holds ";"; set `delimiter: ";"`'),
+    "tabs": (b"nr\tid\n1\tx\n", 'line 1: the header is one column, which holds "\\t"; set `delimiter: "\\t"`'),
+    "bars": (b"nr|id\n1|x\n", 'line 1: the header is one column, which holds "|"; set `delimiter: "|"`'),
     "open quote": (b'id,"a\n1,x\n', "line 1: a quote or an escape is still open at the end of the file"),
     "NUL": (b"id,\0\n", "line 1: NUL at character 4 of the line"),
 }
@@ -50,7 +52,10 @@ BAD_ROWS = {
     "nothing but a quote": (b'"', "line 1: a quote or an escape is still open"),
     "surplus delimiter beside quotes within values": (b'id,a\n1,2,\nx"q,w"y\n', "line 2, column 'a': ragged row"),
     "escape open": (b"id,a\n1,x\n2,y\\", "line 3: a quote or an escape is still open"),
-    "quote open for long": (b'id,a\n1,x\n2,"y' + b"y" * 140_000, "line 3: field larger than field limit (131072)"),
+    "quote open for long": (
+        b'id,a\n1,x\n2,"y' + b"y" * (1 << 24),
+        "line 3: a field of more than 16,777,216 characters; is a quote left open?",
+    ),
 }
 
 

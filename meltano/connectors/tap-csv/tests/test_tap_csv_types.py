@@ -52,7 +52,20 @@ def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (["9" * 39], "string"),  # no type holds all its digits
         (["007", "1"], "string"),  # a code, not a number
         (["1_000"], "string"),
-        (["1", "2.5", "-1e3"], "number"),
+        (["1", "2.5", "-1e3"], "string"),  # a number would give -1000.0 back
+        (["1E5", "12E3"], "string"),  # codes
+        (["1e-07", "2.5"], "number"),  # just so a DOUBLE is written
+        (["19.99", "5", "0.5"], "decimal(16,2)"),
+        (["-0.125", "5.10"], "decimal(18,4)"),
+        (["0.12345", "5.1"], "number"),
+        (["123456789012345.678", "0.5"], "string"),  # too many digits for either
+        (["1.0", "2.0"], "decimal(16,2)"),
+        (["-0"], "number"),  # only a DOUBLE keeps the sign
+        ([".5"], "string"),
+        (["1."], "string"),
+        (["+49", "1"], "string"),
+        (["0x10"], "string"),
+        (["12345678901234567890123.5"], "string"),
         (["01.5"], "string"),
         (["nan", "1.5"], "string"),
         (["true", "FALSE"], "boolean"),
@@ -61,7 +74,22 @@ def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (["2024-02-30"], "string"),
         (["01/02/2024"], "string"),  # nobody knows which of both is the month
         (["2024-01-31 10:00:00", "2024-01-31T10:00:00.5+02:00", "2024-01-31"], "date-time"),
+        (["2024-01-31 10:00:00+0200", "2024-01-31T10:00:00-03"], "date-time"),
+        (["2024-01-31 10:00:00 BST"], "string"),  # Britain's, Brazil's or Bangladesh's
+        (["2024-01-31 10:00:00 UTC"], "string"),
+        (["2024-01-31 10:00:00 Europe/Berlin"], "string"),
+        (["2024-01-31 24:00:00"], "string"),
+        (["2024-12-31 23:59:60"], "string"),
+        (["2024-01-31 10:00:00.1234567"], "string"),  # a nanosecond would be cut
+        (["2024-01-31 10:00:00.123456000"], "date-time"),
+        (["2024-01-31 to 2024-02-15"], "string"),
+        (["2024-01-31garbage"], "string"),
+        (["2024-01-3x"], "string"),
+        (["0000-01-01"], "string"),
         (["10:00:00", "23:59:59.5"], "time"),
+        (["24:00:00"], "string"),
+        (["10:00:00.1234567"], "string"),
+        (["10:00:00+02:00"], "string"),
         (["infinity"], "string"),
         (["x", "1"], "string"),
         (["", ""], "string"),
@@ -94,9 +122,20 @@ MISFITS = {
     "number": ["x", "nan", "inf", "1e400"],
     "decimal(20,2)": ["0.125", "1" * 19, "1.0000000000000001e+18", "x"],
     "boolean": ["2", "on"],
-    "date": ["2024-02-30", "2024-01-31 10:00", "infinity", "x"],
-    "time": ["25:00:00", "x"],
-    "date-time": ["2024-13-01", "infinity", "x"],
+    "date": [
+        "2024-02-30",
+        "2024-01-31 10:00",
+        "infinity",
+        "x",
+        "2024-01-1x",
+        "2024-01-31 BST",
+        "2024-01-30 24:00:00",
+    ],
+    "time": ["25:00:00", "x", "24:00:00", "23:59:60", "10:00:00.1234567", "10:00:00+02:00"],
+    "date-time": [
+        *("2024-13-01", "infinity", "x", "2024-01-31 10:00:00 BST", "2024-01-31 24:00:00", "2024-01-31 10:00:1Z"),
+        *("2024-01-31 10:00:00.123456789", "2024-01-31 10:00:00+02:00:30", "2024-01-1T 10:00:00"),
+    ],
 }
 
 
@@ -247,7 +286,7 @@ def _plain(value: t.Any, schema: dict[str, t.Any]) -> t.Any:
 
 
 def test_the_schema_is_json(sync: Sync) -> None:
-    for kind in (*types.CANDIDATES, types.decimal(38, 0)):
+    for kind in (*types.candidates(","), types.decimal(38, 0, strict=True)):
         again = types.of_schema(json.loads(json.dumps(types.property_of(kind))))
         assert (again.name, again.sql) == (kind.name, kind.sql)
 

@@ -140,6 +140,17 @@ def test_the_list_may_stand_in_a_file(tmp_path: Path) -> None:
     assert [one["stream"] for one in catalog["streams"]] == ["c"]
 
 
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize("other", ["", 'x"y'])
+def test_a_long_field_loads_by_any_route(sync: Sync, other: str, *, metadata: bool) -> None:
+    """Longer than Python's csv module takes by default, and than DuckDB's longest line."""
+    long = ["10.5 47.25," * 22_000, "é" * 3_000_000]
+    content = "id,a,b\n" + "".join(f'{number},"{text}",{other}\n' for number, text in enumerate(long))
+    got = sync(content.encode(), settings={**TEXT, "add_metadata_columns": metadata})
+    assert got.error is None
+    assert [record["a"] for record in got.records] == long
+
+
 def test_no_keys(sync: Sync) -> None:
     got = sync(b"id,a\n,x\n,x\n", keys=[])
     assert got.of_type("SCHEMA")[0]["key_properties"] == []

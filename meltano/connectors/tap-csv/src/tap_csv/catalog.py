@@ -81,6 +81,7 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
     files = tuple(find(entity.path))
     headers = {file: split(Source(file, entity), entity, _HEADER)[0] for file in files}
     columns = headers[files[0]]
+    entity = entity.spelt_as(columns)
     for file, header in headers.items():
         refuse_missing(columns, header, file, f"{files[0]} has")
         if added := set(header).difference(columns):
@@ -107,6 +108,7 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
     """
     marks = {tuple(one["breadcrumb"]): one["metadata"] for one in stream.get("metadata", ())}
     properties = {name: one for name, one in stream["schema"]["properties"].items() if name not in METADATA}
+    entity = entity.spelt_as(properties)
     kept = {
         name: entity.columns.get(name) or types.of_schema(one)
         for name, one in properties.items()
@@ -170,7 +172,8 @@ def _infer(
     entity: Entity, files: tuple[Path, ...], columns: list[str], rows: int | None, converter: Converter
 ) -> dict[str, types.Type]:
     """The narrowest type of each column that all values of the samples fit; text where there is no value."""
-    fitting: dict[str, list[types.Type]] = {column: list(types.CANDIDATES) for column in columns}
+    candidates = types.candidates(entity.dialect.delimiter)
+    fitting: dict[str, list[types.Type]] = {column: list(candidates) for column in columns}
     filled: set[str] = set()
     for file in files:
         header, segments = split(Source(file, entity), entity, FIRST if rows is None else _SAMPLE)
@@ -186,4 +189,9 @@ def _infer(
             filled |= now
             if rows is not None:
                 break
-    return {column: those[0] if those and column in filled else types.STRING for column, those in fitting.items()}
+    found = {column: those[0] for column, those in fitting.items() if those and column in filled}
+    for column, kind in found.items():
+        if kind is types.GROUPED and column not in entity.columns:
+            what = f"{files[0]}, column {column!r}: kept as text, since points before three digits may mark thousands"
+            LOGGER.warning("%s; if they do not, set `columns: {%s: number}`", what, types.quoted(column))
+    return {column: types.STRING if kind is types.GROUPED else kind for column, kind in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import dataclasses
 import json
 import logging
 import typing as t
@@ -47,7 +48,7 @@ SETTINGS = (
 ENTITY_SETTINGS = (
     Setting("entity", "string", "Name of the stream, hence of the table"),
     Setting("path", "string", "A file, a folder (searched through for *.csv and *.csv.gz) or a glob"),
-    Setting("keys", "array", "Columns that identify a row; may be empty"),
+    Setting("keys", "array", "Columns that identify a row, in whatever case; may be empty"),
     Setting("columns", "object", "Types of columns by their names, where they are not to be found by a sample"),
     Setting("encoding", "string", "A Python codec", "utf-8"),
     Setting("delimiter", "string", "One character between fields", ","),
@@ -90,6 +91,13 @@ class Entity:
     encoding: str = "utf-8"
     dialect: Dialect = field(default_factory=Dialect)
     columns: dict[str, types.Type] = field(default_factory=dict)
+
+    def spelt_as(self, names: t.Iterable[str]) -> Entity:
+        """The same with keys and columns as a header spells them; DuckDB tells no names apart that differ in case."""
+        spelt = {name.lower(): name for name in names}
+        keys = tuple(spelt.get(key.lower(), key) for key in self.keys)
+        columns = {spelt.get(name.lower(), name): kind for name, kind in self.columns.items()}
+        return dataclasses.replace(self, keys=keys, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -171,6 +179,10 @@ def _entity(entry: object, where: str) -> Entity:
     who = f"entity {given['entity']!r}"
     if not all(isinstance(key, str) for key in given["keys"]):
         raise SettingsError(f"{who}: keys: must be a list of names")
+    for what in ("keys", "columns"):
+        names = Counter(name.lower() for name in given.get(what, ()))
+        if twice := [name for name, times in names.items() if times > 1]:
+            raise SettingsError(f"{who}: {what}: {twice[0]!r} stands there twice, in whatever case")
     dialect = {name: given[name] for name in _DIALECT if given.get(name) is not None}
     try:
         csv.reader((), **dialect)

@@ -38,10 +38,11 @@ _MISFITS = (
     duckdb.ConversionException,
     duckdb.OutOfRangeException,
     duckdb.NotImplementedException,
+    UnicodeDecodeError,  # its message quotes a long line, and may cut it within a letter
 )
 """What DuckDB raises when it refuses a row or a value, or a file."""
 _ROW_BYTES = 1 << 26
-"""Longest row that DuckDB takes from Python, which takes no field of more than 131,072 characters."""
+"""Longest row that DuckDB takes from Python, as JSON."""
 _GLANCE = 200
 """Rows that are looked at before all others of a sample: they rule most types out, at little cost."""
 _MEMORY, _MEMORY_OF_COLUMN = 512, 0.5
@@ -257,12 +258,11 @@ class Converter:
                     chosen = [column for column, one in form.types.items() if one == kind]
                     first = f"min(line) filter ({kind.misfit('text')})"
                     found = self._by_column(first, table, form.header, chosen)
-                    misfits += [(line, column, kind.name) for column, line in found if line is not None]
+                    misfits += [(line, column, kind) for column, line in found if line is not None]
                 if not misfits:
                     raise
-        line, column, kind_name = min(misfits)
-        what = f"the value is no {kind_name}; `columns` in the settings may give the column another type"
-        raise InputError(what, form.path, line=line, column=column)
+        line, column, kind = min(misfits, key=lambda one: one[:2])
+        raise InputError(kind.refusal(column), form.path, line=line, column=column)
 
     def _copy(self, values: dict[str, str], table: str, line: str, form: Form, goal: Path) -> int:
         """Write the rows of a table to the file; returns their number."""
@@ -303,7 +303,10 @@ class Converter:
         with self._file("jsonl") as file:
             with file.open("w", encoding="utf-8", buffering=1 << 18) as lines:
                 for line, row in itertools.islice(found, rows):
-                    lines.write(json.dumps({"line": line, "row": row}, ensure_ascii=False) + "\n")
+                    text = json.dumps({"line": line, "row": row}, ensure_ascii=False)
+                    if len(text) > _ROW_BYTES // 4 and len(text.encode()) > _ROW_BYTES:
+                        raise InputError(f"a row of more than {_ROW_BYTES:,} bytes", form.path, line=line)
+                    lines.write(text + "\n")
             yield sql.read_rows(file, _ROW_BYTES)
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import typing as t
 from collections import Counter
 
@@ -20,6 +21,11 @@ if t.TYPE_CHECKING:
 
     Row = tuple[int, list[str]]
 
+LONGEST_FIELD = 1 << 24
+"""Characters of one field; where a quote was left open, so much is read before that is said."""
+csv.field_size_limit(LONGEST_FIELD)
+_DELIMITERS = ";\t|,"
+"""What a header is looked through for that has one column only."""
 _END = "\0"
 """Handed to the csv module after the last line. No file may hold it, so it shows whether a quote is still open."""
 
@@ -143,8 +149,10 @@ class Reader:
         """
         if self._ended and "unexpected end of data" in str(error):  # so says a strict dialect
             self._end([], line, 0)
-        hint = "; is a quote left open?" if "field larger" in str(error) else ""
-        return InputError(f"{error}{hint}", self._path, line=line)
+        if "field larger" in str(error):
+            what = f"a field of more than {LONGEST_FIELD:,} characters; is a quote left open?"
+            return InputError(what, self._path, line=line)
+        return InputError(str(error), self._path, line=line)
 
     def _check_header(self, header: list[str], keys: Sequence[str]) -> None:
         for position, name in enumerate(header or [""], 1):
@@ -157,8 +165,11 @@ class Reader:
         for name in header:
             if same[name.lower()] > 1:
                 raise InputError("another column's name differs only in case", self._path, line=1, column=name)
+        if len(header) == 1 and (found := next((one for one in _DELIMITERS if one in name), None)):
+            what = f"the header is one column, which holds {json.dumps(found)}; set `delimiter: {json.dumps(found)}`"
+            raise InputError(what, self._path, line=1)
         for key in keys:
-            if key not in header:
+            if not same[key.lower()]:
                 what = f"the key is no column of the header ({', '.join(header)})"
                 raise InputError(what, self._path, line=1, column=key)
 

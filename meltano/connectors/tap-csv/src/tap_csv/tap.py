@@ -37,6 +37,9 @@ if t.TYPE_CHECKING:
 
 LOGGER = logging.getLogger("tap-csv")
 
+_READING = 2
+"""Counted up when a text becomes another value than before, so that everything is sent again."""
+
 WORKERS = min(8, os.cpu_count() or 1)
 _OURS = "tap-csv-"
 """How the names of files of BATCH messages begin, behind the prefix of the settings."""
@@ -275,7 +278,8 @@ class _Known:
             SettingsError: the state is damaged.
         """
         entity, remember = stream.entity, config.incremental
-        form = [stream.schema(), entity.keys, entity.encoding, dataclasses.asdict(entity.dialect), config.infer_types]
+        dialect = dataclasses.asdict(entity.dialect)
+        form = [_READING, stream.schema(), entity.keys, entity.encoding, dialect, config.infer_types]
         self._form = hashlib.sha256(json.dumps(form).encode()).hexdigest()
         self._remember = remember
         self._files: dict[str, Json] = {}

@@ -1,7 +1,12 @@
-"""Types of columns: their names, their JSON schemas, and how DuckDB makes a value of each out of text."""
+"""Types of columns: their names, their JSON schemas, and how DuckDB makes a value of each out of text.
+
+A type that was found in a sample, or that a catalog says, is strict: it takes only texts that its values give back,
+and so whatever rules a type out in the sample is refused after it. A type that `columns` names takes more.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import typing as t
@@ -34,10 +39,7 @@ class Type:
     from_text: str
     """The expression that makes a value of its text."""
     read: str = "VARCHAR"
-    """The type to let the CSV reader make, which is faster than to make it of text.
-
-    Not so for time stamps: the reader drops an offset, or makes null of what it does not know (DuckDB 1.5.5).
-    """
+    """The type to let the CSV reader make. It takes more than a strict type does, and says not what it read."""
     fast: str = ""
     """A condition under which `quick` makes the value of what was read, which spares most values what costs time."""
     quick: str = "{v}"
@@ -64,10 +66,23 @@ class Type:
         """Whether a text is no such value."""
         return f"({value} is not null and {self.from_text.format(v=value)} is null)"
 
+    def refusal(self, column: str) -> str:
+        """What to say of a text that is no such value, with the way to have it."""
+        other = "number" if self.name.startswith("decimal") else "string"
+        way = f"`columns: {{{quoted(column)}: {other}}}` in the settings gives it another type"
+        return f"the value is no {self.name}; {way}"
+
     def meant(self, value: str) -> str:
         """Whether a text shall be taken for one."""
         own = f"({self.from_text.format(v=value)} is not null and {self.sure.format(v=value)})"
-        return f"case when {self.narrower.meant(value)} then true else {own} end" if self.narrower else own
+        if self.narrower:
+            return f"case when {self.narrower.meant(value)} then true else {own} end"
+        return f"case when {self.fast.format(v=value)} then true else {own} end" if self.fast else own
+
+
+def quoted(column: str) -> str:
+    """A column's name, as it may stand in the settings in YAML."""
+    return column if re.fullmatch(r"[^\W\d]\w*", column) else json.dumps(column, ensure_ascii=False)
 
 
 def _if(condition: str, value: str) -> str:
@@ -78,87 +93,134 @@ def _cast(kind: str) -> str:
     return f"try_cast({{v}} as {kind})"
 
 
-def _instant(value: str, condition: str = "true") -> str:
-    """A finite time stamp in the years 1 to 9999, which is all that its text in JSON can say."""
-    known = f"isfinite({value}) and epoch_us({value}) between -62135596800000000 and 253402300799999999"
-    return _if(f"{known} and {condition}", f"make_timestamp(epoch_us({value}))")
+def _is(pattern: str) -> str:
+    """Whether a text is of this form as a whole, blanks around it aside."""
+    doubled = pattern.replace("{", "{{").replace("}", "}}")
+    return rf"regexp_full_match({{v}}, '\s*(?:{doubled})\s*')"
 
 
-def _integer(kind: str, schema: dict[str, t.Any], narrower: Type | None = None) -> Type:
-    """DuckDB would round a fraction, and make an integer of a text that is longer than a DOUBLE is exact."""
-    number, short = _cast("DOUBLE"), f"abs({_cast('DOUBLE')}) < {_EXACT_IN_DOUBLE}"
-    text = _if(f"{number} = floor({number}) and (not contains({{v}}, '.') or {short})", _cast(kind))
-    plain = r"regexp_matches({v}, '^\s*-?(0|[1-9]\d*)\s*$')"  # zeros and a plus before a number mean something
-    if kind != "BIGINT":
-        exact = f"case when not {_EXPONENT} then {text} end"
-        return Type("integer", schema, kind, exact, sure=plain, narrower=narrower)
-    fast = f"{{v}} = floor({{v}}) and abs({{v}}) < {_EXACT_IN_DOUBLE}"
-    return Type("integer", schema, kind, text, "DOUBLE", fast, "{v}::BIGINT", plain)
+def _gives_back(kind: str) -> str:
+    """Whether the value of a type that a text is cast to is written as this very text."""
+    return f"{_cast(kind)}::VARCHAR = {{v}}"
 
 
+def _finite(instant: str, condition: str = "true") -> str:
+    """A time stamp in the years 1 to 9999, which is all that its text in JSON can say."""
+    known = f"isfinite({instant}) and epoch_us({instant}) between -62135596800000000 and 253402300799999999"
+    return _if(f"{known} and {condition}", f"make_timestamp(epoch_us({instant}))")
+
+
+def _strict_integer(kind: str, schema: dict[str, t.Any], narrower: Type | None = None) -> Type:
+    """Zeros behind a point may follow in a column of integers, but three of them may mean a thousand."""
+    text = _if(_is(r"(0|-?[1-9]\d*)(\.(0{1,2}|0{4,}))?"), _cast(kind))
+    sure = "not contains({v}, '.')"  # who writes a point has fractions
+    fast, quick = _gives_back(kind), _cast(kind)
+    return Type("integer", schema, kind, text, fast=fast, quick=quick, sure=sure, narrower=narrower)
+
+
+_INTEGER: dict[str, t.Any] = {"type": "integer"}
+_NUMBER: dict[str, t.Any] = {"type": "number"}
+_BOOLEAN: dict[str, t.Any] = {"type": "boolean"}
+_DATE: dict[str, t.Any] = {"type": "string", "format": "date"}
+_TIME: dict[str, t.Any] = {"type": "string", "format": "time"}
+_DATE_TIME: dict[str, t.Any] = {"type": "string", "format": "date-time"}
+
+_DOUBLE = _cast("DOUBLE")
+_FINITE_DOUBLE = f"isfinite({_DOUBLE})"
+_MINUS_ZERO = r"-0(\.0*)?"  # only a DOUBLE keeps its sign
+_PLAIN = r"-?(0|[1-9]\d*)(\.\d+)?"
+_SHORT = r"regexp_full_match({v}, '-?(0|[1-9]\d{{0,6}})(\.\d{{1,8}})?')"
+"""A number of at most 15 digits, each of which a DOUBLE gives back."""
+_SIGNIFICANT = r"regexp_replace(trim({v}, E' \t\n\f\r'), '(\.\d*[1-9])0+$|\.0+$', '\1')"
+"""A number without the zeros at the end of its fraction."""
+_FEW_DIGITS = f"length({{v}}) < 300 and length(ltrim(replace({_SIGNIFICANT}, '.', ''), '-0')) <= 15"
+
+_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
+_HOUR = r"([01]?\d|2[0-3])"
+_SECOND = r":[0-5]\d(\.\d{1,6}0*)?"  # DuckDB would cut what is finer than a microsecond
+_OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"  # DuckDB would take names of zones, and guess at what BST is
+_MOMENT = rf"{_DAY}([ T]{_HOUR}:[0-5]\d({_SECOND}{_OFFSET}?)?)?"
 _STAMP = _cast("TIMESTAMPTZ")
-_TIME = "try_cast('2000-01-01 ' || {v} as TIMESTAMPTZ)"
-_MIDNIGHT = "epoch_us({v}) % 86400000000 = 0"
+_MIDNIGHT = f"epoch_us({_STAMP}) % 86400000000 = 0"
+_FAST_DATE = f"strlen({{v}}) = 10 and {_gives_back('DATE')}"  # then the year has four digits
 
-INTEGER = _integer("BIGINT", {"type": "integer"})
+INTEGER = _strict_integer("BIGINT", _INTEGER)
 # Parquet has no HUGEINT; DuckDB would write a DOUBLE.
-HUGE = _integer(
+HUGE = _strict_integer(
     "DECIMAL(38,0)",
-    {"type": "integer", "minimum": -(10**_MOST_DIGITS) + 1, "maximum": 10**_MOST_DIGITS - 1},
+    _INTEGER | {"minimum": -(10**_MOST_DIGITS) + 1, "maximum": 10**_MOST_DIGITS - 1},
     narrower=INTEGER,
 )
+_SAME_DOUBLE = f"regexp_replace({_DOUBLE}::VARCHAR, '\\.0$', '') = {_SIGNIFICANT}"
 NUMBER = Type(
     "number",
-    {"type": "number"},
+    _NUMBER,
     "DOUBLE",
-    _if(f"isfinite({_cast('DOUBLE')})", _cast("DOUBLE")),
-    "DOUBLE",
-    "isfinite({v})",
-    # More than 17 digits tell that it is no DOUBLE that was written.
-    sure=r"not regexp_matches({v}, '^\s*(\+|-?0\d|-?\d{{16,}}\s*$)|_|[1-9](\.?\d){{17}}')",
+    _if(f"{_FINITE_DOUBLE} and (({_is(_PLAIN)} and {_FEW_DIGITS}) or {_SAME_DOUBLE})", _DOUBLE),
+    fast=_SHORT,
+    quick=_DOUBLE,
 )
 BOOLEAN = Type(
     "boolean",
-    {"type": "boolean"},
+    _BOOLEAN,
     "BOOLEAN",
-    _cast("BOOLEAN"),
-    "BOOLEAN",
-    "true",
-    sure="lower({v}) in ('true', 'false')",
+    _if("lower({v}) in ('true', 'false')", "lower({v}) = 'true'"),
+    fast="{v} = 'true' or {v} = 'false'",
+    quick="{v} = 'true'",
 )
 DATE = Type(
     "date",
-    {"type": "string", "format": "date"},
+    _DATE,
     "DATE",
-    f"({_instant(_STAMP, _MIDNIGHT.format(v=_STAMP))})::DATE",
-    fast="{v} like '____-__-__' and {v} >= '0001'",  # then nothing can follow but the day, and the year has 4 digits
-    quick="{v}::DATE",
-    sure=r"regexp_matches({v}, '^\s*\d{{4}}-\d{{1,2}}-\d{{1,2}}\s*$')",
+    _if(_is(_DAY), f"({_finite(_STAMP)})::DATE"),
+    fast=_FAST_DATE,
+    quick=_cast("DATE"),
 )
-TIME = Type(
-    "time",
-    {"type": "string", "format": "time"},
-    "TIME",
-    f"make_timestamp(epoch_us({_TIME}))::TIME",
-    sure=r"regexp_matches({v}, '^\s*\d{{1,2}}:\d{{2}}:\d{{2}}(\.\d+)?\s*$')",
-)
+TIME = Type("time", _TIME, "TIME", _if(_is(f"{_HOUR}:[0-5]\\d{_SECOND}"), _cast("TIME")))
 DATE_TIME = Type(
     "date-time",
-    {"type": "string", "format": "date-time"},
+    _DATE_TIME,
     "TIMESTAMP",
-    _instant(_STAMP),
-    fast="{v} like '____-__-__ __:__:__' and {v} >= '0001'",  # then there is no offset, which this cast would drop
-    quick="{v}::TIMESTAMP",
-    sure=r"regexp_matches({v}, '^\s*\d{{4}}-\d{{1,2}}-\d{{1,2}}')",
+    _if(_is(_MOMENT), _finite(_STAMP)),
+    fast=f"strlen({{v}}) = 19 and {_gives_back('TIMESTAMP')}",  # then there is no offset, which this cast would drop
+    quick=_cast("TIMESTAMP"),
 )
 STRING = Type("string", {"type": "string"}, "VARCHAR", "{v}")
+GROUPED = Type("string", STRING.schema, "VARCHAR", _if(_is(r"-?\d+(\.\d{3})?"), "{v}"))
+"""Whole numbers, or such whose point may as well stand between thousands."""
+_STRICT = {one.name: one for one in (INTEGER, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME, STRING)}
 
-CANDIDATES = (INTEGER, HUGE, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME)
-"""Types that a column may be found to be of, the narrowest first; text is what fits none."""
-_NAMED = {one.name: one for one in (INTEGER, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME, STRING)}
+
+def _named_integer() -> Type:
+    """DuckDB would round a fraction, and make an integer of a text that is longer than a DOUBLE is exact."""
+    short = f"abs({_DOUBLE}) < {_EXACT_IN_DOUBLE}"
+    text = _if(f"{_DOUBLE} = floor({_DOUBLE}) and (not contains({{v}}, '.') or {short})", _cast("BIGINT"))
+    fast = f"{{v}} = floor({{v}}) and abs({{v}}) < {_EXACT_IN_DOUBLE}"
+    return Type("integer", _INTEGER, "BIGINT", text, "DOUBLE", fast, "{v}::BIGINT")
 
 
-def decimal(precision: int, scale: int) -> Type:
+_NAMED = {
+    one.name: one
+    for one in (
+        _named_integer(),
+        Type("number", _NUMBER, "DOUBLE", _if(_FINITE_DOUBLE, _DOUBLE), "DOUBLE", "isfinite({v})"),
+        Type("boolean", _BOOLEAN, "BOOLEAN", _cast("BOOLEAN"), "BOOLEAN", "true"),
+        Type(
+            "date",
+            _DATE,
+            "DATE",
+            _if(_is(_MOMENT), f"({_finite(_STAMP, _MIDNIGHT)})::DATE"),
+            fast=_FAST_DATE,
+            quick=_cast("DATE"),
+        ),
+        Type("time", _TIME, "TIME", _if(_is(f"{_HOUR}:[0-5]\\d({_SECOND})?"), _cast("TIME"))),
+        DATE_TIME,
+        STRING,
+    )
+}
+
+
+def decimal(precision: int, scale: int, *, strict: bool = False) -> Type:
     """A number of exactly so many digits; more are refused, where DuckDB would round.
 
     Raises:
@@ -170,13 +232,34 @@ def decimal(precision: int, scale: int) -> Type:
     widest = f"DECIMAL({_MOST_DIGITS},{_MOST_DIGITS - precision + scale})"
     schema: dict[str, t.Any] = {"type": "number", "multipleOf": float(Decimal(1).scaleb(-scale)) if scale else 1}
     schema |= {"x-singer.decimal": {"precision": precision, "scale": scale}}
+    name = f"decimal({precision},{scale})"
+    if strict:
+        fraction = rf"\.\d{{1,{scale}}}0*" if scale else r"\.0+"
+        plain = _is(rf"-?(0|[1-9]\d*)({fraction})?")
+        text = _if(f"{plain} and not {_is(_MINUS_ZERO)}", _cast(kind))
+        fast = _gives_back(kind) if scale < precision else ""  # else DuckDB writes .5, which is no such text
+        return Type(name, schema, kind, text, fast=fast, quick=_cast(kind))
     # Without an exponent the digits after the point tell. The cast lets a number with one be too large for its type
     # (DuckDB 1.5.5), which the first comparison finds; the second one finds digits too small for either.
     digits = rf"regexp_matches({{v}}, '^[^.]*(\.\d{{{{0,{scale}}}}}0*\s*)?$')"
     same = f"try({_cast(kind)} = {_cast(widest)}) and {_cast('DOUBLE')} = {_cast(kind)}::DOUBLE"
     text = _if(f"case when {_EXPONENT} then {same} else {digits} end", _cast(kind))
     few = f"(not contains({{v}}, '.') or length({{v}}) - instr({{v}}, '.') <= {scale}) and not {_EXPONENT}"
-    return Type(f"decimal({precision},{scale})", schema, kind, text, fast=few, quick=f"{{v}}::{kind}")
+    return Type(name, schema, kind, text, fast=few, quick=f"{{v}}::{kind}")
+
+
+_PRICES = (decimal(16, 2, strict=True), decimal(18, 4, strict=True))
+"""What numbers of few digits after the point are found to be, so that sums are exact; the latter holds the former."""
+
+
+def candidates(delimiter: str) -> tuple[Type, ...]:
+    """Types that a column may be found to be of, the narrowest first; text is what fits none.
+
+    Args:
+        delimiter: of the file. Where a semicolon stands between fields, a point may stand between thousands.
+    """
+    whole = (INTEGER, HUGE, GROUPED) if delimiter == ";" else (INTEGER, HUGE)
+    return (*whole, *_PRICES, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME)
 
 
 def named(name: str) -> Type:
@@ -194,12 +277,15 @@ def named(name: str) -> Type:
 
 
 def of_schema(schema: t.Mapping[str, t.Any]) -> Type:
-    """The type that a catalog's JSON schema of a property asks for; text if it asks for none that we know."""
+    """The type that a catalog's JSON schema of a property asks for; text if it asks for none that we know.
+
+    It is strict: most catalogs were written by discovery, from a sample.
+    """
     kinds = schema.get("type")
     found = {kinds} if isinstance(kinds, str) else set(kinds or ())
     found.discard("null")
     if found == {"string"}:
-        return _NAMED.get(schema.get("format") or "string", STRING)
+        return _STRICT.get(schema.get("format") or "string", STRING)
     if found == {"integer"}:
         return INTEGER if all(one is None or one in _BIGINT for one in _bounds(schema)) else HUGE
     if found and found <= {"integer", "number"}:
@@ -226,7 +312,7 @@ def _of_number(schema: t.Mapping[str, t.Any]) -> Type:
             whole = len(str(max(abs(least), abs(most))))
         elif whole < _LEAST_WHOLE and "precision" not in digits:
             return NUMBER
-        return decimal(digits.get("precision", whole + scale), scale)
+        return decimal(digits.get("precision", whole + scale), scale, strict=True)
     except (ValueError, TypeError, AttributeError):
         return NUMBER
 
