@@ -92,9 +92,14 @@ def watched(command: Sequence[str | Path], env: dict[str, str]) -> tuple[str, in
 
     looking = threading.Thread(target=look)
     looking.start()
-    output, _ = process.communicate()
-    ended.set()
-    looking.join()
+    try:
+        output, _ = process.communicate()
+    finally:
+        ended.set()
+        looking.join()
+        if process.poll() is None:  # interrupted
+            process.terminate()
+            process.wait()
     if process.returncode:
         raise FailedError(f"{command} ended with {process.returncode}:\n{output[-2000:]}")
     return output, peak
