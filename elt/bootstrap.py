@@ -309,7 +309,10 @@ def random_secret(name: str) -> str:
 
 # Git hooks ---------------------------------------------------------------------------------------
 
-NO_ENVIRONMENT = "echo 'hook: no environment in .venv: run scripts/bootstrap.sh, or git commit --no-verify' >&2"
+NO_ENVIRONMENT = (
+    "[ -e .env ] || exit 0; "  # as new: what bootstrap made is removed, and nothing is to be checked
+    "echo 'hook: no environment in .venv: run scripts/bootstrap.sh, or git commit --no-verify' >&2; exit 1"
+)
 
 
 def install_hooks() -> str:
@@ -346,7 +349,7 @@ def _write_hook(path: Path) -> str:
         '  if [ -x "$folder/bin/python" ]; then export UV_PROJECT_ENVIRONMENT="$folder"; break; fi',
         "done",
         'export PATH="$PATH:$PWD/.venv/bin" PRE_COMMIT_HOME="${ELT_STATE:-$PWD/.state}/hooks/pre-commit"',
-        f"[ -x {environment}/bin/python ] || command -v pre-commit > /dev/null || {{ {NO_ENVIRONMENT}; exit 1; }}",
+        f"[ -x {environment}/bin/python ] || command -v pre-commit > /dev/null || {{ {NO_ENVIRONMENT}; }}",
     )
     if set(lines) <= set(text.splitlines()):
         return "up to date"

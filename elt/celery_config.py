@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import select
 import stat
@@ -24,6 +25,11 @@ from celery.exceptions import Ignore  # type: ignore[import-untyped]
 from celery.signals import worker_shutting_down  # type: ignore[import-untyped]
 from celery.worker import state  # type: ignore[import-untyped]
 from sqlalchemy import text
+
+from elt import layout
+
+# For the memory that its processes share a worker makes a folder in /tmp; it would stay, as the worker ends at once.
+multiprocessing.current_process()._config["tempdir"] = str(layout.RUN)  # type: ignore[attr-defined]  # noqa: SLF001
 
 WAITED_FOR = text(
     "select true from task_instance"

@@ -214,7 +214,7 @@ def run(
     select: t.Annotated[list[str] | None, typer.Argument(help="dbt selection, such as daily_sales+.")] = None,
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
 ) -> None:
-    """Load, transform and test without any server, in a warehouse of its own (the inner loop)."""
+    """Load, transform and test without any server, in a warehouse of its own (a local run)."""
     from elt import inner, settings
 
     inner.run(settings.load(), select or [], full_refresh=full_refresh)

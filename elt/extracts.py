@@ -1,6 +1,6 @@
 """The CSV files that are loaded, as meltano.yml lists them, and their records by a route that shares nothing with it.
 
-The list of meltano.yml is the one place that names extracts: the DAG, the inner loop and the quality checks read it
+The list of meltano.yml is the one place that names extracts: the DAG, the local run and the quality checks read it
 here.
 """
 

@@ -1,4 +1,4 @@
-"""The inner loop: load, transform and test without any server, in a warehouse of its own.
+"""The local run: load, transform and test without any server, in a warehouse of its own.
 
 It runs the very plugins and models of the pipeline, by one call of Meltano, on the same extracts. Warehouse,
 Meltano's state (SQLite) and dbt's folders stand under `.state/inner`, so the stack's are never touched, and both may

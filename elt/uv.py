@@ -87,6 +87,8 @@ def variables() -> dict[str, str]:
     kept.pop("VIRTUAL_ENV", None)
     # A preference for Pythons of its own, from a file of the user's, would replace the environment each time.
     ours = {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON_PREFERENCE": "system"}
+    if layout.TOOLS.exists():
+        ours["TMPDIR"] = str(layout.TOOLS)  # it leaves an empty lock file there for each project
     return kept | ours | {"UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT)}
 
 

@@ -5,6 +5,7 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin="${UV_PROJECT_ENVIRONMENT:-$PWD/.venv}/bin"
 [[ -x $bin/python ]] || { echo "hook: no environment in ${bin%/bin}: run scripts/bootstrap.sh" >&2 && exit 1; }
 work="${ELT_STATE:-$PWD/.state}/hooks"
+mkdir -p "$work" && export TMPDIR="$work"             # uv leaves lock files there
 [[ $1 == uv ]] || export XDG_CACHE_HOME="$work/cache" # sqlfmt keeps one; that of uv is the user's
 case "$1" in
 meltano-schema) # Meltano's own, of the locked package; an import would find the folder meltano/ instead

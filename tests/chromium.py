@@ -47,7 +47,9 @@ def browser() -> t.Iterator[Browser]:
         folder = _obtained()
         program = str(folder / "chromium")
         env |= {"LD_LIBRARY_PATH": f"{folder / 'lib'}:{folder}", "FONTCONFIG_FILE": str(folder / "fonts.conf")}
-    with sync_playwright() as driver:
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as home:
+        # it keeps settings and caches of its own, also of GTK's, and the developer's stay as they are
+        env |= {"XDG_CONFIG_HOME": f"{home}/config", "XDG_CACHE_HOME": f"{home}/cache"}
         one = driver.chromium.launch(executable_path=program, env=env, args=["--no-sandbox"])
         yield one
         one.close()

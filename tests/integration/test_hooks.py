@@ -218,9 +218,14 @@ def test_a_commit_without_the_environment_is_told_what_to_do(clone):
     install_from_elsewhere(clone)
     clone.env["PATH"] = os.defpath
     clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
-    done = clone.run("git", "commit", "--message=Planted", without=("UV_PROJECT_ENVIRONMENT",))
+    commit = ("git", "commit", "--message=Planted")
+    clone.root.joinpath(".env").touch()
+    done = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
     assert done.returncode == 1
     assert done.stdout == "hook: no environment in .venv: run scripts/bootstrap.sh, or git commit --no-verify\n"
+    clone.root.joinpath(".env").unlink()  # as new: README says how
+    done = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
+    assert done.returncode == 0, done.stdout
 
 
 def test_bootstrap_leaves_the_hook_of_another_alone(clone):

@@ -212,3 +212,10 @@ def test_the_list_of_packages_is_left_out_wherever_the_words_of_uv_are_cut(said,
         terminal = io.BytesIO()
         assert uv._pass_on((said[at : at + size] for at in range(0, len(said), size)), terminal) == said
         assert terminal.getvalue() == shown, size
+
+
+def test_uv_leaves_no_lock_file_in_tmp(state, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    done = run(*BOOTSTRAP, env=apart(state) | {"TMPDIR": str(tmp_path / "tmp")})
+    assert done.returncode == 0, done.stderr
+    assert [*(tmp_path / "tmp").iterdir()] == []
