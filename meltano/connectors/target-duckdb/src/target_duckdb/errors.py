@@ -6,7 +6,7 @@
 | `DatabaseError` | the database cannot be opened or written: locked, no such folder, disk full |
 | `InputError` | a message does not fit; names the stream and the line of the input |
 | `SchemaError` | a SCHEMA message cannot become a table |
-| `RecordBeforeSchemaError` | a RECORD, BATCH or ACTIVATE_VERSION comes before its SCHEMA |
+| `RecordBeforeSchemaError` | a RECORD or BATCH comes before its SCHEMA |
 | `MissingKeyError` | a record lacks a key |
 
 The command line prints the message in one line and exits with 1. A traceback is shown at log level DEBUG.
