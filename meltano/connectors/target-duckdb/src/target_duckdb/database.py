@@ -21,8 +21,14 @@ LOGGER = logging.getLogger("target-duckdb")
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 _POLL_SECONDS = 0.2
-MEMORY_LIMIT = "512MB"
-"""DuckDB would keep pages of the database in most of the machine's memory; a load is no faster for it."""
+_MEMORY, _MEMORY_OF_COLUMN = 512, 0.65
+"""DuckDB's limit in MB unless it is set: at all, and for each column of a wide table.
+
+Without, DuckDB would keep pages of the database in most of the machine's memory, and a load is no faster for it. To
+append rows to a table that has some, it keeps two blocks of 256 kB for each column (DuckDB 1.5.5).
+"""
+_LIMITS = {"memory_limit", "max_memory"}
+"""What DuckDB calls it."""
 
 
 def connect(config: Config, folder: Path) -> tuple[duckdb.DuckDBPyConnection, str]:
@@ -49,7 +55,7 @@ def connect(config: Config, folder: Path) -> tuple[duckdb.DuckDBPyConnection, st
 
 
 def _set_up(connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> None:
-    settings = {"memory_limit": MEMORY_LIMIT}
+    settings = {"memory_limit": f"{_MEMORY}MB"}
     if config.temp_dir:
         settings["temp_directory"] = str(folder)
     # The order of insertion tells which record of a key is the last.
@@ -107,7 +113,14 @@ def _catalog(connection: duckdb.DuckDBPyConnection, config: Config) -> str:
     raise SettingsError(f"dbname: there is no database {config.database!r}, only {', '.join(there)}")
 
 
+def make_room(connection: duckdb.DuckDBPyConnection, config: Config, columns: int) -> None:
+    """Let DuckDB use the memory that it needs for a table of so many columns, unless the settings limit it."""
+    if not _LIMITS & {name.lower() for name in config.settings}:
+        connection.execute(f"set memory_limit = '{max(_MEMORY, round(_MEMORY_OF_COLUMN * columns))}MB'")
+
+
 def one_line(error: Exception) -> str:
-    """An error of DuckDB without its line breaks and its drawing of the query."""
-    text = str(error).partition("\nLINE ")[0]
-    return " ".join(text.split())
+    """An error of DuckDB without its line breaks and its drawing of the query, with this target's way out."""
+    text, lacks_memory, _ = str(error).partition("\nLINE ")[0].partition("Possible solutions:")
+    hint = """; `settings` of the target raise the limit: {"memory_limit": "4GB"}""" if lacks_memory else ""
+    return " ".join(text.split()) + hint

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import typing as t
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from target_duckdb import locate, messages, sql
+from target_duckdb import database, locate, messages, sql
 from target_duckdb.database import one_line
 from target_duckdb.errors import DatabaseError, InputError, MissingKeyError
 from target_duckdb.schema import members, struct
@@ -38,8 +39,13 @@ _OBJECT_SIZE = 2 << 20
 """Longest line the JSON reader expects; it splits a file among threads by twice this size."""
 _FILE_OBJECT_SIZE = 16 << 20
 """The same for the files of a BATCH, whose lines nobody has seen."""
+_WIDE = 250
+"""Columns from which on the members of a record cost more, each for itself, than to copy all records to a file."""
+_COLUMNS_AT_ONCE = 2000
+"""Most columns that all threads together may read or write."""
 _ROW = "file_row_number"
 _LACKS_KEY = "the record lacks a key"
+_MARK = "\x01"
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
 
 
@@ -90,7 +96,7 @@ class Loader:
         self._connection = connection
         self._folder = folder
         self._config = config
-        self._stages = 0
+        self._stages = self._widest = 0
         row = connection.execute("select current_setting('threads')").fetchone()
         assert row
         self._threads = self._using = int(row[0])
@@ -219,7 +225,7 @@ class Loader:
                     if stream.overwrite:
                         stream.replaced += stage.rows - int(distinct[0])
         names = sql.names(casts)
-        self._use(half=True)
+        self._use(len(there), half=True)
         execute(f"insert into {table} ({names}) select {', '.join(casts.values())} from {stage.source} {only}")
         stream.loaded += stage.rows
         if self._config.hard_delete:
@@ -231,16 +237,23 @@ class Loader:
         row = self._connection.execute(f"select bool_and(k > before) from ({pairs})").fetchone()
         return row is not None and row[0] is not False
 
-    def _use(self, *, half: bool) -> None:
-        """Use all threads, or half of them.
+    def _use(self, columns: int, *, half: bool) -> None:
+        """Use all threads, or half of them, or fewer for a wide table; and the memory that it needs.
 
         Rows go in by half: each thread fills row groups of its own, and half-full ones cost space and time. The other
         processors are busy with what comes next.
+
+        Args:
+            columns: those of the table, of each of which a thread keeps a vector or a block in memory.
+            half: whether rows go in.
         """
-        wanted = max(1, self._threads // 2) if half else self._threads
+        wanted = max(1, min(self._threads // 2 if half else self._threads, _COLUMNS_AT_ONCE // max(1, columns)))
         if wanted != self._using:  # to set it takes milliseconds
             self._connection.execute(f"set threads = {wanted}")
             self._using = wanted
+        if columns > self._widest:
+            self._widest = columns
+            database.make_room(self._connection, self._config, columns)
 
     def _retire(self, stream: Stream) -> None:
         """Remove or mark the rows of versions before the one that is to be activated."""
@@ -300,11 +313,11 @@ class Loader:
             _MisfitError: a row does not fit.
         """
         self._stages += 1
-        self._use(half=False)
+        self._use(len(reader.columns), half=False)
         table = f"temp.stage_{self._stages}"
         try:
             try:
-                self._connection.execute(reader.create(table, path, object_size, exact=False))
+                reader.read(self._connection, table, path, object_size, exact=False)
             except MISFITS:
                 self._read_exactly(reader, table, path, object_size)
         except duckdb.Error as error:
@@ -321,7 +334,7 @@ class Loader:
             # A number of 16 characters gets two quotes.
             path, reader, object_size = rewritten, replace(reader, gzip=False), object_size + object_size // 8
         try:
-            self._connection.execute(reader.create(table, path, object_size, exact=True))
+            reader.read(self._connection, table, path, object_size, exact=True)
         except MISFITS as error:
             raise _MisfitError(*locate.misfit(self._connection, reader, path, error, self._folder)) from error
         finally:
@@ -402,6 +415,8 @@ class Reader:
     metadata: bool = False
     versions: bool = False
     gzip: bool = False
+    mark: str = ""
+    """What stands before the names of those members of a line that are beside the record's."""
 
     def names(self) -> dict[str, str]:
         """Names in the stage by those of the columns: numbers, since one may be called like a row's number, rowid."""
@@ -422,18 +437,48 @@ class Reader:
             for column in self.columns
         ]
         if self.metadata:
-            read["time_extracted"] = sql.json_type("TIMESTAMP", exact=exact)
-            values.append(f"{sql.from_json('time_extracted', 'TIMESTAMP', exact=exact)} as {EXTRACTED_AT}")
+            extracted = f"{self.mark}time_extracted"
+            read[extracted] = sql.json_type("TIMESTAMP", exact=exact)
+            values.append(f"{sql.from_json(sql.name(extracted), 'TIMESTAMP', exact=exact)} as {EXTRACTED_AT}")
         if self.versions:
-            read["version"] = sql.json_type("BIGINT", exact=exact)
-            values.append(f"{sql.from_json('version', 'BIGINT', exact=exact)} as {VERSION}")
-        described = ", ".join(f"{sql.name(name)}: {sql.literal(kind)}" for name, kind in read.items())
-        return (
-            f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} "
-            f"from read_json({sql.path(str(path))}, format = 'newline_delimited', columns = {{{described}}}, "
-            f"maximum_object_size = {object_size}, compression = '{'gzip' if self.gzip else 'uncompressed'}', "
-            "hive_partitioning = false)"
-        )
+            version = f"{self.mark}version"
+            read[version] = sql.json_type("BIGINT", exact=exact)
+            values.append(f"{sql.from_json(sql.name(version), 'BIGINT', exact=exact)} as {VERSION}")
+        file = sql.read_json(str(path), read, object_size, gzip=self.gzip)
+        return f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} from {file}"
+
+    def read(
+        self, connection: duckdb.DuckDBPyConnection, table: str, path: Path, object_size: int, *, exact: bool
+    ) -> None:
+        """Read the file into a temporary table.
+
+        To take each of many members out of a structure, DuckDB needs time and memory (which no limit holds) that grow
+        with the square of their number; not so where the members are a line's own. So they are made that first.
+        """
+        if not self.whole or len(self.columns) < _WIDE:
+            connection.execute(self.create(table, path, object_size, exact=exact))
+            return
+        flat = path.with_suffix(".flat")
+        size = 4 * object_size  # a number may be written with more digits: `1e15` as `1000000000000000.0`
+        try:
+            connection.execute(self._flatten(path, flat, object_size))
+            reader = replace(self, whole="", gzip=False, mark=_MARK)
+            connection.execute(reader.create(table, flat, size, exact=exact))
+        finally:
+            flat.unlink(missing_ok=True)
+
+    def _flatten(self, path: Path, flat: Path, object_size: int) -> str:
+        """The statement that writes a file of which each line is a record, with what is beside it in the message."""
+        beside = (["time_extracted"] if self.metadata else []) + (["version"] if self.versions else [])
+        members = [f"""'{json.dumps(_MARK + one)}:' || coalesce({one}, 'null')""" for one in beside]
+        record = self.whole
+        if members:
+            # Before the record's own, of which there may be none.
+            first = " || ',' || ".join(members)
+            record = f"'{{' || {first} || if({self.whole} = '{{}}', '}}', ',' || {self.whole}[2:])"
+        file = sql.read_json(str(path), dict.fromkeys((self.whole, *beside), "JSON"), object_size, gzip=self.gzip)
+        plain = "format csv, header false, quote '', escape '', delimiter '\x01'"
+        return f"copy (select {record} from {file}) to {sql.literal(str(flat))} ({plain})"
 
 
 def _rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes], *, gzipped: bool) -> None:

@@ -10,6 +10,9 @@ from dataclasses import replace
 
 import duckdb
 
+from target_duckdb.database import one_line
+from target_duckdb.errors import DatabaseError
+
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -59,19 +62,23 @@ def misfit(
         return numbers[low], None, f"is not JSON: {found[1].strip()}"
     if found := _TWICE.search(str(said)):
         return numbers[low], None, f"the key {found[1]!r} stands twice"
+    return numbers[low], *_first_misfit(attempt, reader, line)
+
+
+def _first_misfit(attempt: _Attempt, reader: Reader, line: bytes) -> tuple[str | None, str]:
+    """The column for which a line cannot be read, if it is known, and what is wrong."""
     bare = replace(reader, columns=[], metadata=False, versions=False)
-    parts: list[tuple[Reader, str | None, str]] = [
-        (replace(bare, columns=[column]), column.name, f"the value does not fit {column.type}")
-        for column in reader.columns
-    ]
-    if reader.versions:
-        parts.append((replace(bare, versions=True), None, "the version of the record does not fit BIGINT"))
-    if reader.metadata:
-        parts.append((replace(bare, metadata=True), None, "time_extracted of the record does not fit TIMESTAMP"))
-    for part, name, what in parts:
-        if attempt.fails(part, [line]):
-            return numbers[low], name, what
-    return numbers[low], None, "the record does not fit its schema"
+    columns = list(reader.columns)
+    if columns and attempt.fails(replace(bare, columns=columns), [line]):
+        while len(columns) > 1:
+            half = columns[: len(columns) // 2]
+            columns = half if attempt.fails(replace(bare, columns=half), [line]) else columns[len(half) :]
+        return columns[0].name, f"the value does not fit {columns[0].type}"
+    if reader.versions and attempt.fails(replace(bare, versions=True), [line]):
+        return None, "the version of the record does not fit BIGINT"
+    if reader.metadata and attempt.fails(replace(bare, metadata=True), [line]):
+        return None, "time_extracted of the record does not fit TIMESTAMP"
+    return None, "the record does not fit its schema"
 
 
 class _Attempt:
@@ -86,8 +93,10 @@ class _Attempt:
         size = max(map(len, lines), default=0) + (2 << 20)
         plain = replace(reader, gzip=False)
         try:
-            self._connection.execute(plain.create("temp.attempt", self._path, size, exact=True))
+            plain.read(self._connection, "temp.attempt", self._path, size, exact=True)
             self._connection.execute("drop table temp.attempt")
+        except duckdb.OutOfMemoryException as error:
+            raise DatabaseError(one_line(error)) from error
         except duckdb.Error as error:
             return error
         return None

@@ -6,7 +6,7 @@ import re
 import typing as t
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
@@ -41,6 +41,24 @@ def names(texts: Iterable[str]) -> str:
 def path(file: str) -> str:
     """A file's path as a text that DuckDB does not take for a pattern."""
     return literal("".join(f"[{one}]" if one in "*?[" else one for one in file))
+
+
+def read_json(file: str, members: Mapping[str, str], longest: int, *, gzip: bool) -> str:
+    """Lines of a file, of which each is an object.
+
+    Args:
+        file: its path.
+        members: types of the members to read, by their names.
+        longest: bytes of the longest line.
+        gzip: whether it is compressed.
+    """
+    described = ", ".join(f"{name(member)}: {literal(kind)}" for member, kind in members.items())
+    return (
+        # DuckDB would read all lines to find out whether they are objects, were there but one member.
+        f"read_json({path(file)}, format = 'newline_delimited', records = 'true', columns = {{{described}}}, "
+        f"maximum_object_size = {longest}, compression = '{'gzip' if gzip else 'uncompressed'}', "
+        "hive_partitioning = false)"
+    )
 
 
 def json_type(target: str, *, exact: bool) -> str:
