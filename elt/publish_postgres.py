@@ -45,6 +45,12 @@ LOCK_TIMEOUT = "30s"
 """How long a statement waits for a session that holds a table or a row."""
 DROP_TIMEOUT = "2s"
 """How long dropping old tables waits for a reader; the next publication tries again."""
+MOST_COLUMNS = 1_600
+"""Of a table in PostgreSQL, whatever their types."""
+TOO_BIG = (
+    " (PostgreSQL keeps a row on one page of 8 kB, and there 18 bytes of each long text: divide the mart into several"
+    " of fewer columns)"
+)
 BLOCKERS = """
     select distinct pid, usename, coalesce(nullif(application_name, ''), 'unnamed program') as program,
         to_char(xact_start at time zone 'utc', 'HH24:MI:SS') as since
@@ -155,14 +161,34 @@ def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
         mine = f"database_name = 'copy' and schema_name = '{SCHEMA}'"
         query = f"select table_name from duckdb_tables() where {mine} order by all"
         names = [name for (name,) in connection.execute(query).fetchall()]
+        _refuse_too_wide(connection, mine)
         for name in names:
             try:
                 connection.execute(
                     f"create table pg.{quoting.name(schema)}.{quoting.name(name)} as {_exactly(connection, name)}"
                 )
             except duckdb.Error as error:
-                raise duckdb.Error(f"{name}: {error}") from None
+                raise duckdb.Error(f"{name}: {error}{TOO_BIG if 'row is too big' in str(error) else ''}") from None
     return names
+
+
+def _refuse_too_wide(connection: duckdb.DuckDBPyConnection, mine: str) -> None:
+    """Check that PostgreSQL takes so many columns, before rows are sent.
+
+    Args:
+        connection: where the published file is attached.
+        mine: the condition on its columns.
+
+    Raises:
+        DataError: it does not; readers see what they saw before.
+    """
+    query = f"select table_name, count(*) from duckdb_columns() where {mine} group by all order by all"
+    for name, columns in connection.execute(query).fetchall():
+        if columns > MOST_COLUMNS:
+            raise DataError(
+                f"publish: mart {name} has {columns:,} columns and PostgreSQL takes {MOST_COLUMNS:,}: divide it into"
+                " several marts, or let rows hold what columns do"
+            )
 
 
 def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -258,6 +258,35 @@ def test_what_postgres_cannot_hold_leaves_the_readers_theirs(now, tmp_path, monk
     assert now.postgres_password not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("columns", "value", "says"),
+    [
+        (500, "'text ' || i", None),
+        (1601, "i", "mart wide has 1,601 columns and PostgreSQL takes 1,600: divide it into several marts"),
+        (
+            600,
+            "repeat('long text ', 9) || i",
+            "wide: .*row is too big.*divide the mart into several of fewer columns",
+        ),
+    ],
+)
+def test_a_wide_mart_gets_through_or_is_named(now, tmp_path, columns, value, says):
+    with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
+        connection.execute("create schema marts")
+        values = ", ".join(f"{value} as c{number}" for number in range(columns))
+        connection.execute(f"create table marts.wide as select {values} from range(3) as r(i)")
+    copy = publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+    if says:
+        with pytest.raises(DataError, match=says):
+            publish_postgres.publish(copy, "wide", now)
+    else:
+        publish_postgres.publish(copy, "wide", now)
+        with contextlib.closing(connect(now, settings.BI, now.bi_password)) as connection:
+            cursor = connection.cursor()
+            cursor.execute("select c0, c499 from wide.wide order by 1")
+            assert cursor.fetchall() == [("text 0", "text 0"), ("text 1", "text 1"), ("text 2", "text 2")]
+
+
 def test_a_publication_that_fails_halfway_leaves_the_file_and_its_copies(now, tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "WAREHOUSES", tmp_path)
     monkeypatch.setattr(layout, "PUBLISHED", tmp_path)
