@@ -47,3 +47,14 @@ def test_a_broken_page_is_noticed():
         documents.blocks("<!-- test: fails -->\nwords\n")
     assert documents.missing("ready 3.1 s\n...\nb ... c\n", "x\n ready  9.22 s\nq\nb 17 c\n", ROOT) == ""
     assert documents.missing("b\na\n", "a\nb\n", ROOT) == "a"
+
+
+def test_no_page_needs_a_file_of_the_sample():
+    """The tests of the pages hold for a project that has taken its place (docs/cookbooks/make-it-yours.md)."""
+    own = ROOT / "docs" / "cookbooks" / "make-it-yours.md"
+    (removal,) = (block.text for block in documents.blocks(own.read_text()) if "git rm" in block.text)
+    removed = {word for word in removal.split() if "/" in word and "." in word.rpartition("/")[2]}
+    assert "transform/checks/completejourney.py" in removed
+    for page in PAGES:
+        if page != own:
+            assert not documents.paths(page.read_text()) & removed, page
