@@ -147,6 +147,24 @@ def test_commands_do_not_share_what_they_change(stack):
         assert (out, err) == ("None\n", "")
 
 
+def test_two_processes_compile_what_was_never_imported(stack, tmp_path, monkeypatch):
+    """The other one begins at the other end, and only where there is no bytecode yet."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in "xyz":
+        lines = "import os, time", "open(f'{__file__}.{os.getpid()}.ran', 'x').close()", "time.sleep(0.3)"
+        (tmp_path / f"{name}.py").write_text("\n".join(lines))
+    answer = "print(*sys.modules.keys() & {'x', 'y', 'z'})"
+    for deep, processes in (("first", 2), ("again", 1)):
+        here = stack("x y z", deep=deep)
+        assert set(here.ask(answer).communicate(timeout=20)[0].split()) == {"x", "y", "z"}
+        wait_for(lambda parent=here.server.pid: len(psutil.Process(parent).children()) == 0)
+        ran = [path.unlink() or path.suffixes[-2] for path in tmp_path.glob("*.ran")]
+        assert len(set(ran)) == processes
+        assert len(ran) == 3 * processes
+        assert len(list((tmp_path / "__pycache__").glob("z.*.pyc"))) == 1
+
+
 def test_imports_that_start_a_thread_are_refused(stack, tmp_path, monkeypatch):
     lines = "import threading, time", "threading.Thread(target=time.sleep, args=[60], daemon=True).start()"
     (tmp_path / "threaded.py").write_text("\n".join(lines))
