@@ -53,6 +53,16 @@ ROWS = """
     from range({rows}) as numbers(i)
 """
 """Ten columns of all types, with nulls, and line breaks and quotes within quotes in one row of twenty."""
+WIDE_COLUMNS, WIDE_ROWS = 2_000, 1_000
+WIDE_KINDS = (
+    "(hash(i + {0}) % 100000)::bigint",
+    "(hash(i + {0}) % 1000000) / 1e6",
+    "'answer ' || (hash(i + {0}) % 1000)",
+    "date '2015-01-01' + (hash(i + {0}) % 3650)::integer",
+    "timestamp '2015-01-01' + to_seconds((hash(i + {0}) % 300000000)::integer)",
+    "hash(i + {0}) % 2 = 0",
+)
+"""Expressions of the columns of a wide table, in turn."""
 LIMIT = """
 import sys, duckdb
 duckdb.connect(sys.argv[2]).execute(f"create table things as from read_csv('{sys.argv[1]}')")
@@ -88,14 +98,18 @@ class Lab:
     folder: Path
     env: dict[str, str] = field(repr=False)
 
+    wide: bool = False
+    """Whether the rows have `WIDE_COLUMNS` columns."""
+
     @functools.cached_property
     def csv(self) -> Path:
         """The file, made once for all runs of this benchmark."""
-        path = DATA / f"things_{self.rows}.csv"
+        path = DATA / f"things_{self.rows}{'_wide' if self.wide else ''}.csv"
         if not path.exists():
             say(f"making {path}")
             part = path.with_suffix(".part")
-            subprocess.run([sys.executable, "-c", MAKE, ROWS.format(rows=self.rows), part], check=True)
+            query = _wide_rows(self.rows) if self.wide else ROWS.format(rows=self.rows)
+            subprocess.run([sys.executable, "-c", MAKE, query, part], check=True)
             part.rename(path)
         with path.open("rb") as file:  # into the page cache
             while file.read(1 << 24):
@@ -173,6 +187,12 @@ class Lab:
         return self.folder / "project"
 
 
+def _wide_rows(rows: int) -> str:
+    kinds = itertools.islice(itertools.cycle(WIDE_KINDS), WIDE_COLUMNS - 1)
+    columns = ", ".join(f"{kind.format(place)} as c{place}" for place, kind in enumerate(kinds, 1))
+    return f"select i as id, {columns} from range({rows}) as numbers(i)"
+
+
 def say(what: str) -> None:
     """A line of progress."""
     print(f"bench: {what}", flush=True)
@@ -200,6 +220,10 @@ def _pipe(lab: Lab, _: str) -> Measured:
 
 def _record_pipe(lab: Lab, _: str) -> Measured:
     return lab.run(lab.tap(batch=False), lab.target())
+
+
+def _discovery(lab: Lab, _: str) -> Measured:
+    return lab.run((*lab.tap(batch=True), "--discover"))
 
 
 def _whole_file(lab: Lab, _: str) -> Measured:
@@ -313,6 +337,29 @@ def measured(rows: int, times: int, only: str | None) -> dict[str, dict[str, Mea
     return found
 
 
+def measured_wide(times: int) -> str:
+    """The table of a wide table, which is measured as the others are."""
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="elt-bench-", dir=DATA) as name:
+        lab = Lab(WIDE_ROWS, Path(name), apart(layout.STATE), wide=True)
+        limit = None
+        for way in (WAYS[0], Way("discovery", _discovery), WAYS[1]):
+
+            def first(way: Way = way) -> Measured:
+                lab.database.unlink(missing_ok=True)
+                return way.run(lab, "first")
+
+            one = measure.median(first, times)
+            if way.run is not _discovery:
+                lab.count(way.table)
+            limit = limit or one.seconds
+            peaks = " + ".join(f"{peak >> 20:,}" for peak in one.peaks)
+            lines.append([f"wide, {way.name}", f"{one.seconds:.1f}", f"{one.seconds / limit:.2f}", peaks])
+            say(f"wide, {way.name}: {one.seconds:.1f} s, {peaks} MiB")
+    head = ["", "s", "x limit", "peak MiB, each program"]
+    return f"**{WIDE_COLUMNS:,} columns, {WIDE_ROWS:,} rows**\n\n{page.table(head, lines)}"
+
+
 def rendered(rows: int, found: dict[str, dict[str, Measured]]) -> str:
     """The table of one size."""
     limit = found[WAYS[0].name]["first"].seconds
@@ -338,7 +385,9 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench.sh singer", description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000], help="sizes, in rows")
     parser.add_argument("--times", type=int, default=3, help="runs of each way, of which the middle one counts")
-    parser.add_argument("--only", metavar="TEXT", help="only ways with this in their names; writes no page")
+    parser.add_argument(
+        "--only", metavar="TEXT", help="only ways with this in their names, or `wide`; writes no page"
+    )
     arguments = parser.parse_args(words)
     begin, tables, charts = time.monotonic(), [], {}
     DATA.mkdir(parents=True, exist_ok=True)
@@ -347,6 +396,10 @@ def main(words: Sequence[str]) -> None:
         tables.append(rendered(rows, found))
         print(f"\n{tables[-1]}\n", flush=True)
         charts[rows] = {name: results["first"].seconds for name, results in found.items() if "whole" not in name}
+    if arguments.only and arguments.only != "wide":
+        return
+    tables.append(measured_wide(arguments.times))
+    print(f"\n{tables[-1]}\n", flush=True)
     if arguments.only:
         return
     rows = min(arguments.rows)
