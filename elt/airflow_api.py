@@ -23,8 +23,8 @@ FINAL = ("success", "failed")
 SILENT_SECONDS = 2
 """A wait for a DAG that takes longer is told."""
 LOGIN = "/auth/token"
-ANSWER_SECONDS = 10
-"""How long one request may take; it is repeated as long as the stack lives."""
+ANSWER_SECONDS, REPEAT_SECONDS = 30, 10
+"""How long a request may take, and one that is repeated as long as the stack lives."""
 ERROR_SECONDS = 60
 """How long the API may answer with errors of its own, as it does when its database was restarted."""
 PARSE_SECONDS = 1
@@ -98,15 +98,14 @@ class AirflowApi:
 
     Args:
         settings: the checked settings.
-        is_alive: whether an Airflow that does not answer is to be waited for, as it will.
+        is_alive: whether an Airflow that does not answer is to be waited for, as it will; without it none is.
     """
 
-    def __init__(self, settings: Settings, is_alive: t.Callable[[], bool] = lambda: False) -> None:
-        self._http = httpx.Client(
-            base_url=settings.url(settings.airflow_port), timeout=ANSWER_SECONDS, trust_env=False
-        )
+    def __init__(self, settings: Settings, is_alive: t.Callable[[], bool] | None = None) -> None:
+        seconds = REPEAT_SECONDS if is_alive else ANSWER_SECONDS
+        self._http = httpx.Client(base_url=settings.url(settings.airflow_port), timeout=seconds, trust_env=False)
         self._login = {"username": ADMIN, "password": settings.admin_password}
-        self._is_alive = is_alive
+        self._is_alive = is_alive or (lambda: False)
         self._log_in()
 
     def _log_in(self) -> None:
