@@ -21,7 +21,7 @@ dbt-parse) # without servers, apart from the running stack, whatever the user se
   ;;
 if-there)
   shift
-  [[ -n $(command -v "$1") ]] || { echo "skipped: $1 is not on PATH" && exit 0; }
+  [[ -n $(PATH="$bin:$PATH" command -v "$1") ]] || { echo "skipped: $1 is not on PATH" && exit 0; }
   ;;
 esac
 # A Nix shell brings its own ruff and uv, and the libraries that wheels miss: elt/layout.py says more.

@@ -16,6 +16,7 @@ import psutil
 import psycopg2
 import pytest
 import yaml
+from cryptography import fernet
 from workspace import run
 
 from elt import bootstrap, environment, layout
@@ -189,6 +190,31 @@ def test_the_role_of_readers_sees_the_marts_alone(platform, database):
     else:
         with pytest.raises(psycopg2.OperationalError, match="permission denied"):
             connect(platform, "bi", password, database)
+
+
+def test_what_airflow_keeps_of_a_connection_is_encrypted(platform, claims):
+    url = f"{platform.settings.url(platform.settings.airflow_port)}/api/v2/connections"
+    told = "horse-battery"
+    fields = {
+        "connection_id": "a_shop",
+        "conn_type": "generic",
+        "password": told,
+        "extra": f'{{"key": "{told}"}}',
+    }
+    headers = {"Authorization": f"Bearer {signed(platform, claims)}"}
+    made = httpx.post(url, json=fields, headers=headers, trust_env=False)
+    assert made.status_code == 201, made.text
+    try:
+        with connect(platform, "elt", platform.settings.postgres_password, "airflow") as connection:
+            cursor = connection.cursor()
+            cursor.execute("select password, extra, connection::text from connection where conn_id = 'a_shop'")
+            ((password, extra, row),) = cursor.fetchall()
+    finally:
+        httpx.delete(f"{url}/a_shop", headers=headers, trust_env=False)
+    key = fernet.Fernet(platform.settings.airflow_fernet_key)
+    assert key.decrypt(password).decode() == told
+    assert told in key.decrypt(extra).decode()
+    assert told not in row
 
 
 STRANGER = """

@@ -8,10 +8,13 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 import zipfile
+from collections import defaultdict
 
 import pytest
-from workspace import BIN, apart, run
+from packaging.markers import Marker
+from workspace import BIN, ROOT, apart, run
 
 from elt import uv
 from elt.errors import SetupError
@@ -219,3 +222,44 @@ def test_uv_leaves_no_lock_file_in_tmp(state, tmp_path):
     done = run(*BOOTSTRAP, env=apart(state) | {"TMPDIR": str(tmp_path / "tmp")})
     assert done.returncode == 0, done.stderr
     assert [*(tmp_path / "tmp").iterdir()] == []
+
+
+SYSTEMS = {
+    "Linux on x86-64": ({"sys_platform": "linux", "platform_machine": "x86_64"}, r"linux.*x86_64"),
+    "Linux on aarch64": ({"sys_platform": "linux", "platform_machine": "aarch64"}, r"linux.*aarch64"),
+    "macOS on arm64": ({"sys_platform": "darwin", "platform_machine": "arm64"}, r"macosx.*(arm64|universal2)"),
+}
+"""What markers ask of each system that the README names, and how the names of its wheels end."""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_every_package_has_a_wheel(system, version):
+    """Nothing is compiled at an installation, nor got from beyond the index."""
+    variables, ending = SYSTEMS[system]
+    environment = {"python_version": version, "python_full_version": f"{version}.9", **variables}
+    environment |= {
+        "os_name": "posix",
+        "platform_system": {"linux": "Linux", "darwin": "Darwin"}[variables["sys_platform"]],
+    }
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    packages = {one["name"]: one for one in lock["package"]}
+    wheels: dict[str, list[str]] = defaultdict(list)  # of all versions, as there may be one for each Python
+    for one in lock["package"]:
+        wheels[one["name"]] += [wheel["url"] for wheel in one.get("wheels", [])]
+    own = {name for name, one in packages.items() if "registry" not in one["source"]}
+    met: set[str] = set()
+    ahead = sorted(own)
+    while ahead:
+        package = packages[ahead.pop()]
+        groups = [package.get("dependencies", []), *package.get("dev-dependencies", {}).values()]
+        groups += package.get("optional-dependencies", {}).values()
+        for one in (one for group in groups for one in group):
+            holds = "marker" not in one or Marker(one["marker"]).evaluate(environment)
+            if holds and one["name"] not in met:
+                met.add(one["name"])
+                ahead.append(one["name"])
+    assert len(met) > 200
+    python = version.replace(".", "")
+    fits = re.compile(rf"-(py3|py2\.py3|cp{python}|cp3\d+-abi3)[^/]*(none-any|{ending})[^/]*\.whl")
+    assert [name for name in sorted(met - own) if not any(map(fits.search, wheels[name]))] == []
