@@ -35,14 +35,29 @@ from elt.errors import ConfigError, DataError, StackError
 from elt.supervisor import leftovers, lockfile, signals
 from elt.supervisor.stack import UNFINISHED
 
-FORMAT = 2
+FORMAT, OLDER = 3, (2,)
 MANIFEST, STATE, ENV = "manifest.json", "state", "env"
 """Members of a backup: what it is of, the folder of the state, the settings."""
 UNPACKED, BEFORE = "restore.part", "before-restore"
 """In the state: what a restore unpacks, and what it has replaced."""
-MADE_AGAIN = ("run", "tools", "duckdb_extensions", "hooks", "bench", "dbt", "xdg", "inner")
-LEFT_OUT = (*MADE_AGAIN, UNPACKED, BEFORE, UNFINISHED)
-"""Parts of the state that say nothing that is not made again."""
+PARTS = {
+    **dict.fromkeys(
+        ("postgres", "postgres.host"),
+        r"PG_VERSION|(base|global|pg_(?!tblspc)\w+)(/.+)?|pg_tblspc",
+    ),
+    **dict.fromkeys(("valkey", "valkey.host"), r"appendonlydir(/[\w.]+\.(aof|rdb|manifest))?"),
+    "airflow": r"migrated",
+    "warehouse": r"[^/]+\.duckdb(\.wal)?",
+    "published": r"\w+(/[^/]+\.duckdb)?",
+    "extract": r".+",
+    "logs": r"tasks(/.+)?|[\w-]+\.log(\.\d+)?",
+    "e2e": r"report\.html|runs\.jsonl",
+    "alerted": r"[^/]+",
+}
+"""What a backup holds, by parts of the state: the names in there. Whatever else lies in a part is made again, is left
+over, or could be run by whoever restores it, such as settings of PostgreSQL and modules of Airflow."""
+EMPTY_SETTINGS = ("postgresql.conf", "postgresql.auto.conf", "pg_ident.conf")
+"""Files that PostgreSQL asks for: each start says what stands in them, so a restore leaves them empty."""
 HELD = ("postgres", "postgres.host", "valkey", "valkey.host", "warehouse", "published")
 """Parts that hold data; another backup must not replace them."""
 PIECE = 1 << 20
@@ -138,6 +153,7 @@ def restore(source: Path) -> None:
             raise DataError(f"restore: {source} cannot be restored: {error}") from error
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)
+        print("restore: a backup is code: its databases may run it; restore only what you trust")
         print(f"restore: .env is the backup's, with its ports and passwords; what was here is in {_before()}")
         print(f"restore: done in {time.monotonic() - began:.1f} s; scripts/up.sh starts it")
 
@@ -170,10 +186,20 @@ def _alone(verb: str) -> t.Iterator[None]:
 def _kept() -> t.Iterator[tuple[Path, str]]:
     """What goes into a backup: each file and folder, and its name there. A part may be a link to another disk."""
     for part in sorted(layout.STATE.iterdir()):
-        if part.name not in LEFT_OUT and part.exists():
+        if part.name in PARTS and part.exists():
             top = part.resolve()
             for path in (top, *sorted(top.rglob("*"))):
-                yield path, f"{STATE}/{part.name}/{path.relative_to(top)}".removesuffix("/.")
+                name = f"{STATE}/{part.name}/{path.relative_to(top)}".removesuffix("/.")
+                if _is_named(PurePosixPath(name)):
+                    yield path, name
+
+
+def _is_named(path: PurePosixPath) -> bool:
+    """Whether a name below the state is one of PARTS, or a part itself."""
+    if path.parts[:1] != (STATE,) or len(path.parts) < 2:
+        return False
+    _, part, *rest = path.parts
+    return part in PARTS and (not rest or re.fullmatch(PARTS[part], "/".join(rest), re.DOTALL) is not None)
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
@@ -230,10 +256,15 @@ def _unpack(source: Path, folder: Path) -> None:
     for archive, member in _members(source):
         if member.name != MANIFEST:
             _write(archive, member, folder / member.name)
+    for cluster in (folder / STATE).glob("postgres*"):
+        for name in EMPTY_SETTINGS:
+            (cluster / name).touch(mode=0o600)
 
 
 def _members(source: Path) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Each member of a backup, its manifest first; then comes the last byte, whose checksum the file ends with.
+
+    An older version packed more than PARTS names; that is passed over.
 
     Raises:
         DataError: it is no backup, or holds what no backup holds.
@@ -242,17 +273,20 @@ def _members(source: Path) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]
         first = archive.next()
         if not first or first.name != MANIFEST or not first.isreg() or first.size < 0:
             raise DataError(f"restore: {source} is no backup of this workspace")
+        form = json.loads(t.cast("t.IO[bytes]", archive.extractfile(first)).read())["format"]
         yield archive, first
         links: set[PurePosixPath] = set()
         while (found := archive.next()) is not None:
             path = PurePosixPath(found.name)
-            if not _belongs(found, path, links):
+            is_named = path.parts == (ENV,) or _is_named(path)
+            if not _belongs(found, path, links) or not (is_named or form in OLDER):
                 raise DataError(
                     f"restore: {source}: {found.name!r} does not belong into a backup: nothing was changed"
                 )
-            yield archive, found
             if found.issym():
                 links.add(path)
+            if is_named:
+                yield archive, found
         while stream.read(PIECE):
             pass
 
@@ -273,7 +307,7 @@ def _belongs(member: tarfile.TarInfo, path: PurePosixPath, links: set[PurePosixP
         return False
     if path.parts == (ENV,):
         return member.isreg()
-    is_part = len(path.parts) >= 2 and path.parts[0] == STATE and path.parts[1] not in LEFT_OUT
+    is_part = len(path.parts) >= 2 and path.parts[0] == STATE
     is_plain = not path.is_absolute() and not {".", ".."} & set(member.name.split("/"))
     is_kind = member.isreg() or member.isdir() or _leads_inside(member)
     return is_part and is_plain and is_kind and links.isdisjoint((path, *path.parents))
@@ -302,7 +336,7 @@ def _check(source: Path, manifest: dict[str, t.Any]) -> None:
         ConfigError: it was made by a newer one, by another PostgreSQL, or on another kind of machine.
     """
     here = importlib.metadata.version("apache-airflow")
-    if manifest["format"] != FORMAT or Version(manifest["airflow"]) > Version(here):
+    if manifest["format"] not in {FORMAT, *OLDER} or Version(manifest["airflow"]) > Version(here):
         raise ConfigError(
             f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']}; this is "
             f"Airflow {here}, format {FORMAT}: restore it with the version that made it, or a newer one"

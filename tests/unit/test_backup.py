@@ -101,7 +101,7 @@ def test_a_part_that_lies_elsewhere_comes_back_as_a_folder(clone, tmp_path):
     backup.restore(saved)
     assert (root / ".state/warehouse/warehouse_dev.duckdb").read_text() == "rows"
     assert not (root / ".state/warehouse").is_symlink()
-    assert (root / ".state/again/PG_VERSION").read_text() == "18\n"
+    assert not (root / ".state/again").exists()
 
 
 def test_only_drafts_of_ours_stay_out(clone, tmp_path):
@@ -222,6 +222,12 @@ STRANGERS = {
     "pipe": [member("state/x/y", tarfile.FIFOTYPE)],
     "program that bootstrap runs": [member("state/tools/uv/bin/uv")],
     "socket folder": [member("state/run/x")],
+    "module of Airflow": [member("state/airflow/config/airflow_local_settings.py")],
+    "settings of PostgreSQL": [member("state/postgres/postgresql.auto.conf")],
+    "who may connect to PostgreSQL": [member("state/postgres/pg_hba.conf")],
+    "folder elsewhere": [member("state/postgres/pg_tblspc/1", tarfile.SYMTYPE, "../../extract")],
+    "settings of Valkey": [member("state/valkey/valkey.conf")],
+    "plugin of Meltano": [member("state/meltano/extractors/x/venv/bin/x")],
 }
 
 
@@ -240,6 +246,23 @@ def test_what_does_not_belong_into_a_backup_is_refused_before_anything_changes(c
     assert (root / ".state/extract/mine.csv").read_text() == "a\n1\n"
     assert not (root / ".state" / backup.UNPACKED).exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old", "saved.tar.gz"]
+
+
+def test_of_a_backup_of_an_older_version_only_what_is_named_is_taken(clone, saved, monkeypatch):
+    with tarfile.open(saved) as archive:
+        members = [(one, io.BytesIO(archive.extractfile(one).read()) if one.isfile() else None) for one in archive]
+    manifest = json.loads(members[0][1].read()) | {"format": 2}
+    members[0] = member(backup.MANIFEST, content=json.dumps(manifest).encode())
+    with tarfile.open(saved, "w:gz") as archive:
+        added = ("airflow/config/airflow_local_settings.py", "postgres/postgresql.auto.conf", "mine/notes")
+        for one, content in [*members, *(member(f"state/{name}") for name in added)]:
+            archive.addfile(one, content)
+    root = clone("new")
+    backup.restore(saved)
+    assert (root / ".state/postgres/PG_VERSION").exists()
+    assert (root / ".state/postgres/postgresql.auto.conf").read_bytes() == b""
+    assert not (root / ".state/airflow/config").exists()
+    assert not (root / ".state/mine").exists()
 
 
 def contents(state):
