@@ -19,7 +19,7 @@ import yaml
 from elt import bootstrap, environment, layout
 from elt.cli import app
 from elt.errors import ConfigError
-from elt.settings import ADMIN, OWNER, Settings
+from elt.settings import ADMIN, BI, Settings
 from elt.supervisor.spec import is_once
 
 if t.TYPE_CHECKING:
@@ -131,11 +131,7 @@ def healthy(name: str, process: dict[str, t.Any], processes: dict[str, dict[str,
     """How a process is known to be healthy."""
     if is_once(name, processes):
         return "it has ended with 0"
-    probe = process["readiness_probe"]
-    if "exec" in probe:
-        return f"{code(probe['exec']['command'])} ends with 0"
-    at = probe["http_get"]
-    return code(f"http://{at['host']}:{at['port']}{at['path']}") + " answers"
+    return f"{code(process['readiness_probe']['exec']['command'])} ends with 0"
 
 
 def stopped(process: dict[str, t.Any]) -> str:
@@ -178,11 +174,11 @@ def endpoints() -> str:
 
     names = ", ".join(environment.DATABASES)
     rows = [
-        ("Airflow", f"http://{at('AIRFLOW_PORT')}", login),
+        ("Airflow", f"http://airflow.localhost:{given['AIRFLOW_PORT']}", login),
         ("Flower (Celery)", f"http://{at('FLOWER_PORT')}", login),
         ("Streamlit (the marts)", f"http://{at('STREAMLIT_PORT')}", "none, loopback only"),
-        ("PostgreSQL", f"{at('POSTGRES_PORT')}, databases {names}", f"{OWNER} / `POSTGRES_PASSWORD` of `.env`"),
-        ("Valkey (Redis protocol; the process `redis`)", at("VALKEY_PORT"), "`VALKEY_PASSWORD` of `.env`"),
+        ("PostgreSQL", f"{at('POSTGRES_PORT')}, databases {names}", f"{BI} / `BI_PASSWORD` of `.env`"),
+        ("Valkey (Redis protocol; the process `redis`)", "a socket", "`VALKEY_PASSWORD` of `.env`"),
     ]
     return table(("what", "address", "login"), rows)
 

@@ -78,6 +78,10 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         "ELT_WAREHOUSES": str(layout.INNER if inner else layout.WAREHOUSES),
         "DUCKDB_EXTENSION_DIRECTORY": str(layout.DUCKDB_EXTENSIONS),
         "CONNECT_ADDRESS": settings.connect_address,
+        "POSTGRES_ADDRESS": settings.postgres_address,
+        "POSTGRES_HOST": str(settings.sockets),
+        "VALKEY_ADDRESS": settings.valkey_address,
+        "VALKEY_SOCKET": str(settings.valkey_socket),
         "NO_PROXY": direct,
         "no_proxy": direct,
         "DO_NOT_TRACK": "1",
@@ -103,7 +107,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__PARALLELISM": str(settings.worker_concurrency),
         "AIRFLOW__API__HOST": settings.bind_address,
         "AIRFLOW__API__PORT": str(settings.airflow_port),
-        "AIRFLOW__API__BASE_URL": settings.url(settings.airflow_port),
+        "AIRFLOW__API__BASE_URL": settings.airflow_url(),
         "AIRFLOW__API__SECRET_KEY": settings.airflow_api_secret_key,
         "AIRFLOW__API_AUTH__JWT_SECRET": settings.airflow_jwt_secret,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
@@ -138,6 +142,7 @@ def _meltano_and_dbt(settings: Settings, work: Path, *, inner: bool) -> dict[str
 def _streamlit(settings: Settings) -> dict[str, str]:
     return {
         "STREAMLIT_SERVER_ADDRESS": LOOPBACK,  # it has no login
+        "STREAMLIT_SERVER_ALLOWED_HOSTS": f"{LOOPBACK} {settings.allowed_hosts}",
         "STREAMLIT_SERVER_PORT": str(settings.streamlit_port),
         "STREAMLIT_SERVER_HEADLESS": "true",
         "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",

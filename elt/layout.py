@@ -5,8 +5,11 @@ Standard library only, since bootstrap reads it before the environment exists.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import re
+import tempfile
 from pathlib import Path
 
 from elt.errors import SetupError
@@ -65,11 +68,38 @@ def libraries() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Make the state folder, for this user only, and the folders that more than one part writes to."""
+    """Make the state folder, for this user only, and the folders that more than one part writes to.
+
+    Raises:
+        SetupError: it is another user's, who could let this one run what he likes.
+    """
     STATE.mkdir(parents=True, exist_ok=True)
+    owner = STATE.stat().st_uid
+    if owner != os.geteuid():
+        raise SetupError(f"{STATE} belongs to user {owner}: run this as that user, or set another ELT_STATE")
     STATE.chmod(0o700)
     for folder in (LOGS, RUN, TOOLS, EXTRACT, WAREHOUSES, PUBLISHED):
         folder.mkdir(exist_ok=True)
+
+
+def sockets(state: Path = STATE) -> Path:
+    """The folder of the servers' sockets, which nobody but this user may enter.
+
+    It is that of RUN where a path in there fits a socket (103 bytes on macOS) and an address that libpq takes
+    apart; otherwise a short one among the temporary files.
+
+    Raises:
+        SetupError: somebody else made that one, or others may enter it.
+    """
+    run = state / "run"
+    if len(os.fsencode(run)) <= 88 and re.fullmatch(r"[A-Za-z0-9_./-]+", str(run)):
+        return run
+    short = Path(tempfile.gettempdir(), f"elt-{hashlib.sha256(os.fsencode(run)).hexdigest()[:12]}")
+    short.mkdir(mode=0o700, exist_ok=True)
+    there = short.lstat()
+    if there.st_uid != os.geteuid() or there.st_mode & 0o777 != 0o700:
+        raise SetupError(f"{short} is to hold the servers' sockets, and others may enter it: remove it")
+    return short
 
 
 def published(environment: str) -> Path:

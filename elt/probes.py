@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+LOOPBACK = "127.0.0.1"
+_LISTENING = "0A"
+"""State of a socket that listens, in /proc/net/tcp."""
 TRUST_SECONDS = 5
 """How long a yes holds for the process of the same start."""
 HEARTBEAT_SECONDS = 30
@@ -31,6 +34,14 @@ JOBS = {
     "airflow-triggerer": "TriggererJob",
 }
 """Process of process-compose.yaml -> type of its row in Airflow's table `job`."""
+LISTENERS = {
+    "postgres": ("POSTGRES_ADDRESS", "POSTGRES_PORT"),
+    "redis": ("VALKEY_ADDRESS", "VALKEY_PORT"),
+    "airflow-api-server": ("BIND_ADDRESS", "AIRFLOW_PORT"),
+    "flower": ("BIND_ADDRESS", "FLOWER_PORT"),
+    "streamlit": ("STREAMLIT_SERVER_ADDRESS", "STREAMLIT_PORT"),
+}
+"""Process -> variables of the address (empty: none) and the port that it listens on."""
 PRELOADS = ("airflow-preload", "pipeline-preload")
 """Processes that others are forked from."""
 
@@ -55,6 +66,8 @@ def healthy(process: str) -> bool:
         **{name: lambda _, name=name: guard.answers(name) for name in PRELOADS},  # type: ignore[misc]
         "celery-worker": _worker_takes_tasks,
         "flower": _flower_listens,
+        "airflow-api-server": lambda _: _serves("AIRFLOW_PORT", "/api/v2/version"),
+        "streamlit": lambda _: _serves("STREAMLIT_PORT", "/_stcore/health"),
         **{name: lambda since, job=job: _job_beats(job, since) for name, job in JOBS.items()},  # type: ignore[misc]
     }
     if process not in checks:
@@ -65,7 +78,7 @@ def healthy(process: str) -> bool:
         return True
     asked = time.time()
     record = guard.read(process)
-    if record is None or not checks[process](record.started_at):
+    if record is None or not _listens(process, record) or not checks[process](record.started_at):
         return False
     with contextlib.suppress(OSError):
         with open(answer, "w"):  # noqa: PTH123 - pathlib costs more than all the rest
@@ -81,6 +94,47 @@ def _holds(answer: str, record: str) -> bool:
     except OSError:
         return False
     return said > started and 0 <= time.time() - said < TRUST_SECONDS
+
+
+def _listens(process: str, record: guard.Record) -> bool:
+    """Whether the port of the process is held by the process itself or one that descends from it.
+
+    A stranger's server may answer there as well as ours would, and be sent what is for ours alone.
+    """
+    address, port = (os.environ.get(name, "") for name in LISTENERS.get(process, ("", "")))
+    if not address:
+        return True
+    pids = {record.main} | guard.family({record.main})
+    if not guard.LINUX:
+        return _listens_elsewhere(pids, int(port))
+    wanted = "".join(f"{int(byte):02X}" for byte in reversed(address.split(".")))
+    ways = {f"{one}:{int(port):04X}" for one in (wanted, "00000000")}
+    with open("/proc/net/tcp") as rows:  # noqa: PTH123
+        listening = [row for row in map(str.split, rows) if row[1] in ways and row[3] == _LISTENING]
+    sockets = {f"socket:[{row[9]}]" for row in listening}
+    return bool(sockets) and sockets <= set().union(*map(_descriptors, pids))
+
+
+def _descriptors(pid: int) -> set[str]:
+    """What the descriptors of a process are, as Linux writes it."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115
+    return found
+
+
+def _listens_elsewhere(pids: set[int], port: int) -> bool:
+    """The same where there is no /proc."""
+    import psutil  # noqa: PLC0415
+
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            for one in psutil.Process(pid).net_connections("tcp4"):
+                if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,):
+                    return True
+    return False
 
 
 def _postgres_answers(since: float) -> bool:
@@ -105,7 +159,7 @@ def _query(database: str, statement: str, values: tuple[object, ...] = ()) -> tu
 
     try:
         connection = psycopg2.connect(
-            host=os.environ["CONNECT_ADDRESS"],
+            host=os.environ["POSTGRES_HOST"],
             port=os.environ["POSTGRES_PORT"],
             user=os.environ["POSTGRES_USER"],
             password=os.environ["POSTGRES_PASSWORD"],
@@ -136,8 +190,19 @@ def _worker_takes_tasks(since: float) -> bool:
 
 def _flower_listens(since: float) -> bool:
     """Flower answers, and hears of tasks: what happens before it listens it never learns of."""
-    answer = _said("FLOWER_PORT", "GET /healthcheck HTTP/1.0\r\n\r\n")
-    return answer.split()[1:2] == [b"200"] and _broker_has("flower", "psub=1", since)
+    return _serves("FLOWER_PORT", "/healthcheck") and _broker_has("flower", "psub=1", since)
+
+
+def _serves(port: str, path: str) -> bool:
+    """Whether a server answers a request with 200.
+
+    Args:
+        port: the variable of its port.
+        path: what is asked for.
+    """
+    host = LOOPBACK if port == "STREAMLIT_PORT" else os.environ["CONNECT_ADDRESS"]
+    answer = _said((host, int(os.environ[port])), f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")
+    return answer.split()[1:2] == [b"200"]
 
 
 def _broker_has(client: str, trait: str, since: float) -> bool:
@@ -150,17 +215,23 @@ def _broker_has(client: str, trait: str, since: float) -> bool:
 
 def _valkey(command: str) -> bytes:
     """Everything that Valkey answers to one inline command; nothing when it is not there."""
-    return _said("VALKEY_PORT", f"AUTH {os.environ['VALKEY_PASSWORD']}\r\n{command}\r\nQUIT\r\n")
+    return _said(os.environ["VALKEY_SOCKET"], f"AUTH {os.environ['VALKEY_PASSWORD']}\r\n{command}\r\nQUIT\r\n")
 
 
-def _said(port: str, words: str) -> bytes:
-    """What a server says to that, up to its end; nothing when it is not there."""
+def _said(address: str | tuple[str, int], words: str) -> bytes:
+    """What a server says to that, up to its end; nothing when it is not there.
+
+    Args:
+        address: the path of its socket, or its address and port.
+        words: what it is asked.
+    """
     import socket  # noqa: PLC0415
 
-    address = (os.environ["CONNECT_ADDRESS"], int(os.environ[port]))
     answer = b""
     try:
-        with socket.create_connection(address, timeout=2) as connection:
+        with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as connection:
+            connection.settimeout(2)
+            connection.connect(address)
             connection.sendall(words.encode())
             while part := connection.recv(65536):
                 answer += part

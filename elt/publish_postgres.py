@@ -51,6 +51,8 @@ TOO_BIG = (
     " (PostgreSQL keeps a row on one page of 8 kB, and there 18 bytes of each long text: divide the mart into several"
     " of fewer columns)"
 )
+PSQL = "elt exec bash -c 'PGPASSWORD=$POSTGRES_PASSWORD psql -h $POSTGRES_HOST -p $POSTGRES_PORT -U $POSTGRES_USER"
+"""The beginning of a command, in quotes that it leaves open, by which the owner talks to PostgreSQL."""
 BLOCKERS = """
     select distinct pid, usename, coalesce(nullif(application_name, ''), 'unnamed program') as program,
         to_char(xact_start at time zone 'utc', 'HH24:MI:SS') as since
@@ -141,7 +143,8 @@ def _blocked(environment: str, settings: Settings) -> str:
         return f"{waited}, which has ended: publish again"
     who = ", ".join(f"{program} as {role}, pid {pid}, since {since} UTC" for pid, role, program, since in sessions)
     ends = "; ".join(f"select pg_terminate_backend({pid})" for pid, *_ in sessions)
-    return f"{waited}: {who}; end it there, or by `elt exec psql {DATABASE} -c '{ends}'`; readers see what they saw"
+    command = f'{PSQL} {DATABASE} -c "{ends}"\''
+    return f"{waited}: {who}; end it there, or by `{command}`; readers see what they saw"
 
 
 def _run(cursor: psycopg2.extensions.cursor, statement: str, **names: str) -> None:
@@ -153,7 +156,7 @@ def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
     with duckdb.connect(config={"extension_directory": str(layout.DUCKDB_EXTENSIONS)}) as connection:
         connection.execute("load postgres_scanner")
         connection.execute(
-            f"create secret (type postgres, host '{settings.connect_address}', port {settings.postgres_port},"
+            f"create secret (type postgres, host '{settings.sockets}', port {settings.postgres_port},"
             f" database '{DATABASE}', user '{OWNER}', password '{settings.postgres_password}')"
         )
         connection.execute("attach '' as pg (type postgres)")

@@ -22,11 +22,17 @@ NOBODY = 65534
 
 ADMITTED = """\
 # Written at each start. listen_addresses decides from where the server can be reached.
-# type database    user address  method
-host   all         all  all      scram-sha-256
-host   replication all  samehost scram-sha-256
+# type database    user address method
+local  all         all          scram-sha-256
+local  replication all          scram-sha-256
 """
-"""Who may connect to PostgreSQL."""
+"""Who may connect to PostgreSQL by its socket."""
+BY_TCP = {
+    "off": "",
+    "bi": "host   marts       bi   samehost scram-sha-256\n",
+    "on": "host   all         all  all      scram-sha-256\nhost   replication all  samehost scram-sha-256\n",
+}
+"""Who else may by TCP, by the setting POSTGRES_TCP."""
 
 
 def serve(server: str) -> t.NoReturn:
@@ -53,10 +59,13 @@ def become_postgres() -> t.NoReturn:
     refuse_other_version(programs, data)
     admit(data)
     settings = {
-        "listen_addresses": os.environ["BIND_ADDRESS"],
+        "listen_addresses": os.environ["POSTGRES_ADDRESS"],
         "port": os.environ["POSTGRES_PORT"],
-        "unix_socket_directories": "",
+        "unix_socket_directories": os.environ["POSTGRES_HOST"],
+        "unix_socket_permissions": "0700",
         "max_connections": "100",
+        # connections that say nothing hold places: anybody can open them where the server listens on TCP
+        "authentication_timeout": "5s",
         "shared_buffers": "64MB",
         "logging_collector": "off",
     }
@@ -103,7 +112,7 @@ def admit(data: Path) -> None:
     At each start, as initdb admits loopback alone and BIND_ADDRESS may have changed since.
     """
     with draft(data / "pg_hba.conf", 0o600) as path:
-        path.write_text(ADMITTED)
+        path.write_text(ADMITTED + BY_TCP[os.environ["POSTGRES_TCP"]])
 
 
 def set_password(secret: str) -> None:
@@ -169,9 +178,11 @@ def unprivileged(data: Path) -> tuple[str, ...]:
 def become_valkey() -> t.NoReturn:
     """Write the configuration, password included, for this user only, and run Valkey in the foreground."""
     layout.VALKEY_DATA.mkdir(mode=0o700, exist_ok=True)
+    listens = os.environ["VALKEY_ADDRESS"]
     settings = {
-        "bind": os.environ["BIND_ADDRESS"],
-        "port": os.environ["VALKEY_PORT"],
+        **({"bind": listens, "port": os.environ["VALKEY_PORT"]} if listens else {"port": "0"}),
+        "unixsocket": os.environ["VALKEY_SOCKET"],
+        "unixsocketperm": "700",
         "requirepass": os.environ["VALKEY_PASSWORD"],
         "dir": f'"{layout.VALKEY_DATA}"',
         # a killed broker comes back with the tasks it held

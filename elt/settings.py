@@ -8,13 +8,15 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import os
 import re
 import typing as t
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from elt import layout
@@ -42,11 +44,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=layout.ENV_FILE, extra="ignore")
 
     bind_address: str
+    allowed_hosts: t.Annotated[str, Field(pattern=r"^((\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)* *)+$")]
     airflow_port: Port
     flower_port: Port
     streamlit_port: Port
     postgres_port: Port
+    postgres_tcp: t.Literal["off", "bi", "on"]
     valkey_port: Port
+    valkey_tcp: t.Literal["off", "on"]
     admin_password: t.Annotated[str, Field(repr=False)]
     elt_environment: t.Literal["dev", "staging", "prod"]
     worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
@@ -59,6 +64,12 @@ class Settings(BaseSettings):
     airflow_fernet_key: t.Annotated[str, Field(repr=False)]
     airflow_jwt_secret: Secret
     airflow_api_secret_key: Secret
+
+    _sockets: Path = PrivateAttr()
+
+    def model_post_init(self, _: object) -> None:
+        """Find the folder of the sockets, which depends on the state folder of this moment."""
+        self._sockets = layout.sockets(Path(os.environ.get("ELT_STATE") or layout.STATE).absolute())
 
     @field_validator("bind_address")
     @classmethod
@@ -110,9 +121,34 @@ class Settings(BaseSettings):
 
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Address and port of each server of the stack, by the name of the port's setting."""
-        found = {name.upper(): port for name, port in self.model_dump().items() if name.endswith("_port")}
-        local = {"STREAMLIT_PORT": LOOPBACK}
-        return {name: (local.get(name, self.bind_address), port) for name, port in found.items()}
+        addresses = {
+            "airflow_port": self.bind_address,
+            "flower_port": self.bind_address,
+            "streamlit_port": LOOPBACK,
+            "postgres_port": self.postgres_address,
+            "valkey_port": self.valkey_address,
+        }
+        return {name.upper(): (address, getattr(self, name)) for name, address in addresses.items() if address}
+
+    @property
+    def postgres_address(self) -> str:
+        """The address that PostgreSQL listens on besides its socket; empty for none."""
+        return {"off": "", "bi": LOOPBACK, "on": self.bind_address}[self.postgres_tcp]
+
+    @property
+    def valkey_address(self) -> str:
+        """The address that Valkey listens on besides its socket; empty for none."""
+        return self.bind_address if self.valkey_tcp == "on" else ""
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the servers' sockets; PostgreSQL names its own after its port."""
+        return self._sockets
+
+    @property
+    def valkey_socket(self) -> Path:
+        """The broker's socket."""
+        return self._sockets / "valkey.sock"
 
     @property
     def connect_address(self) -> str:
@@ -123,18 +159,24 @@ class Settings(BaseSettings):
         """Address of a server of the stack, without a path."""
         return f"http://{self.connect_address}:{port}"
 
+    def airflow_url(self) -> str:
+        """Address of Airflow for a browser: cookies ignore ports, so on this machine it has a name of its own."""
+        if ipaddress.ip_address(self.bind_address).is_loopback and "*.localhost" in self.allowed_hosts.split():
+            return f"http://airflow.localhost:{self.airflow_port}"
+        return self.url(self.airflow_port)
+
     def streamlit_url(self) -> str:
         """Address of the dashboard, which has no login and hence stays on this machine."""
         return f"http://{LOOPBACK}:{self.streamlit_port}"
 
     def valkey_url(self) -> str:
-        """URL of the broker, password included."""
-        return f"redis://:{self.valkey_password}@{self.connect_address}:{self.valkey_port}/0"
+        """URL of the broker by its socket, password included."""
+        return f"redis+socket://:{self.valkey_password}@{self.valkey_socket}?virtual_host=0"
 
     def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2", role: str = OWNER) -> str:
-        """SQLAlchemy URL of a database of the stack's PostgreSQL, password included."""
+        """SQLAlchemy URL of a database of the stack's PostgreSQL by its socket, password included."""
         password = self.bi_password if role == BI else self.postgres_password
-        return f"{scheme}://{role}:{password}@{self.connect_address}:{self.postgres_port}/{database}"
+        return f"{scheme}://{role}:{password}@/{database}?host={self.sockets}&port={self.postgres_port}"
 
 
 def load() -> Settings:

@@ -33,7 +33,7 @@ def is_running() -> bool:
 def endpoints(settings: Settings) -> dict[str, str]:
     """What a person opens, by name."""
     return {
-        "Airflow": settings.url(settings.airflow_port),
+        "Airflow": settings.airflow_url(),
         "Flower": settings.url(settings.flower_port),
         "Streamlit": settings.streamlit_url(),
     }
@@ -66,6 +66,7 @@ def up(settings: Settings, timeout: float, changes: list[Change] | None = None) 
     disk.refuse_full()
     from elt import environment  # noqa: PLC0415 - the other verbs work without
 
+    layout.prepare()
     began = time.monotonic()
     stack = ours()
     stack.changes = stack.changes if changes is None else changes

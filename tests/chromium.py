@@ -25,6 +25,8 @@ PACKAGE = "@sparticuz/chromium"
 VERSION = "153.0.0"
 SHA256 = "20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0"
 """Of the package."""
+FOREIGN = "foreign.example"
+"""A name that leads this browser to this machine, as a foreign site could have its own."""
 FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig><dir>/usr/share/fonts</dir><dir>{}</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>
@@ -50,7 +52,8 @@ def browser() -> t.Iterator[Browser]:
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as home:
         # it keeps settings and caches of its own, also of GTK's, and the developer's stay as they are
         env |= {"XDG_CONFIG_HOME": f"{home}/config", "XDG_CACHE_HOME": f"{home}/cache"}
-        one = driver.chromium.launch(executable_path=program, env=env, args=["--no-sandbox"])
+        options = ["--no-sandbox", f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1"]
+        one = driver.chromium.launch(executable_path=program, env=env, args=options)
         yield one
         one.close()
 

@@ -45,7 +45,7 @@ class Screens:
     def sign_in(self, path: str, password: str) -> Page:
         """A page of Airflow, right after the password was given."""
         page = self.browser.new_page(viewport=SIZE)
-        page.goto(self._url(self.settings.airflow_port) + path)
+        page.goto(self.settings.airflow_url() + path)
         page.fill("input[name=username]", ADMIN)
         page.fill("input[name=password]", password)
         page.press("input[name=password]", "Enter")

@@ -87,7 +87,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
         done = run(*command, env=env, seconds=240)
         assert done.returncode == 0, done.stdout + done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        for name, _, _ in bootstrap.example_settings():
+        for name in ("ELT_STATE", *(name for name, _, _ in bootstrap.example_settings())):
             if name in env:
                 patch.setenv(name, env[name])
         now = settings.load()

@@ -80,7 +80,7 @@ def hosts() -> t.Iterator[tuple[networks.Host, networks.Host]]:
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Settings of a stack that did not run yet."""
     given = apart(tmp_path_factory.mktemp("addresses") / "state")
-    given |= {"ELT_SUPERVISOR": "embedded", "ADMIN_PASSWORD": OURS}
+    given |= {"ELT_SUPERVISOR": "embedded", "ADMIN_PASSWORD": OURS, "POSTGRES_TCP": "on", "VALKEY_TCP": "on"}
     for command in (("scripts/bootstrap.sh", "--quiet"), ("elt", "seed", "--example")):
         done = said(*command, cwd=ROOT, env=given, seconds=240)
         assert done.returncode == 0, done.stdout

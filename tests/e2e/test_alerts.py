@@ -112,7 +112,7 @@ def test_a_failed_run_is_told_once_by_each_channel(platform, told):
     assert [message["Subject"] for message in told.mail.messages] == titles
     assert told.slack.paths == [f"/services/{WEBHOOK}"] * 2
     assert told.mail.recipients == [["team@example.com"]] * 2
-    page = f"{platform.settings.url(platform.settings.airflow_port)}/dags/{e2e.DAG}/runs/manual__"
+    page = f"{platform.settings.airflow_url()}/dags/{e2e.DAG}/runs/manual__"
     for task, whole in (told.slack.texts, told.mail.texts):
         assert told.run in task
         assert "3 of 3" in task

@@ -176,7 +176,7 @@ class Trial:
     def valkey(self) -> redis.Redis:
         """A client of the broker."""
         now = self.platform.settings
-        return redis.Redis(port=now.valkey_port, password=now.valkey_password)
+        return redis.Redis(unix_socket_path=str(now.valkey_socket), password=now.valkey_password)
 
     def state(self, run: str) -> str:
         """State of a run; nothing as long as Airflow does not answer."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import chromium
 import httpx
 import jwt
 import psutil
@@ -36,7 +37,7 @@ def test_only_loopback_listens(platform):
     listening = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in pids]
     ports = {c.laddr.port for c in listening}
     now = platform.settings
-    assert ports == {now.airflow_port, now.flower_port, now.streamlit_port, now.postgres_port, now.valkey_port}
+    assert ports == {now.airflow_port, now.flower_port, now.streamlit_port, now.postgres_port}
     assert {c.laddr.ip for c in listening} <= {"127.0.0.1", "::1"}
 
 
@@ -65,7 +66,7 @@ def test_other_users_cannot_read_the_state(platform):
 def test_airflow_asks_for_a_login(platform, login):
     url = platform.settings.url(platform.settings.airflow_port)
     if login:
-        assert httpx.post(f"{url}/auth/token", json=login, trust_env=False).status_code == 401
+        assert httpx.post(f"{url}/auth/token", json=login, timeout=60, trust_env=False).status_code == 401
     answer = httpx.get(
         f"{url}/api/v2/dags", headers={"Authorization": "Bearer forged"} if login else {}, trust_env=False
     )
@@ -77,7 +78,7 @@ def claims(platform):
     """What a genuine token of Airflow's user says."""
     url = platform.settings.url(platform.settings.airflow_port)
     login = {"username": "admin", "password": platform.settings.admin_password}
-    token = httpx.post(f"{url}/auth/token", json=login, trust_env=False).json()["access_token"]
+    token = httpx.post(f"{url}/auth/token", json=login, timeout=60, trust_env=False).json()["access_token"]
     return jwt.decode(token, options={"verify_signature": False})
 
 
@@ -105,7 +106,9 @@ def answers(platform, token):
     """What the two APIs of Airflow say to a token."""
     url = platform.settings.url(platform.settings.airflow_port)
     for path in ("/api/v2/dags", "/execution/variables/some"):
-        yield httpx.get(url + path, headers={"Authorization": f"Bearer {token}"}, trust_env=False).status_code
+        yield httpx.get(
+            url + path, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False
+        ).status_code
 
 
 def test_a_token_as_airflow_makes_it_opens_one_door(platform, claims):
@@ -130,28 +133,66 @@ def test_a_forged_token_opens_none(platform, claims, forgery):
 )
 def test_what_is_open_by_design(platform, port, path):
     url = platform.settings.url(getattr(platform.settings, port))
-    assert httpx.get(url + path, trust_env=False).status_code == 200
+    assert httpx.get(url + path, timeout=60, trust_env=False).status_code == 200
+
+
+HANDSHAKE = (
+    "GET /_stcore/stream HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\nOrigin: http://{host}:{port}\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        *(("127.0.0.1", True), ("localhost", True), ("airflow.localhost", True)),
+        *(("foreign.example", False), ("127.0.0.1.foreign.example", False), ("localhost.foreign.example", False)),
+    ],
+)
+def test_a_foreign_name_is_answered_by_nobody(platform, host, is_ours):
+    now = platform.settings
+    for path in ("/", "/api/v2/version", "/auth/login", "/execution/health", "/static/x"):
+        headers = {"Host": f"{host}:{now.airflow_port}"}
+        answer = httpx.get(now.url(now.airflow_port) + path, headers=headers, timeout=60, trust_env=False)
+        assert (answer.status_code == 400) is not is_ours, path
+    with socket.create_connection(("127.0.0.1", now.streamlit_port), timeout=10) as connection:
+        connection.sendall(HANDSHAKE.format(host=host, port=now.streamlit_port).encode())
+        assert (connection.recv(1000).split()[1] == b"101") is is_ours
+
+
+def test_a_browser_shows_no_page_under_a_foreign_name(platform, browser):
+    now = platform.settings
+    page = browser.new_page()
+    try:
+        assert page.goto(f"http://{chromium.FOREIGN}:{now.airflow_port}/").status == 400
+        assert page.goto(f"http://{chromium.FOREIGN}:{now.flower_port}/").status == 401
+        page.goto(f"http://{chromium.FOREIGN}:{now.streamlit_port}/")
+        page.wait_for_timeout(3000)
+        assert page.query_selector("[data-testid=stMetric], h1, [data-testid=stCaptionContainer]") is None
+        assert page.goto(now.airflow_url()).status == 200
+    finally:
+        page.close()
 
 
 @pytest.mark.parametrize("auth", [None, ("admin", "wrong")])
 def test_flower_asks_for_a_login(platform, auth):
     url = platform.settings.url(platform.settings.flower_port)
     for path in ("/", "/api/tasks", "/api/workers", "/workers", "/tasks", "/broker"):
-        assert httpx.get(url + path, auth=auth, trust_env=False).status_code == 401, path
+        assert httpx.get(url + path, auth=auth, timeout=60, trust_env=False).status_code == 401, path
     for path in ("/api/worker/shutdown/any", "/api/task/send-task/any"):
-        assert httpx.post(url + path, auth=auth, trust_env=False).status_code == 401, path
+        assert httpx.post(url + path, auth=auth, timeout=60, trust_env=False).status_code == 401, path
 
 
 def test_whoever_logs_in_to_flower_only_looks(platform):
     url = platform.settings.url(platform.settings.flower_port)
     auth = ("admin", platform.settings.admin_password)
-    assert httpx.get(f"{url}/api/tasks", auth=auth, trust_env=False).status_code == 200
+    assert httpx.get(f"{url}/api/tasks", auth=auth, timeout=60, trust_env=False).status_code == 200
     for path in (
         *("task/send-task/any", "task/apply/any", "task/async-apply/any", "task/revoke/any", "task/abort/any"),
         *("task/timeout/any", "task/rate-limit/any", "worker/shutdown/any", "worker/pool/restart/any"),
         *("worker/pool/grow/any", "worker/pool/autoscale/any", "worker/queue/add-consumer/any"),
     ):
-        assert httpx.post(f"{url}/api/{path}", auth=auth, trust_env=False).status_code == 403, path
+        assert httpx.post(f"{url}/api/{path}", auth=auth, timeout=60, trust_env=False).status_code == 403, path
 
 
 def test_the_login_is_printed(platform):
@@ -159,19 +200,19 @@ def test_the_login_is_printed(platform):
 
 
 def test_valkey_asks_for_a_password(platform):
-    with socket.create_connection(("127.0.0.1", platform.settings.valkey_port), timeout=5) as connection:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        connection.connect(str(platform.settings.valkey_socket))
         connection.sendall(b"CLIENT LIST\r\n")
         assert connection.recv(100).startswith(b"-NOAUTH")
         connection.sendall(b"AUTH wrong\r\n")
         assert connection.recv(100).startswith(b"-WRONGPASS")
 
 
-def connect(platform, role, password, database):
+def connect(platform, role, password, database, host="127.0.0.1"):
     """Connect to PostgreSQL, with nothing that the environment offers."""
     port = platform.settings.postgres_port
-    return psycopg2.connect(
-        host="127.0.0.1", port=port, user=role, password=password, dbname=database, passfile=os.devnull
-    )
+    return psycopg2.connect(host=host, port=port, user=role, password=password, dbname=database, passfile=os.devnull)
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
@@ -179,17 +220,28 @@ def connect(platform, role, password, database):
 @pytest.mark.parametrize("database", [*environment.DATABASES, "postgres", "template1"])
 def test_postgres_asks_for_a_password(platform, role, password, database):
     with pytest.raises(psycopg2.OperationalError, match="password"):
+        connect(platform, role, password, database, host=str(platform.settings.sockets))
+    words = "password" if (role, database) == ("bi", "marts") else "no pg_hba.conf entry"
+    with pytest.raises(psycopg2.OperationalError, match=words):
         connect(platform, role, password, database)
 
 
 @pytest.mark.parametrize("database", [*environment.DATABASES, "postgres", "template1"])
 def test_the_role_of_readers_sees_the_marts_alone(platform, database):
     password = platform.settings.bi_password
-    if database == "marts":
-        connect(platform, "bi", password, database).close()
-    else:
-        with pytest.raises(psycopg2.OperationalError, match="permission denied"):
-            connect(platform, "bi", password, database)
+    for host, words in (("127.0.0.1", "no pg_hba.conf entry"), (str(platform.settings.sockets), "permission denied")):
+        if database == "marts":
+            connect(platform, "bi", password, database, host).close()
+        else:
+            with pytest.raises(psycopg2.OperationalError, match=words):
+                connect(platform, "bi", password, database, host)
+
+
+def test_the_owner_comes_by_the_socket_alone(platform):
+    password = platform.settings.postgres_password
+    connect(platform, "elt", password, "airflow", str(platform.settings.sockets)).close()
+    with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry"):
+        connect(platform, "elt", password, "airflow")
 
 
 def test_what_airflow_keeps_of_a_connection_is_encrypted(platform, claims):
@@ -219,14 +271,17 @@ def test_what_airflow_keeps_of_a_connection_is_encrypted(platform, claims):
 
 STRANGER = """
 import os, socket, sys
-state, env, *pids = sys.argv[1:]
+state, env, port, *pids = sys.argv[1:]
 seen = []
 for name, look in {
     state: os.listdir,
     env: lambda path: open(path).read(),
     state + "/run/valkey.conf": lambda path: open(path).read(),
     state + "/logs": os.listdir,
-    state + "/run/supervisor.sock": lambda path: socket.socket(socket.AF_UNIX).connect(path),
+    **{
+        f"{state}/run/{name}": lambda path: socket.socket(socket.AF_UNIX).connect(path)
+        for name in ("supervisor.sock", "valkey.sock", ".s.PGSQL." + port)
+    },
     **{f"/proc/{pid}/environ": lambda path: open(path).read() for pid in pids},
 }.items():
     try:
@@ -248,7 +303,11 @@ def test_another_user_reads_nothing(platform):
     pids = [str(process.pid) for process in family(platform)]
     assert len(pids) > 20
     done = subprocess.run(
-        [*command, platform.state, layout.ENV_FILE, *pids], capture_output=True, text=True, cwd="/", timeout=60
+        [*command, platform.state, layout.ENV_FILE, str(platform.settings.postgres_port), *pids],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600

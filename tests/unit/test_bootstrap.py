@@ -31,6 +31,16 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_state_folder_of_another_user_is_refused(state, monkeypatch):
+    monkeypatch.setattr(layout, "STATE", state)
+    state.mkdir()
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    with pytest.raises(SetupError, match=f"{state} belongs to user {mine}: .* set another ELT_STATE"):
+        layout.prepare()
+    assert not list(state.iterdir())
+
+
 def test_env_is_written_once_private_and_random(clone):
     bootstrap.write_env()
     first = layout.ENV_FILE.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +94,36 @@ def test_a_clock_that_was_set_back_does_not_keep_a_yes(process):
     said[0] = False
     os.utime(answer, (time.time() + 3600,) * 2)
     assert not probes.healthy("redis")
+
+
+STRANGER = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+"""Another program that listens."""
+
+
+@pytest.mark.parametrize("who", ["nobody", "itself", "a child", "a stranger", "a stranger elsewhere"])
+def test_a_process_is_healthy_only_if_its_port_is_its_own(process, monkeypatch, who):
+    child = subprocess.Popen(
+        [sys.executable, "-c", STRANGER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child, socket.create_server(("127.0.0.1", 0)) as own:
+        port = int(child.stdout.readline()) if who in ("a child", "a stranger") else own.getsockname()[1]
+        if who == "nobody":
+            own.close()
+        if who == "a stranger elsewhere":
+            elsewhere = socket.create_server(("127.0.0.2", port))
+        if who == "a stranger":
+            monkeypatch.setattr(guard, "family", lambda _: set())
+        monkeypatch.setenv("VALKEY_ADDRESS", "127.0.0.1")
+        monkeypatch.setenv("VALKEY_PORT", str(port))
+        assert probes.healthy("redis") is (who in ("itself", "a child", "a stranger elsewhere"))
+        if who == "a stranger elsewhere":
+            elsewhere.close()
+        child.stdin.close()
 
 
 def test_a_probe_imports_little():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 
 from elt import bootstrap, environment, layout, settings
@@ -70,6 +72,40 @@ def test_a_misspelt_name_is_refused_and_a_foreign_one_is_not(env_file):
 
 
 @pytest.mark.parametrize(
+    ("postgres", "valkey", "listen"),
+    [
+        ("off", "off", {}),
+        ("bi", "off", {"POSTGRES_PORT": "127.0.0.1"}),
+        ("on", "on", {"POSTGRES_PORT": "192.0.2.7", "VALKEY_PORT": "192.0.2.7"}),
+    ],
+)
+def test_the_databases_listen_where_they_are_asked_to(env_file, postgres, valkey, listen):
+    for name, value in {
+        "BIND_ADDRESS": "192.0.2.7",
+        "ADMIN_PASSWORD": "correct-horse",  # pragma: allowlist secret
+        "POSTGRES_TCP": postgres,
+        "VALKEY_TCP": valkey,
+    }.items():
+        change(env_file, name, value)
+    found = {name: address for name, (address, _) in settings.load().listeners().items()}
+    assert {name: found[name] for name in found if name.startswith(("POSTGRES", "VALKEY"))} == listen
+
+
+def test_sockets_lie_in_the_state_unless_its_path_is_too_long_or_odd(tmp_path_factory, monkeypatch):
+    tmp_path = tmp_path_factory.mktemp("s")  # a short name
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert layout.sockets(tmp_path / "state") == tmp_path / "state" / "run"
+    for odd in (tmp_path / ("long" * 20) / "state", tmp_path / "with a blank", tmp_path / "a,b"):
+        short = layout.sockets(odd)
+        assert short.parent == tmp_path
+        assert short.stat().st_mode & 0o777 == 0o700
+        assert layout.sockets(odd) == short
+        short.chmod(0o755)
+        with pytest.raises(SetupError, match="others may enter it"):
+            layout.sockets(odd)
+
+
+@pytest.mark.parametrize(
     ("bind", "dialled"),
     [("0.0.0.0", "127.0.0.1"), ("192.0.2.7", "192.0.2.7"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.9", "127.0.0.9")],
 )
@@ -79,12 +115,14 @@ def test_clients_dial_an_address_that_the_servers_listen_on(env_file, bind, dial
     now = settings.load()
     env = environment.build(now)
     assert now.url(8080) == f"http://{dialled}:8080"
-    assert f"@{dialled}:" in env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-    assert f"@{dialled}:" in env["AIRFLOW__CELERY__BROKER_URL"]
+    assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == f"http://{dialled}:8080/execution/"
     assert dialled in env["NO_PROXY"].split(",")
     assert [env["AIRFLOW__API__HOST"], env["AIRFLOW__CELERY__FLOWER_HOST"]] == [bind] * 2
     addresses = {name: address for name, (address, _) in now.listeners().items()}
-    assert addresses == dict.fromkeys(addresses, bind) | {"STREAMLIT_PORT": "127.0.0.1"}
+    assert addresses == {
+        **dict.fromkeys(("AIRFLOW_PORT", "FLOWER_PORT"), bind),
+        **dict.fromkeys(("STREAMLIT_PORT", "POSTGRES_PORT"), "127.0.0.1"),
+    }
     assert now.streamlit_url().startswith("http://127.0.0.1:")
 
 

@@ -1,0 +1,171 @@
+"""Another user of the machine takes the ports of the stack while it starts, and learns nothing.
+
+With `ELT_FAULTS=all` at ten moments of a cold and of a warm start, otherwise at one of each. The stranger is the user
+nobody, so all this runs only as root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from workspace import BIN, apart, run
+
+from elt import bootstrap, settings
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
+
+MOMENTS = 10 if os.environ.get("ELT_FAULTS") == "all" else 1
+STRANGER = r"""
+import selectors, socket, struct, sys, time
+
+ports, until = [int(port) for port in sys.argv[1].split(",")], time.monotonic() + float(sys.argv[2])
+watched = selectors.DefaultSelector()
+wanted = set(ports)
+
+def take():
+    for port in sorted(wanted):
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("127.0.0.1", port))
+            server.listen()
+        except OSError:
+            server.close()
+            continue
+        wanted.discard(port)
+        server.setblocking(False)
+        watched.register(server, selectors.EVENT_READ, "server")
+        print("took", port, flush=True)
+
+while time.monotonic() < until:
+    take()
+    for key, _ in watched.select(0.01):
+        try:
+            if key.data == "server":
+                connection = key.fileobj.accept()[0]
+                connection.setblocking(False)
+                watched.register(connection, selectors.EVENT_READ, "connection")
+                continue
+            said = key.fileobj.recv(65536)
+            print("heard", said, flush=True)
+            if said[4:8] == struct.pack(">I", 196608):  # PostgreSQL's protocol 3.0: ask for the password itself
+                key.fileobj.send(b"R" + struct.pack(">II", 8, 3))
+            elif said.startswith((b"GET", b"POST", b"PATCH", b"PUT")):
+                key.fileobj.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            elif said:
+                key.fileobj.send(b"+OK\r\n")
+            else:
+                watched.unregister(key.fileobj)
+                key.fileobj.close()
+        except OSError:
+            watched.unregister(key.fileobj)
+            key.fileobj.close()
+"""
+"""A program that takes each port as soon as it is free, answers as its server would, and says what it heard."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[dict[str, str], settings.Settings]]:
+    """The environment of a stack that is down, and its settings."""
+    state = tmp_path_factory.mktemp("strangers") / "state"
+    env = apart(state) | {"ELT_SUPERVISOR": "embedded"}
+    done = run("scripts/bootstrap.sh", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ELT_STATE", *(name for name, _, _ in bootstrap.example_settings())):
+            if name in env:
+                patch.setenv(name, env[name])
+        now = settings.load()
+    yield env, now
+    done = run("elt", "down", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def stranger(ports: t.Iterable[int], seconds: float) -> subprocess.Popen[str]:
+    """Start another user's program that takes ports."""
+    python = os.path.realpath(shutil.which("python3", path="/usr/bin:/bin") or sys.executable)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", STRANGER]
+    words = [*command, ",".join(map(str, ports)), str(seconds)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+
+
+def secrets(now: settings.Settings) -> list[str]:
+    """What nobody else may learn."""
+    return [getattr(now, name) for name, field in type(now).model_fields.items() if not field.repr]
+
+
+@pytest.mark.parametrize("start", ["cold", "warm"])
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_a_start_beside_a_stranger_tells_him_nothing(stack, start, moment):
+    env, now = stack
+    assert run("elt", "down", env=env).returncode == 0
+    if start == "cold":
+        for part in ("postgres", "valkey", "airflow"):
+            shutil.rmtree(Path(env["ELT_STATE"]) / part, ignore_errors=True)
+    ports = {port for _, port in now.listeners().values()}
+    up = subprocess.Popen(
+        [BIN / "elt", "up", "--timeout", "120"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(random.uniform(0, 6))
+    other = stranger([*ports, now.valkey_port], 12)
+    while up.poll() is None and other.poll() is None:
+        time.sleep(0.05)
+    came_first = other.poll() is None
+    heard, _ = other.communicate(timeout=60)
+    _, errors = up.communicate(timeout=240)
+    assert "Traceback" not in heard
+    assert not [secret for secret in secrets(now) if secret in heard]
+    assert "Bearer" not in heard
+    taken = {int(line.split()[1]) for line in heard.splitlines() if line.startswith("took")}
+    if up.returncode:  # the start says which port it lacks
+        assert taken & ports
+        assert errors
+    else:  # not before the stranger has left the ports
+        assert not came_first or not taken & ports
+        assert run("elt", "status", env=env).returncode == 0
+    assert run("elt", "down", env=env).returncode == 0
+
+
+def test_half_open_connections_of_a_stranger_end_no_process(stack):
+    env, now = stack
+    assert run("elt", "up", env=env, seconds=240).returncode == 0
+    before = run("elt", "status", env=env).stdout
+    with contextlib.ExitStack() as opened:
+        for _ in range(220):
+            opened.enter_context(socket.create_connection(("127.0.0.1", now.postgres_port), timeout=5))
+        time.sleep(3)
+    deadline = time.monotonic() + 60
+    while run("elt", "status", env=env).returncode:
+        assert time.monotonic() < deadline
+    after = run("elt", "status", env=env).stdout
+    assert [line.split()[:4] for line in after.splitlines()] == [line.split()[:4] for line in before.splitlines()]
+
+
+def test_a_process_whose_port_a_stranger_took_is_not_healthy(stack):
+    env, now = stack
+    assert run("elt", "up", env=env, seconds=240).returncode == 0
+    record = Path(env["ELT_STATE"]) / "run" / "processes" / "flower.json"
+    with stranger([now.flower_port], 15) as other:
+        time.sleep(0.5)
+        os.kill(json.loads(record.read_text())["main"], signal.SIGKILL)
+        assert other.stdout is not None
+        assert other.stdout.readline().startswith("took")  # it looks a hundred times as often as Flower starts
+        while other.poll() is None:
+            assert run("elt", "status", env=env).returncode == 1
+        heard = other.stdout.read()
+    assert not [secret for secret in secrets(now) if secret in heard]
+    deadline = time.monotonic() + 90
+    while run("elt", "status", env=env).returncode:
+        assert time.monotonic() < deadline
