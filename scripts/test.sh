@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Run the tests: scripts/test.sh [unit|integration|e2e|faults] [pytest's arguments]; without a part, the first three.
+# Run the tests: scripts/test.sh [unit|integration|e2e|faults|debian] [pytest's arguments]; without a part, the first three.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
 unit) parts=(tests/unit meltano/connectors) && shift ;;
 integration | e2e) parts=("tests/$1") && shift ;;
 faults) parts=(tests/e2e/test_faults.py) && export ELT_FAULTS=all && shift ;;
+debian) parts=(tests/e2e/test_debian.py) && shift ;;
 -h | --help)
   sed -n '2s/^# //p' "${BASH_SOURCE[0]}"
   exit 0
   ;;
 "" | -*) parts=(tests/unit meltano/connectors tests/integration tests/e2e) ;;
 *)
-  echo "test.sh: no part '$1'; there are unit, integration, e2e and faults" >&2
+  echo "test.sh: no part '$1'; there are unit, integration, e2e, faults and debian" >&2
   exit 2
   ;;
 esac

@@ -16,7 +16,8 @@ if t.TYPE_CHECKING:
 
 
 E2E = "tests/e2e/"
-DEVCONTAINER = "tests/e2e/test_devcontainer.py"
+OTHER_SYSTEMS = ("tests/e2e/test_debian.py", "tests/e2e/test_devcontainer.py")
+"""What runs in a root or a container of its own."""
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: (
             part_of(item.nodeid) != E2E,
-            item.nodeid.startswith(DEVCONTAINER),
+            item.nodeid.startswith(OTHER_SYSTEMS),
             "platform" in getattr(item, "fixturenames", ()),
         )
     )
@@ -49,9 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def part_of(nodeid: str) -> str:
     """What one worker takes as a whole: a file, or all that starts stacks, since two of them crowd two processors.
 
-    The devcontainer waits more than it computes, and comes last of the others, when both workers have equal parts.
+    Other systems wait more than they compute, and come last of the others, when both workers have equal parts.
     """
-    is_e2e = nodeid.startswith(E2E) and not nodeid.startswith(DEVCONTAINER)
+    is_e2e = nodeid.startswith(E2E) and not nodeid.startswith(OTHER_SYSTEMS)
     return E2E if is_e2e else nodeid.partition("::")[0]
 
 

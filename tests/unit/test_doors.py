@@ -99,7 +99,7 @@ def test_files_say_only_what_their_readers_know():
 def test_commands_name_what_is_there(state):
     for line in command_lines():
         for command in line.split(" && "):
-            program, *arguments = shlex.split(command)
+            program, *arguments = shlex.split(command.removeprefix("sudo --preserve-env=CI,PATH "))
             if program == "elt":
                 done = run(BIN / "elt", *arguments, "--help", env=apart(state))
                 assert done.returncode == 0, done.stderr
