@@ -32,8 +32,8 @@ while [ "$1" != -- ]; do
 done
 shift
 cd /
-chroot --userspec="$user" "$root/merged" env -C /workspaces/clone "$@" &
-wait $! # and not exec: the first process of a namespace has to collect those whose parent is gone
+chroot --userspec="$user" "$root/merged" env -C /workspaces/clone "$@" ||
+  exit # and not exec before: the first process of a namespace has to collect those whose parent is gone
 """
 CLONE = "/workspaces/clone"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
