@@ -263,6 +263,7 @@ def test_numbers_are_what_python_reads_or_are_refused(texts: list[str], quoted: 
 @example(["0.30000000000000004"], (38, 2), False, "records")
 @example(["99999999999999.99"], (18, 1), False, "records")
 @example(["12345678901234567.89", "0.1"], (38, 2), False, "gzip")
+@example(["61.302805129502139"], (38, 14), False, "records")
 def test_decimals_are_what_python_reads_or_are_refused(
     texts: list[str], digits: tuple[int, int], quoted: bool, way: str
 ) -> None:

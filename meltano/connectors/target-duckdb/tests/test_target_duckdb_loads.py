@@ -275,6 +275,10 @@ def test_schema_that_changes_within_the_input(warehouse: Warehouse) -> None:
 DATE = {"type": ["null", "string"], "format": "date"}
 MOMENT = {"type": ["null", "string"], "format": "date-time"}
 HUGE = {"type": "integer", "maximum": 2**100}
+PRICE, RATE = (
+    {"type": "number", "x-singer.decimal": {"precision": precision, "scale": scale}, "multipleOf": 0.1**scale}
+    for precision, scale in ((16, 2), (10, 4))
+)
 IN_PLACE = [
     (INTEGER, 5, HUGE, 2**70, "HUGEINT", ["5", str(2**70)]),
     (HUGE, 5, INTEGER, 6, "HUGEINT", ["5", "6"]),
@@ -283,7 +287,25 @@ IN_PLACE = [
     (INTEGER, 5, TEXT, "x", "VARCHAR", ["5", "x"]),
     (DATE, "2020-01-01", MOMENT, "2020-01-02T03:00:00Z", "TIMESTAMP", ["2020-01-01 00:00:00", "2020-01-02 03:00:00"]),
     (TEXT, "2020-01-01", DATE, "2020-01-02", "DATE", ["2020-01-01", "2020-01-02"]),
-    ({"type": "number"}, None, INTEGER, 1, "BIGINT", [None, "1"]),
+    ({"type": "number"}, -0.0, INTEGER, 1, "DOUBLE", ["-0.0", "1.0"]),
+    ({"type": "number"}, None, INTEGER, 2**53 + 1, "BIGINT", [None, str(2**53 + 1)]),
+    ({"type": "number"}, 1.5, INTEGER, 2**53, "DOUBLE", ["1.5", "9007199254740992.0"]),
+    ({"type": "number"}, 1.5, HUGE, 1, "DOUBLE", ["1.5", "1.0"]),
+    (PRICE, 19.99, INTEGER, 7, "DECIMAL(16,2)", ["19.99", "7.00"]),
+    (PRICE, 20, INTEGER, 7, "DECIMAL(16,2)", ["20.00", "7.00"]),
+    (PRICE, 19.99, INTEGER, 2**63 - 1, "DECIMAL(21,2)", ["19.99", f"{2**63 - 1}.00"]),
+    (PRICE, 19.99, HUGE, 2**70, "DECIMAL(38,2)", ["19.99", f"{2**70}.00"]),
+    (PRICE, 12345678901.5, RATE, 0.1234, "DECIMAL(18,4)", ["12345678901.5000", "0.1234"]),
+    (RATE, 0.1234, PRICE, 12345678901.5, "DECIMAL(18,4)", ["0.1234", "12345678901.5000"]),
+    (INTEGER, 2**60, PRICE, 0.01, "DECIMAL(21,2)", [f"{2**60}.00", "0.01"]),
+    (
+        {"type": "number", "multipleOf": 0.001},
+        0.125,
+        {"multipleOf": 1, "type": "number"},
+        7,
+        "DECIMAL(38,3)",
+        ["0.125", "7.000"],
+    ),
     ({"type": "boolean"}, True, TEXT, "x", "VARCHAR", ["true", "x"]),
 ]
 
@@ -298,11 +320,24 @@ def test_a_column_that_widens(
     assert [text for (text,) in warehouse.rows("select a::varchar from things order by id")] == expected
 
 
+@pytest.mark.parametrize("of", [{"type": "number"}, PRICE], ids=["double", "decimal"])
+def test_an_integer_that_the_number_column_of_a_table_does_not_hold_is_refused(
+    warehouse: Warehouse, of: dict[str, t.Any]
+) -> None:
+    warehouse.load(schema({"id": INTEGER, "a": of}), record({"id": 1, "a": 0.5}))
+    records = [record({"id": number, "a": one}) for number, one in enumerate((3, None, 10**37 + 1))]
+    got = warehouse.load(schema({"id": INTEGER, "a": HUGE}), *records)
+    there = warehouse.types()["a"]
+    assert (
+        str(got.error) == f"stream 'things', line 4, column 'a': the value does not fit {there}, which the table has"
+    )
+    assert warehouse.rows("select a::double from things") == [(0.5,)]
+
+
 DATED = [
     (TEXT, "x", INTEGER, 5, "BIGINT"),
     (TEXT, "007", INTEGER, 5, "BIGINT"),
     ({"type": "boolean"}, True, INTEGER, 5, "BIGINT"),
-    ({"type": "number"}, 1.5, INTEGER, 5, "BIGINT"),
     (INTEGER, 2**53 + 1, {"type": "number"}, 0.5, "DOUBLE"),
     (MOMENT, "2020-01-01T00:00:00Z", INTEGER, 5, "BIGINT"),
     ({"type": "object"}, {"x": 1}, {"type": "boolean"}, True, "BOOLEAN"),

@@ -194,7 +194,7 @@ class Loader:
         """Bring staged rows into the table, where the last one of each key counts."""
         table, execute = stream.table, self._connection.execute
         there = stream.there
-        self._refuse_inexact(stream, stage)
+        self._hold_numbers(stream, stage)
         values = dict(stage.values)
         if stream.metadata:
             values[BATCHED_AT] = f"timestamp {sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(' '))}"
@@ -394,15 +394,23 @@ class Loader:
             row, key = min(found)
             raise stage.misfit(row, _LACKS_KEY, key, stream.name)
 
-    def _refuse_inexact(self, stream: Stream, stage: Stage) -> None:
-        """Refuse decimals that a table's older DOUBLE column does not hold."""
+    def _hold_numbers(self, stream: Stream, stage: Stage) -> None:
+        """Let columns of numbers, which the table has of another type, hold what is staged; else refuse it."""
         for column in stream.columns:
-            if stream.there[column.name] == "DOUBLE" and column.type.startswith("DECIMAL"):
-                value = stage.values[column.name]
-                row = self._first(stage, f"try_cast({value}::DOUBLE as {column.type}) is distinct from {value}")
-                if row is not None:
-                    what = "the value does not fit DOUBLE, which the table has"
-                    raise stage.misfit(row, what, column.name, stream.name)
+            there, value = stream.there[column.name], stage.values[column.name]
+
+            def first(kind: str, of: str = column.type, value: str = value) -> int | None:
+                return self._first(stage, f"try_cast(try_cast({value} as {kind}) as {of}) is distinct from {value}")
+
+            if there == column.type or not there.startswith(("DOUBLE", "DECIMAL")) or (row := first(there)) is None:
+                continue
+            wider = None
+            if there != "DOUBLE" or not column.type.startswith("DECIMAL"):  # there are readers who know it as DOUBLE
+                wider = stream.table.become(self._connection, column.name, there, column.type)
+            if wider is None or (wider != column.type and first(wider) is not None):
+                what = f"the value does not fit {there}, which the table has"
+                raise stage.misfit(row, what, column.name, stream.name)
+            stream.there[column.name] = wider
 
 
 @dataclass

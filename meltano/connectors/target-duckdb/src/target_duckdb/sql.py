@@ -10,7 +10,7 @@ if t.TYPE_CHECKING:
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
-_WHOLE = (*INTEGERS, *_UNSIGNED)
+WHOLE = (*INTEGERS, *_UNSIGNED)
 _SMALL = (*INTEGERS[:3], *_UNSIGNED[:3])
 _WITH_ZONE = ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 _EXACT_IN_DOUBLE = 2**53
@@ -18,7 +18,6 @@ _EXACT_IN_DOUBLE = 2**53
 _DIGITS_IN_DOUBLE = 15
 """No two numbers of so many digits are the same DOUBLE."""
 _DIGITS_BEFORE_NOISE = 12
-_MOST_QUICK_SCALE = 12
 DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _TIMES = ("DATE", "TIME", "TIMESTAMP")
 
@@ -74,11 +73,10 @@ def json_type(target: str, *, exact: bool) -> str:
         return "VARCHAR" if exact else "DOUBLE"
     if target == "DOUBLE":
         return "JSON" if exact else "DOUBLE"  # where true is 1, as it is in DOUBLE
-    is_decimal = target.startswith("DECIMAL")
-    if is_decimal and not exact and _scale(target) <= _MOST_QUICK_SCALE:
-        return "DOUBLE"
-    # DuckDB takes dates with anything behind them, passes over offsets, and rounds a fraction to make a DECIMAL.
-    return "VARCHAR" if target in {"HUGEINT", *_TIMES} or is_decimal else target
+    if target.startswith("DECIMAL"):
+        return "VARCHAR" if exact else "DOUBLE"
+    # DuckDB takes dates with anything behind them, and passes over offsets.
+    return "VARCHAR" if target in {"HUGEINT", *_TIMES} else target
 
 
 def from_json(value: str, target: str, *, exact: bool) -> str:
@@ -129,7 +127,7 @@ def _to_json(value: str, source: str) -> str:
 
 def _to_integer(value: str, source: str, target: str) -> str:
     """DuckDB would round a fraction, and has rounded a number that has one or an exponent to DOUBLE."""
-    if source in _WHOLE:
+    if source in WHOLE:
         return f"{value}::{target}"
     double = f"{value}::DOUBLE" if source == "VARCHAR" else value
     fraction = f"{double} <> floor({double})"
@@ -154,7 +152,7 @@ def _to_double(value: str, source: str, _: str) -> str:
     double = f"{value}::DOUBLE"
     if source in {"FLOAT", *_SMALL}:
         return double
-    if source in _WHOLE or source.startswith("DECIMAL"):
+    if source in WHOLE or source.startswith("DECIMAL"):
         return _checked(value, f"try_cast({double} as {source}) = {value}", double, "DOUBLE")
     digits = _digits(f"{value}::VARCHAR")
     forms = (f"{double}::VARCHAR", f"printf('%.17g', {double})", f"printf('%.0f', {double})")
@@ -166,7 +164,7 @@ def _to_double(value: str, source: str, _: str) -> str:
 def _to_decimal(value: str, source: str, target: str) -> str:
     """A number with more digits than fit is refused, but for what a DOUBLE adds behind its 15th digit."""
     scale, number = _scale(target), f"{value}::{target}"
-    if source in _WHOLE:
+    if source in WHOLE:
         return number
     if source.startswith("DECIMAL"):
         return _checked(value, f"{number} = {value}", number, target)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from target_duckdb import sql
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import duckdb
 
@@ -20,6 +20,9 @@ LOGGER = logging.getLogger("target-duckdb")
 
 ASIDE = "__sdc_incoming"
 """Ends the name of a table that is built to take the place of another."""
+_MOST_DIGITS = 38
+_WHOLE_DIGITS = dict(zip(sql.WHOLE, (3, 5, 10, 19, 39, 3, 5, 10, 20, 39), strict=True))
+"""Digits of the longest number of each type of integers."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,33 @@ class Table:
     def _change(
         self, connection: duckdb.DuckDBPyConnection, name: str, old: str, new: str, there: Mapping[str, str]
     ) -> None:
-        column = sql.name(name)
-        if _may_become(old, new) and self._survives(connection, column, old, new):
-            LOGGER.info("%s: column %s becomes %s, was %s", self.name, name, new, old)
-            connection.execute(f"alter table {self} alter column {column} set data type {new}")
+        if self.become(connection, name, old, new):
             return
         dated = f"{name}_{datetime.now(UTC):%Y%m%d_%H%M}"
         number = 1
         while dated in there:
             number += 1
             dated = f"{dated.rsplit('__', 1)[0]}__{number}"
+        column = sql.name(name)
         LOGGER.warning("%s: column %s is %s now; its %s values stay in %s", self.name, name, new, old, dated)
         connection.execute(f"alter table {self} rename column {column} to {sql.name(dated)}")
         connection.execute(f"alter table {self} add column {column} {new}")
+
+    def become(self, connection: duckdb.DuckDBPyConnection, name: str, old: str, new: str) -> str | None:
+        """Let a column hold values of a new type too, if every value in it is the same after that.
+
+        Returns:
+            The type that it has now; none if there is no such type, and the column is what it was.
+        """
+        column = sql.name(name)
+        for kind in _may_become(old, new):
+            if kind == old:
+                return kind
+            if self._survives(connection, column, old, kind):
+                LOGGER.info("%s: column %s becomes %s, was %s", self.name, name, kind, old)
+                connection.execute(f"alter table {self} alter column {column} set data type {kind}")
+                return kind
+        return None
 
     def _survives(self, connection: duckdb.DuckDBPyConnection, column: str, old: str, new: str) -> bool:
         """Whether every value is the same after it went to the new type and back."""
@@ -109,28 +126,38 @@ class Table:
 
 
 def _holds(there: str, wanted: str) -> bool:
-    """Whether a column of the one type holds every value of the other as it is."""
+    """Whether a column stays of its type, which holds every value of the other, or all that are usual.
+
+    Those who read the table go on to read the type they know; a number that it does not hold is refused.
+    """
     if there == wanted:
         return True
     if there in sql.INTEGERS and wanted in sql.INTEGERS:
         return sql.INTEGERS.index(there) > sql.INTEGERS.index(wanted)
-    if there == "DOUBLE" and wanted.startswith("DECIMAL"):
-        return True  # those who read the table go on to read the type they know; what it does not hold is refused
-    ours, theirs = sql.DECIMAL.fullmatch(there), sql.DECIMAL.fullmatch(wanted)
-    if ours and theirs:
-        whole, fraction = (int(ours[1]) - int(ours[2]), int(ours[2]))
-        return whole >= int(theirs[1]) - int(theirs[2]) and fraction >= int(theirs[2])
+    if there == "DOUBLE" or (sql.DECIMAL.fullmatch(there) and wanted in sql.INTEGERS):
+        return wanted in sql.INTEGERS or wanted.startswith("DECIMAL")
+    if (ours := _digits(there)) and (theirs := _digits(wanted)) and sql.DECIMAL.fullmatch(there):
+        return ours[0] >= theirs[0] and ours[1] >= theirs[1]
     return (wanted == "TIMESTAMP" and there == "TIMESTAMP WITH TIME ZONE") or (
         there == "TIMESTAMP" and wanted == "DATE"
     )
 
 
-def _may_become(old: str, new: str) -> bool:
-    """Whether a column may change its type if all its values survive it; else it is a column of another meaning."""
-    if "VARCHAR" in {old, new}:
-        return True
-    return (_is_number(old) and _is_number(new)) or (old == "DATE" and new == "TIMESTAMP")
+def _may_become(old: str, new: str) -> Iterator[str]:
+    """The types that a column may change to if all its values survive it; none if it is one of another meaning."""
+    if "VARCHAR" in {old, new} or (_is_number(old) and _is_number(new)) or (old, new) == ("DATE", "TIMESTAMP"):
+        yield new
+    if (ours := _digits(old)) and (theirs := _digits(new)):
+        whole, fraction = map(max, ours, theirs)
+        yield f"DECIMAL({min(whole + fraction, _MOST_DIGITS)},{fraction})"
+
+
+def _digits(kind: str) -> tuple[int, int] | None:
+    """How many digits a type holds before the point and behind it, if that can be said."""
+    if found := sql.DECIMAL.fullmatch(kind):
+        return int(found[1]) - int(found[2]), int(found[2])
+    return (_WHOLE_DIGITS[kind], 0) if kind in _WHOLE_DIGITS else None
 
 
 def _is_number(kind: str) -> bool:
-    return kind in {*sql.INTEGERS, "FLOAT", "DOUBLE"} or kind.startswith("DECIMAL")
+    return kind in {*_WHOLE_DIGITS, "FLOAT", "DOUBLE"} or kind.startswith("DECIMAL")
