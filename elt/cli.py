@@ -235,11 +235,12 @@ def sql(
     query: t.Annotated[str | None, typer.Argument(help="Run this and print the result; none opens a prompt.")] = None,
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
     inner: t.Annotated[bool, typer.Option("--inner", help="The warehouse of `elt run`.")] = False,
+    unsafe: t.Annotated[bool, typer.Option("--unsafe", help="Let it use files, extensions and programs.")] = False,
 ) -> None:
     """Open a read-only SQL prompt on the published marts: elt sql --environment staging "from daily_sales"."""
     from elt import publish
 
-    publish.prompt(query, environment, inner=inner)
+    publish.prompt(query, environment, inner=inner, unsafe=unsafe)
 
 
 @app.command()

@@ -100,14 +100,15 @@ def uv_program() -> str:
     """A uv that reads the lock, and none on PATH that does not."""
     known = list(uv.known())
     for one in known:
-        if not one.fits:
+        if one.is_old:
             raise IllError(
                 f"{one.program} is {one.version}; this lock asks for {uv.least()} or newer",
                 "update it (`uv self update`), or remove it; the scripts meanwhile use one of this clone",
             )
-    if not known:
-        raise IllError("none on PATH, and none of this clone", "scripts/bootstrap.sh")
-    return f"{known[0].version}, {known[0].program}"
+    used = uv.fitting()
+    if used is None:
+        raise IllError("none on PATH that builds this workspace, and none of this clone", "scripts/bootstrap.sh")
+    return f"{used.version}, {used.program}"
 
 
 def lock() -> str:

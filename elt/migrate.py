@@ -26,21 +26,24 @@ from elt.settings import ADMIN, BI, Settings
 POOL = "duckdb_writer"
 """Airflow pool of the tasks that write to a DuckDB warehouse: one at a time."""
 POOL_DESCRIPTION = "Tasks that write to a DuckDB warehouse: one at a time."
-CLOSE_LARGE_OBJECTS = """
+CLOSE_FUNCTIONS = """
     do $$
     declare one regprocedure;
     begin
         for one in
             select p.oid from pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner)))
             where pronamespace = 'pg_catalog'::regnamespace and grantee = 0
-            and proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put', 'lo_truncate', 'lo_truncate64',
-                'lo_unlink', 'lowrite')
+            and (proname ~ '^pg_(try_)?advisory_' or proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put',
+                'lo_truncate', 'lo_truncate64', 'lo_unlink', 'lowrite', 'pg_logical_emit_message'))
         loop
             execute format('revoke execute on function %s from public', one);
         end loop;
     end $$
 """
-"""Takes from everybody but the owner the functions that write large objects in a database; idempotent."""
+"""Takes from everybody but the owner the functions of a database that write to it, or take advisory locks: these fill
+the table of locks, which is one for all databases, so that Airflow's statements fail. Idempotent."""
+READER_FILES = "2GB"
+"""What a query of `bi` may put into temporary files; it cannot change that itself."""
 POSTGRES_SECONDS = 60
 CONNECT_SECONDS = 5
 STAMP = layout.AIRFLOW_HOME / "migrated"
@@ -117,7 +120,8 @@ def create_databases(now: Settings) -> None:
 def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
     """Create the role that reads the marts, and take from it at each start what it may have changed of itself.
 
-    All others are kept out of every database, and nobody but the owner writes to one, not even temporary tables.
+    All others are kept out of every database, and nobody but the owner writes to one, not even temporary tables, nor
+    fills what all databases share: the table of locks, the disk.
     """
     reader, marts = sql.Identifier(BI), sql.Identifier("marts")
     cursor.execute("select 1 from pg_roles where rolname = %s", (BI,))
@@ -139,10 +143,11 @@ def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
         where = sql.SQL("in database {} ").format(sql.Identifier(name)) if name else sql.SQL("")
         cursor.execute(sql.SQL("alter role {} {}reset all").format(reader, where))
     cursor.execute(sql.SQL("alter role {} set default_transaction_read_only = on").format(reader))
+    cursor.execute(sql.SQL("alter role {} set temp_file_limit = %s").format(reader), (READER_FILES,))
     search_path = sql.SQL("alter role {} in database {} set search_path = {}")
     cursor.execute(search_path.format(reader, marts, sql.Identifier(now.elt_environment)))
     with closing(connect(now, "marts")) as connection, connection, connection.cursor() as in_marts:
-        in_marts.execute(CLOSE_LARGE_OBJECTS)
+        in_marts.execute(CLOSE_FUNCTIONS)
 
 
 def is_complete(now: Settings) -> bool:

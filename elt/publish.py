@@ -182,13 +182,16 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def prompt(query: str | None, environment: str | None = None, *, inner: bool = False) -> None:
+def prompt(query: str | None, environment: str | None = None, *, inner: bool = False, unsafe: bool = False) -> None:
     """Open a read-only SQL prompt, or run one query and print its result.
+
+    It reads and writes no other file and runs no program, since a query may be somebody else's.
 
     Args:
         query: SQL; none opens a prompt that replaces this process.
         environment: which one's; default: ELT_ENVIRONMENT.
         inner: read the warehouse of `elt run` instead of what was published.
+        unsafe: let it use files, extensions and programs.
 
     Raises:
         DataError: there is nothing to read yet.
@@ -202,6 +205,8 @@ def prompt(query: str | None, environment: str | None = None, *, inner: bool = F
         command += ["-cmd", f"set {name} = {quoting.text(value)}"]
     if not sys.stdout.isatty():
         command += ["-cmd", ".highlight off"]
+    if not unsafe:
+        command += ["-cmd", ".safe_mode"]  # the last one, as it locks all settings
     if query is None:
         os.execv(command[0], command)  # noqa: S606 - that is what a prompt is for
     sys.stdout.flush()

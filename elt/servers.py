@@ -66,6 +66,8 @@ def become_postgres() -> t.NoReturn:
         "max_connections": "100",
         # connections that say nothing hold places: anybody can open them where the server listens on TCP
         "authentication_timeout": "5s",
+        # 8 MB in place of 8 GB: whoever may connect can fill it, and elt/wake.py does without it then
+        "max_notify_queue_pages": "1024",
         "shared_buffers": "64MB",
         "logging_collector": "off",
     }

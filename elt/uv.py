@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 import tomllib
 import typing as t
 from collections import defaultdict
@@ -33,6 +34,10 @@ ENVIRONMENT_SIZE = 2_500_000_000
 """Bytes that the environment and a first run need on disk."""
 WHOLE = ENVIRONMENT / "elt-whole"
 """Holds a hash of the lock that the environment was made of to the end; it is not there while that goes on."""
+PASSABLE = 0o711
+"""Mode of the environment: others pass, as PostgreSQL does if root starts it as nobody, and cannot open it."""
+WAIT_SECONDS = 3600
+"""How long another bootstrap may take: 1.1 GB on a slow line."""
 PRIVATE = layout.TOOLS / "uv" / "bin" / "uv"
 """The uv of this clone, where PATH has none that fits."""
 _USERS = (
@@ -94,18 +99,65 @@ def variables() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _alone() -> t.Iterator[int]:
-    """Wait until nobody else changes the environment, and hold it by this descriptor, or whoever inherits it."""
-    ENVIRONMENT.mkdir(parents=True, exist_ok=True)
+    """Wait until nobody else changes the environment, and hold it by this descriptor, or whoever inherits it.
+
+    Raises:
+        SetupError: another user holds it, or nobody comes to an end.
+    """
+    ENVIRONMENT.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
+    _close_to_others()
     folder = os.open(ENVIRONMENT, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"  ... waiting for another bootstrap of {ENVIRONMENT}", flush=True)
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        _wait_for(folder)
         yield folder
     finally:
         os.close(folder)
+        _close_to_others()
+
+
+def _close_to_others() -> None:
+    """Let nobody else open, and so hold, the folder or uv's lock in it; PostgreSQL as nobody must still pass."""
+    with contextlib.suppress(PermissionError):  # it is another user's, who has to see to it
+        if ENVIRONMENT.stat().st_mode & 0o066:
+            ENVIRONMENT.chmod(PASSABLE)
+        with contextlib.suppress(FileNotFoundError):
+            (ENVIRONMENT / ".lock").chmod(0o600)
+
+
+def _wait_for(folder: int) -> None:
+    """Take the lock; says whom it waits for.
+
+    Raises:
+        SetupError: that is another user, or not at its end within WAIT_SECONDS.
+    """
+    end, told = time.monotonic() + WAIT_SECONDS, None
+    while True:
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner, who = _holder(folder)
+        if owner not in {None, os.geteuid()}:
+            raise SetupError(f"{ENVIRONMENT} is held by {who}: let that end, or move the folder away")
+        if who != told:
+            print(f"  ... waiting for another bootstrap of {ENVIRONMENT}: {who}", flush=True)
+            told = who
+        if time.monotonic() > end:
+            raise SetupError(f"{ENVIRONMENT} is still held after {WAIT_SECONDS // 60} minutes by {who}: end that")
+        time.sleep(0.1)
+
+
+def _holder(descriptor: int) -> tuple[int | None, str]:
+    """User id of the process that holds a lock on a file, and words for the process, as far as the system tells."""
+    inode = os.fstat(descriptor).st_ino
+    with contextlib.suppress(OSError):
+        for row in map(str.split, Path("/proc/locks").read_text().splitlines()):
+            if row[1] == "FLOCK" and row[5].endswith(f":{inode}"):
+                process = Path("/proc", row[4])
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                plain = "".join(one if one.isprintable() else "?" for one in words)[:80]
+                owner = process.stat().st_uid
+                return owner, f"process {row[4]} of user {owner} ({plain})"
+    return None, "a process that the system does not name"
 
 
 def damaged(environment: Path = ENVIRONMENT) -> list[Path]:
@@ -261,16 +313,20 @@ class Uv(t.NamedTuple):
     program: str
     version: str
     place: str
+    is_old: bool
+    """Whether it does not read this lock."""
     fits: bool
-    """Whether it reads this lock."""
+    """Whether it reads this lock, and builds this workspace's packages itself."""
 
 
 def known() -> t.Iterator[Uv]:
     """The uv on PATH and the one of this clone, as far as they are there."""
-    oldest = least()
+    oldest, builders = _numbers(least()), range_of_builder()
     for program, place in ((shutil.which("uv"), "from PATH"), (str(PRIVATE), "of this clone")):
         if program and (version := _version(program)):
-            yield Uv(program, version, place, _numbers(version) >= _numbers(oldest))
+            numbers = _numbers(version)
+            is_old = numbers < oldest
+            yield Uv(program, version, place, is_old, not is_old and builders[0] <= numbers < builders[1])
 
 
 def fitting() -> Uv | None:
@@ -281,6 +337,16 @@ def fitting() -> Uv | None:
 def least() -> str:
     """The oldest version of uv that reads this lock."""
     return str(project()["tool"]["uv"]["required-version"]).removeprefix(">=")
+
+
+def range_of_builder() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The versions of uv that build the workspace's own packages themselves, first and first beyond.
+
+    Another one fetches `uv_build` from the index, which no hash of uv.lock holds.
+    """
+    (builder,) = project()["build-system"]["requires"]
+    first, beyond = re.fullmatch(r"uv_build>=([\d.]+),<([\d.]+)", builder).groups()  # type: ignore[union-attr]
+    return _numbers(first), _numbers(beyond)
 
 
 def project() -> dict[str, t.Any]:

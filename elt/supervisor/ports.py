@@ -12,6 +12,9 @@ from elt.errors import SetupError
 if t.TYPE_CHECKING:
     from elt.supervisor.spec import Process
 
+TWIN = "::1"
+"""Loopback in IPv6."""
+
 
 def wanted(
     listeners: t.Mapping[str, tuple[str, int]], processes: t.Mapping[str, Process]
@@ -51,11 +54,16 @@ def check(needed: t.Mapping[tuple[str, int], str]) -> None:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens on a port.
+    """Whether nobody listens on a port, nor on that of ::1: programs try that first for `localhost` and names below.
 
     Raises:
         SetupError: the address cannot be listened on at all.
     """
+    try:
+        for twin in take_twins((port,)):
+            twin.close()
+    except OSError:
+        return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
@@ -67,6 +75,30 @@ def is_free(host: str, port: int) -> bool:
                 return False
             raise SetupError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
     return True
+
+
+def take_twins(wanted: t.Iterable[int]) -> list[socket.socket]:
+    """Take ports of ::1 without listening, as long as the sockets are open; none on a machine without IPv6.
+
+    The servers listen on IPv4 alone. For `localhost` and names below it browsers, psql and others try ::1 first:
+    nobody else may answer there and be told passwords. So they are refused, and come by IPv4.
+
+    Raises:
+        OSError: somebody else has one.
+    """
+    with contextlib.ExitStack() as opened:
+        taken = []
+        for port in wanted:
+            try:
+                one = opened.enter_context(socket.socket(socket.AF_INET6))
+                one.bind((TWIN, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise
+                return []
+            taken.append(one)
+        opened.pop_all()
+        return taken
 
 
 def _holder(port: int) -> str:

@@ -26,6 +26,9 @@ from elt.supervisor import leftovers, lockfile, ports, signals, spec
 from elt.supervisor.client import ANSWER_SECONDS, SOCKET_NAME, Client, Row, short_path
 from elt.supervisor.progress import FINISHED, Change, Progress
 
+if t.TYPE_CHECKING:
+    import socket
+
 UNFINISHED = "restore.unfinished"
 """Mark in the state folder: its parts are of a restore that has not come to its end (elt/backup.py)."""
 KEEPER = "elt-supervisor"
@@ -139,7 +142,7 @@ class Stack:
             self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digests(env)}))
             (self.run / SOCKET_NAME).unlink(missing_ok=True)
             with signals.held():
-                self.child = self._spawn(command, env, lock)
+                self.child = self._spawn(command, env, lock, {port for _, port in needed})
 
     def _refuse_half_files(self) -> None:
         if lockfile.is_held(self.run, lockfile.FILES):
@@ -187,14 +190,22 @@ class Stack:
             raise SetupError(f"ELT_SUPERVISOR=process-compose, but {lack}: set ELT_SUPERVISOR=embedded in .env")
         return "embedded", embedded, lack
 
-    def _spawn(self, command: list[str], env: dict[str, str], lock: int) -> subprocess.Popen[bytes]:
-        """Start the supervisor in a session of its own, within the guard that holds the lock."""
+    def _spawn(
+        self, command: list[str], env: dict[str, str], lock: int, taken: t.Iterable[int]
+    ) -> subprocess.Popen[bytes]:
+        """Start the supervisor in a session of its own, within the guard that holds the lock and ports of ::1.
+
+        Raises:
+            SetupError: somebody took one of these.
+        """
         keeper = [sys.executable, "-IS", guard.__file__, "--keep", KEEPER, "-t", str(KEEPER_GRACE), *command]
         env = {key: value for key, value in env.items() if not key.startswith("PC_")}
         env |= {"PROC_COMP_CONFIG": str(self.run / "process-compose"), "PC_LOG_NO_COLOR": "1"}
         log = os.open(self.logs / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
         is_embedded = command[0] == sys.executable
+        twins: list[socket.socket] = []
         try:
+            twins = ports.take_twins(taken)
             return subprocess.Popen(
                 keeper,
                 cwd=self.root,
@@ -203,10 +214,14 @@ class Stack:
                 stdout=log if is_embedded else subprocess.DEVNULL,  # the other repeats every process's log there
                 stderr=log,
                 start_new_session=True,
-                pass_fds=(lock,),
+                pass_fds=(lock, *(one.fileno() for one in twins)),
             )
+        except OSError as error:
+            raise SetupError(f"the supervisor cannot start: {error}") from None
         finally:
             os.close(log)
+            for one in twins:
+                one.close()
 
     def _describe(self, kind: str, processes: dict[str, spec.Process]) -> dict[str, t.Any]:
         return {

@@ -135,7 +135,7 @@ class Lab:
     @property
     def target_settings(self) -> dict[str, str]:
         """Settings of our target."""
-        return {"path": str(self.database), "temp_dir": str(self.folder)}
+        return {"path": str(self.database), "temp_dir": str(self.folder), "batch_folder": str(self.folder)}
 
     def target(self) -> list[str | Path]:
         """Our target."""

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from workspace import BIN, DEADLINE, ROOT, apart, run
 
-from elt import bootstrap, environment, layout, migrate, publish, publish_postgres, settings
+from elt import bootstrap, environment, layout, migrate, publish, publish_postgres, settings, wake
 from elt.errors import DataError
 
 ENV = "dev"
@@ -104,6 +104,8 @@ def test_bi_reads_the_marts_and_nothing_else(now, tmp_path):
             "create temporary table x (i int)",
             "select lo_create(0)",
             "select lo_from_bytea(0, 'x')",
+            "select pg_logical_emit_message(false, 'x', 'x')",
+            "set temp_file_limit = -1",
             "select pg_read_file('/etc/passwd')",
         ):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
@@ -136,7 +138,6 @@ def test_what_bi_changed_of_itself_is_gone_after_a_start(now, tmp_path):
 def test_bi_holds_up_no_publication(now, tmp_path):
     publish_postgres.publish(published(tmp_path, 1), ENV, now)
     with as_bi(now) as cursor:
-        cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {ENV}",))
         cursor.execute("set default_transaction_read_only = off")
         for table in ("dev.small", "dev_building.small"):
             with pytest.raises(psycopg2.Error):
@@ -145,6 +146,54 @@ def test_bi_holds_up_no_publication(now, tmp_path):
         begin = time.monotonic()
         publish_postgres.publish(published(tmp_path, 2), ENV, now)
         assert time.monotonic() - begin < DEADLINE
+
+
+LOCKS = ("pg_advisory_lock", "pg_advisory_xact_lock", "pg_try_advisory_lock_shared", "pg_try_advisory_xact_lock")
+
+
+@pytest.mark.parametrize("function", LOCKS)
+def test_bi_cannot_fill_the_table_of_locks_that_all_databases_share(now, function):
+    with as_bi(now) as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        cursor.execute(f"select count({function}(one)) from generate_series(1, 1000000) one")
+    with contextlib.closing(migrate.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+        cursor.execute("select count(*) from pg_class")
+
+
+def test_bi_fills_no_disk_with_temporary_files(now, monkeypatch):
+    monkeypatch.setattr(migrate, "READER_FILES", "8MB")
+    migrate.create_databases(now)
+    with as_bi(now) as cursor, pytest.raises(psycopg2.Error, match="temporary file size exceeds"):
+        cursor.execute("select count(*) from (select one from generate_series(1, 2000000) one order by -one) many")
+
+
+FILL = """
+    do $$ begin
+        for one in 1..100 loop perform pg_notify('x', repeat('x', 7900) || %s || '.' || one); end loop;
+    end $$
+"""
+"""Fills a hundred pages of the queue of notifications."""
+
+
+def test_no_commit_of_airflow_fails_when_bi_has_filled_the_queue_of_notifications(now):
+    def in_airflow(*statements):
+        with contextlib.closing(migrate.connect(now, "airflow")) as connection, connection:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+
+    in_airflow("create table dag_run (state text)", "create table task_instance (state text)", wake.INSTALL)
+    try:
+        with as_bi(now) as sleeper, as_bi(now) as cursor:
+            for statement in ("listen x", "begin", "select 1"):
+                sleeper.execute(statement)
+            with contextlib.suppress(psycopg2.errors.ProgramLimitExceeded):
+                for number in range(20):
+                    cursor.execute(FILL, (number,))
+            cursor.execute("select pg_notification_queue_usage()")
+            assert cursor.fetchone()[0] > 0.8
+            in_airflow("insert into dag_run values ('queued')")
+    finally:
+        in_airflow("drop table dag_run, task_instance")
 
 
 def test_nobody_reads_what_is_being_built(now, tmp_path, monkeypatch):

@@ -487,3 +487,28 @@ def test_a_deep_state_folder_outside(toys: t.Callable[..., Toy], supervisor: str
             toy.up()
     toy.up(supervisor="auto" if supervisor == "process-compose" else "embedded")
     assert toy.state_of("one") == "ready"
+
+
+def test_nobody_else_answers_on_the_ipv6_twin_of_a_port(tmp_path, supervisor):
+    """Browsers and psql try ::1 first for `localhost`: a stranger there would be told passwords at any time."""
+    try:
+        stranger = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    port = stranger.getsockname()[1]
+    toy = Toy(tmp_path / "twin", supervisor)
+    toy.write(one=process(f"{STEADY} {WAIT}"))
+    listeners = {"A_PORT": ("127.0.0.1", port)}
+    with stranger, pytest.raises(SetupError, match=f"port {port} is taken by .*set A_PORT in .env"):
+        toy.stack.up(toy.env, 30, listeners, supervisor)
+    toy.stack.up(toy.env, 30, listeners, supervisor)
+    try:
+        for address in ("::1", "::"):
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server((address, port), family=socket.AF_INET6).close()
+        with pytest.raises(ConnectionRefusedError):  # so that whoever tries it goes on to IPv4
+            socket.create_connection(("::1", port)).close()
+        socket.create_server(("127.0.0.1", port)).close()
+    finally:
+        toy.stack.down()
+    socket.create_server(("::1", port), family=socket.AF_INET6).close()

@@ -92,7 +92,8 @@ def test_a_lost_password_is_told_alike_and_given_anew(clone, monkeypatch, state)
     secret = settings.load().postgres_password
     assert secret not in {"0" * 32, ""}
     port = env["POSTGRES_PORT"]
-    serve = env | {"POSTGRES_PASSWORD": secret, "BIND_ADDRESS": "127.0.0.1"}
+    serve = env | {"POSTGRES_PASSWORD": secret, "POSTGRES_TCP": "on", "POSTGRES_ADDRESS": "127.0.0.1"}
+    serve |= {"POSTGRES_HOST": str(layout.sockets(state))}
     with subprocess.Popen(
         [BIN / "elt", "serve", "postgres"], cwd=ROOT, env=serve, stderr=subprocess.DEVNULL
     ) as server:

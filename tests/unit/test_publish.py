@@ -157,6 +157,15 @@ def test_sql_reads_what_was_published(warehouse, state):
     refused = run("elt", "sql", "delete from small", env=env)
     assert refused.returncode == 1
     assert "read-only" in refused.stderr
+    made = state / "made"
+    for query in (f"-- x\ncopy small to '{made}'", f"attach '{made}'", f".shell touch {made}", f".output {made}"):
+        refused = run("elt", "sql", query, env=env)
+        assert (refused.returncode, made.exists()) == (1, False), query
+        assert "disabled by configuration" in refused.stderr or "in -safe mode" in refused.stderr
+    for query in ("select content from read_text('/etc/hosts')", "set enable_external_access = true", "load httpfs"):
+        assert run("elt", "sql", query, env=env).returncode == 1, query
+    written = run("elt", "sql", "--environment", "dev", "--unsafe", f"copy small to '{made}'", env=env)
+    assert (written.returncode, made.exists()) == (0, True), written.stderr
 
 
 def test_sql_inner_reads_the_warehouse_of_elt_run(warehouse, state):

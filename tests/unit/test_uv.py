@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import zipfile
 from collections import defaultdict
@@ -263,3 +265,85 @@ def test_every_package_has_a_wheel(system, version):
     python = version.replace(".", "")
     fits = re.compile(rf"-(py3|py2\.py3|cp{python}|cp3\d+-abi3)[^/]*(none-any|{ending})[^/]*\.whl")
     assert [name for name in sorted(met - own) if not any(map(fits.search, wheels[name]))] == []
+
+
+HOLDER = """
+import fcntl, os, sys, time
+fcntl.flock(int(sys.argv[2]) if sys.argv[2:] else os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+"""A program that holds a lock on a file."""
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """A folder in the place of the environment."""
+    monkeypatch.setattr(uv, "ENVIRONMENT", tmp_path / "environment")
+    uv.ENVIRONMENT.mkdir()
+    (uv.ENVIRONMENT / ".lock").touch()
+    (uv.ENVIRONMENT / ".lock").chmod(0o666)  # as uv makes it
+    return uv.ENVIRONMENT
+
+
+@contextlib.contextmanager
+def holder(*words, **options):
+    """A process that holds a lock."""
+    python = os.path.realpath(shutil.which("python3", path="/usr/bin:/bin") or sys.executable)
+    command = [python, "-c", HOLDER, *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/", **options) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_environment_and_uvs_lock_are_closed_to_others(environment):
+    with uv._alone():
+        assert environment.stat().st_mode & 0o777 == 0o711
+        assert (environment / ".lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
+def test_another_user_cannot_hold_the_environment(environment):
+    for folder in (environment, *environment.parents):
+        folder.chmod(folder.stat().st_mode | 0o001)
+    with uv._alone():
+        pass
+    for path in (environment, environment / ".lock"):
+        look = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", path)
+        done = subprocess.run(look, cwd="/", capture_output=True, text=True)
+        assert "Permission denied" in done.stderr
+    descriptor = os.open(environment, os.O_RDONLY)  # one that was opened before: it is refused, and named
+    try:
+        with holder(environment, descriptor, user=65534, group=65534, pass_fds=(descriptor,)) as process:
+            words = rf"held by process {process.pid} of user 65534 \(.*python3.*\): let that end"
+            with pytest.raises(SetupError, match=words), uv._alone():
+                pass
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks is Linux's")
+def test_a_wait_says_for_whom_and_has_an_end(environment, monkeypatch, capsys):
+    monkeypatch.setattr(uv, "WAIT_SECONDS", 0.3)
+    with holder(environment) as process:
+        with pytest.raises(SetupError, match=f"still held after .* by process {process.pid} of user"), uv._alone():
+            pass
+        assert f"waiting for another bootstrap of {environment}: process {process.pid}" in capsys.readouterr().out
+    with uv._alone():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("0.10.9", False), ("0.11.0", True), ("0.13.99", True), ("0.14.0", False), ("1.0.0", False)]
+)
+def test_a_uv_that_would_fetch_its_builder_without_a_hash_is_not_used(stub, monkeypatch, tmp_path, version, fits):
+    """Uv builds the workspace's own packages itself if it is of the range of `uv_build`, else it downloads that."""
+    monkeypatch.setattr(uv.shutil, "which", lambda _: stub(f"echo uv {version}"))
+    monkeypatch.setattr(uv, "PRIVATE", tmp_path / "none")
+    assert [one.fits for one in uv.known()] == [fits]
+    members = (ROOT, *(path.parent for path in ROOT.glob("meltano/connectors/*/pyproject.toml")))
+    systems = [tomllib.loads((one / "pyproject.toml").read_text())["build-system"]["requires"] for one in members]
+    assert systems == [systems[0]] * len(members)

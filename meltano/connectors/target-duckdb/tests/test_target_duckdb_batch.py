@@ -13,6 +13,7 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from target_duckdb.errors import SettingsError
 from target_duckdb_harness import Warehouse, record, schema, state
 
 PROPERTIES = {"id": {"type": "integer"}, "a": {"type": ["null", "string"]}}
@@ -69,6 +70,7 @@ def test_several_files_of_which_the_last_wins(
         batch(*files, form=form, compression=compression),
         state(1),
         record({"id": 1, "a": "after"}),
+        batch_folder=f"file://{folder}",
     )
     assert (got.error, got.states) == (None, [0, 1])
     assert warehouse.rows("from things order by id") == [(1, "after"), (2, ""), (3, None)]
@@ -77,8 +79,27 @@ def test_several_files_of_which_the_last_wins(
 
 def test_files_can_stay(warehouse: Warehouse, folder: Path) -> None:
     file = jsonl(folder, {"id": 1})
-    warehouse.load(schema(), batch(file, form="jsonl"), clean_up_batch_files=False)
-    assert Path(file.removeprefix("file://")).exists()
+    for stays in ({"clean_up_batch_files": False, "batch_folder": str(folder)}, {}):
+        assert warehouse.load(schema(), batch(file, form="jsonl"), **stays).error is None
+        assert Path(file.removeprefix("file://")).exists()
+    with pytest.raises(SettingsError, match="not one on s3"):
+        warehouse.load(batch_folder="s3://b")
+
+
+def test_files_of_somebody_else_are_not_removed(warehouse: Warehouse, folder: Path) -> None:
+    """A message may name any file; the tap's own lie in the folder that it was given."""
+    elsewhere = folder.parent / "batch-of-mine"
+    elsewhere.mkdir()
+    (folder / "link").symlink_to(elsewhere)
+    mine = Path(parquet(elsewhere, "select 1 as id", "mine.parquet").removeprefix("file://"))
+    for way in (mine, folder / ".." / elsewhere.name / mine.name, folder / "link" / mine.name):
+        assert warehouse.load(schema(), batch(f"file://{way}"), batch_folder=str(folder)).error is None
+        assert mine.exists()
+    (folder / "named.parquet").symlink_to(mine)
+    got = warehouse.load(schema(), batch(f"file://{folder}/named.parquet"), batch_folder=str(folder))
+    assert got.error is None
+    assert mine.exists()
+    assert warehouse.rows("select count(*) from things") == [(1,)]
 
 
 @pytest.mark.parametrize("name", ["a b.parquet", "a%20b.parquet", "a*[x]?.parquet", "it's.parquet"])

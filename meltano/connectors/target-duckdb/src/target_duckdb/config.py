@@ -54,9 +54,8 @@ SETTINGS = (
     Setting("data_flattening_max_level", "integer", "Depth to which objects become columns, joined by two _", 0),
     Setting("primary_key_required", "boolean", "Refuse a stream without keys", default=True),
     Setting("validate_records", "boolean", "Check every record against its whole JSON schema (slow)", default=False),
-    Setting(
-        "clean_up_batch_files", "boolean", "Remove the files of a BATCH message once they are committed", default=True
-    ),
+    Setting("batch_folder", "string", "The tap's batch folder: files of BATCH messages in it are removed"),
+    Setting("clean_up_batch_files", "boolean", "Remove these files once they are committed", default=True),
     Setting("lock_wait_seconds", "integer", "How long to wait for a database file that another process holds", 60),
     Setting("temp_dir", "string", "Folder for records that wait and for what DuckDB spills"),
     Setting("settings", "object", "Settings of DuckDB itself, such as memory_limit"),
@@ -87,7 +86,8 @@ class Config:
     flatten: int = 0
     primary_key_required: bool = True
     validate_records: bool = False
-    clean_up_batch_files: bool = True
+    batch_folder: Path | None = None
+    """Below it files of BATCH messages may be removed; none for nowhere."""
     lock_wait_seconds: int = 60
     temp_dir: Path | None = None
     settings: dict[str, t.Any] = field(default_factory=dict)
@@ -126,11 +126,20 @@ class Config:
             flatten=given["data_flattening_max_level"],
             primary_key_required=given["primary_key_required"],
             validate_records=given["validate_records"],
-            clean_up_batch_files=given["clean_up_batch_files"],
+            batch_folder=_batch_folder(given),
             lock_wait_seconds=given["lock_wait_seconds"],
             temp_dir=temp_dir,
             settings=given.get("settings") or {},
         )
+
+
+def _batch_folder(given: dict[str, t.Any]) -> Path | None:
+    if not given.get("batch_folder") or not given["clean_up_batch_files"]:
+        return None
+    scheme, there, rest = given["batch_folder"].partition("://")
+    if there and scheme != "file":
+        raise SettingsError(f"batch_folder is a local folder, not one on {scheme}")
+    return Path(rest if there else given["batch_folder"])
 
 
 def _checked(raw: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

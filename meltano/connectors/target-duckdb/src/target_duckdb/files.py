@@ -39,6 +39,13 @@ class Batch:
             raise InputError(f"BATCH has compression {compression!r}; known are none and gzip")
         return cls(kind, kind == "jsonl" and compression == "gzip", tuple(_local(one) for one in manifest))
 
+    def remove(self, folder: Path) -> None:
+        """Remove the files that lie below a folder; a message may name others, which are somebody's own."""
+        top = folder.resolve()
+        for path in self.files:
+            if path.parent.resolve().is_relative_to(top):
+                path.unlink(missing_ok=True)
+
 
 def _local(location: object) -> Path:
     if not isinstance(location, str):

@@ -308,9 +308,8 @@ class Target:
         self._waiting = self._waiting_bytes = self._waiting_streams = 0
         self._say_state()
         self._committed = True
-        if batch and self._config.clean_up_batch_files:
-            for path in batch.files:
-                path.unlink(missing_ok=True)
+        if batch and self._config.batch_folder:
+            batch.remove(self._config.batch_folder)
 
     def _say_state(self) -> None:
         """Write the last STATE that came, unless it was written or covers rows that are not in their place yet."""
