@@ -187,6 +187,8 @@ def env_file() -> str:
         wrong.append(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets -> scripts/bootstrap.sh")
     try:
         now = settings.load()
+        if stack.is_running():
+            stack.refuse_other_settings(now)
     except EltError as error:
         wrong.append(str(error))
     if wrong:

@@ -90,6 +90,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         # A task's standard input is a socket, and bash below level 2 then reads ~/.bashrc, as for a remote shell:
         # what stands there (pyenv, conda) would go before the locked environment.
         "SHLVL": "1",
+        "PYTHONWARNINGS": "ignore:Could not import graphviz",  # `airflow dags` would say so each time
     }
     env |= layout.libraries()
     return env | _airflow(settings) | _meltano_and_dbt(settings, work, inner=inner) | _streamlit(settings)

@@ -21,6 +21,8 @@ COMMAND_ENDED = "Command exited with return code"
 _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 """What Meltano puts before a line: time, level, plugin. Lines without it go on with the one before."""
 _LOADING = re.compile(r"(?P<table>\w+): (?P<rows>\d+) rows loaded into ")
+_KEPT = re.compile(r"tap-csv: (?P<what>.+, column .+: kept as text, .+)$")
+"""A warning of the tap's, which only who wrote the model can judge."""
 _RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
 _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _HEAD = re.compile(r"(Compilation|Parsing|Runtime|Database|Dependency) Error( in (?P<where>.+))?$")
@@ -162,6 +164,8 @@ class Outcome:
             self._lines.append((self._plugin if prefixed else QUOTED, text))
         if loading := _LOADING.search(text):
             self._say(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
+        elif kept := _KEPT.match(text):
+            self._say(f"load   {kept['what']}")
         elif result := _RESULT.match(text):
             self._say(f"dbt    {result['result']} {result['what']} [{result['how']}]")
         elif _TOTALS.match(text) or text.startswith("dropped "):

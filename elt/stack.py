@@ -30,6 +30,17 @@ def is_running() -> bool:
     return ours().is_running()
 
 
+def refuse_other_settings(settings: Settings) -> None:
+    """Compare with what the running stack was started with.
+
+    Raises:
+        SetupError: settings differ; it names them.
+    """
+    from elt import environment  # noqa: PLC0415 - the other verbs work without
+
+    ours().refuse_other_settings(environment.build(settings))
+
+
 def endpoints(settings: Settings) -> dict[str, str]:
     """What a person opens, by name."""
     return {
@@ -96,8 +107,13 @@ def status() -> bool:
         print(f"{name} runs and does not answer in time; if that lasts: elt logs {name}, then elt restart {name}")
     from elt import settings  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
 
-    with contextlib.suppress(EltError):  # this verb works with a damaged .env
-        print_endpoints(settings.load())
+    try:
+        now = settings.load()
+        refuse_other_settings(now)
+    except EltError as error:  # the addresses would not be those of the stack that runs
+        print(error)
+    else:
+        print_endpoints(now)
     return all(state in FINISHED for _, state in rows)
 
 

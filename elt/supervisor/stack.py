@@ -128,7 +128,7 @@ class Stack:
     ) -> None:
         with self._lock() as lock:
             if lock is None:
-                self._refuse_other_settings(env)
+                self.refuse_other_settings(env)
                 print("the stack is running already", flush=True)
                 return
             self._refuse_half_files()
@@ -150,7 +150,15 @@ class Stack:
         if (self.state / UNFINISHED).exists():
             raise SetupError("a restore has not come to its end: repeat scripts/restore.sh FILE, then start")
 
-    def _refuse_other_settings(self, env: t.Mapping[str, str]) -> None:
+    def refuse_other_settings(self, env: t.Mapping[str, str]) -> None:
+        """Compare with what the running stack was started with.
+
+        Args:
+            env: with which a stack would be started now.
+
+        Raises:
+            SetupError: settings differ; it names them.
+        """
         was = self._facts()["settings"]
         now = _digests(env, was.get("salt", ""))
         if was and (names := sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))):

@@ -179,3 +179,10 @@ def test_the_reason_of_a_failure(name):
 
 def test_a_line_that_is_only_quoted_is_stripped():
     assert meltano_output.reason(["  tap-csv: a.csv: ragged row  "]) == "tap-csv: a.csv: ragged row"
+
+
+def test_a_local_run_says_which_column_stays_text(capsys):
+    warning = "extract/a.csv, column 'Kunden': kept as text, since points before three digits may mark thousands"
+    progress = meltano_output.Outcome(started=0.0)
+    progress.take(f"2026-11-24T12:00:00Z [info     ] tap-csv      tap-csv: {warning}; if they do not, set `columns`")
+    assert f"load   {warning}; if they do not" in capsys.readouterr().out

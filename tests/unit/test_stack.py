@@ -7,7 +7,9 @@ import json
 import pytest
 from workspace import apart
 
-from elt import layout
+from elt import doctor, layout, settings
+from elt import stack as verbs
+from elt.environment import build
 from elt.errors import SetupError
 from elt.supervisor import stack as stacks
 
@@ -17,12 +19,12 @@ def test_the_settings_that_differ_are_named_and_no_value_is(state):
     stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
     stack.facts.write_text(json.dumps({"settings": stacks._digests(env)}))
-    stack._refuse_other_settings(env)
+    stack.refuse_other_settings(env)
     now = env | {"AIRFLOW_VAR_C": "hidden-3", "AIRFLOW_CONN_B": "hidden-4", "ELT_SUPERVISOR": "embedded"}
     with pytest.raises(
         SetupError, match=r"settings than now \(AIRFLOW_CONN_B, AIRFLOW_VAR_C\): scripts/down.sh"
     ) as error:
-        stack._refuse_other_settings(now)
+        stack.refuse_other_settings(now)
     assert "hidden" not in str(error.value) + stack.facts.read_text()
     digests = json.loads(stack.facts.read_text())["settings"]
     assert len(set(digests.values())) == len(digests), "equal values are not to be seen"
@@ -33,4 +35,26 @@ def test_a_stack_of_an_older_version_is_joined(state):
     stack.run.mkdir(parents=True)
     for facts in ("{}", '{"settings": "a digest of all"}', "[]", "{"):
         stack.facts.write_text(facts)
-        stack._refuse_other_settings(apart(state))
+        stack.refuse_other_settings(apart(state))
+
+
+@pytest.mark.parametrize("value", ["7", "many"])
+def test_no_address_is_shown_of_a_stack_with_other_settings(state, monkeypatch, capsys, value):
+    stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
+    stack.run.mkdir(parents=True)
+    row = {"name": "flower", "pid": 4711, "restarts": 0}
+    monkeypatch.setattr(stack, "rows", lambda: [(row, "ready")])
+    monkeypatch.setattr(verbs, "ours", lambda: stack)
+    monkeypatch.setattr(verbs, "is_running", lambda: True)
+    stack.facts.write_text(json.dumps({"settings": stacks._digests(build(settings.load()))}))
+    assert verbs.status()
+    assert "http://" in capsys.readouterr().out
+    doctor.env_file()
+    monkeypatch.setenv("WORKER_CONCURRENCY", value)
+    assert verbs.status()
+    shown = capsys.readouterr().out
+    assert "flower" in shown
+    assert "WORKER_CONCURRENCY" in shown
+    assert "http://" not in shown
+    with pytest.raises(doctor.IllError, match="WORKER_CONCURRENCY"):
+        doctor.env_file()

@@ -186,8 +186,8 @@ DATE_TIME = Type(
     quick=_cast("TIMESTAMP"),
 )
 STRING = Type("string", {"type": "string"}, "VARCHAR", "{v}")
-GROUPED = Type("string", STRING.schema, "VARCHAR", _if(_is(r"-?\d+(\.\d{3})?"), "{v}"))
-"""Whole numbers, or such whose point may as well stand between thousands."""
+GROUPED = Type("string", STRING.schema, "VARCHAR", _if(_is(r"-?(0|[1-9]\d*)(\.\d{3})?"), "{v}"))
+"""Whole numbers, or such whose point may as well stand between thousands; zeros in front make a text of its own."""
 _STRICT = {one.name: one for one in (INTEGER, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME, STRING)}
 
 
