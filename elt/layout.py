@@ -5,10 +5,11 @@ Standard library only, since bootstrap reads it before the environment exists.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import importlib.util
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 
@@ -86,19 +87,22 @@ def sockets(state: Path = STATE) -> Path:
     """The folder of the servers' sockets, which nobody but this user may enter.
 
     It is that of RUN where a path in there fits a socket (103 bytes on macOS) and an address that libpq takes
-    apart; otherwise a short one among the temporary files.
-
-    Raises:
-        SetupError: somebody else made that one, or others may enter it.
+    apart; otherwise a short one among the temporary files, to which the link `sockets` in RUN leads.
     """
     run = state / "run"
     if len(os.fsencode(run)) <= 88 and re.fullmatch(r"[A-Za-z0-9_./-]+", str(run)):
         return run
-    short = Path(tempfile.gettempdir(), f"elt-{hashlib.sha256(os.fsencode(run)).hexdigest()[:12]}")
-    short.mkdir(mode=0o700, exist_ok=True)
-    there = short.lstat()
-    if there.st_uid != os.geteuid() or there.st_mode & 0o777 != 0o700:
-        raise SetupError(f"{short} is to hold the servers' sockets, and others may enter it: remove it")
+    link = run / "sockets"
+    with contextlib.suppress(FileNotFoundError):
+        short = link.readlink()
+        there = short.lstat()
+        if stat.S_ISDIR(there.st_mode) and there.st_uid == os.geteuid() and not there.st_mode & 0o077:
+            return short
+    short = Path(tempfile.mkdtemp(prefix="elt-"))  # a name that nobody else can take before
+    new = run / f"sockets.{short.name}"
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new.symlink_to(short)
+    new.replace(link)
     return short
 
 

@@ -97,15 +97,17 @@ def _holds(answer: str, record: str) -> bool:
 
 
 def _listens(process: str, record: guard.Record) -> bool:
-    """Whether the port of the process is held by the process itself or one that descends from it.
+    """Whether the port of the process is held by the process itself, or one that descends from it or its guard.
 
     A stranger's server may answer there as well as ours would, and be sent what is for ours alone.
     """
     address, port = (os.environ.get(name, "") for name in LISTENERS.get(process, ("", "")))
     if not address:
         return True
-    pids = {record.main} | guard.family({record.main})
-    if not guard.LINUX:
+    pids = {record.main} | guard.family({record.main, record.guard})
+    if not guard.LINUX:  # who has lost his parent is known by the process group
+        groups = {row.group for pid, row in guard.processes().items() if pid == record.main}
+        pids |= {pid for pid, row in guard.processes().items() if row.group in groups}
         return _listens_elsewhere(pids, int(port))
     wanted = "".join(f"{int(byte):02X}" for byte in reversed(address.split(".")))
     ways = {f"{one}:{int(port):04X}" for one in (wanted, "00000000")}

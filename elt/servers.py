@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
-from elt import environment, layout
+from elt import environment, layout, relay
 from elt.drafts import draft
 from elt.errors import SetupError, last_line
 from elt.settings import OWNER
@@ -29,7 +31,7 @@ local  replication all          scram-sha-256
 """Who may connect to PostgreSQL by its socket."""
 BY_TCP = {
     "off": "",
-    "bi": "host   marts       bi   samehost scram-sha-256\n",
+    "bi": "",  # elt/relay.py does, through the socket
     "on": "host   all         all  all      scram-sha-256\nhost   replication all  samehost scram-sha-256\n",
 }
 """Who else may by TCP, by the setting POSTGRES_TCP."""
@@ -58,8 +60,9 @@ def become_postgres() -> t.NoReturn:
         initdb(programs, data)
     refuse_other_version(programs, data)
     admit(data)
+    is_relayed = os.environ["POSTGRES_TCP"] == "bi"
     settings = {
-        "listen_addresses": os.environ["POSTGRES_ADDRESS"],
+        "listen_addresses": "" if is_relayed else os.environ["POSTGRES_ADDRESS"],
         "port": os.environ["POSTGRES_PORT"],
         "unix_socket_directories": os.environ["POSTGRES_HOST"],
         "unix_socket_permissions": "0700",
@@ -72,7 +75,27 @@ def become_postgres() -> t.NoReturn:
         "logging_collector": "off",
     }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    _become(*unprivileged(data), str(programs / "postgres"), "-D", str(data), *options)
+    command = (*unprivileged(data), str(programs / "postgres"), "-D", str(data), *options)
+    if is_relayed:
+        start_relay()
+    _become(*command)
+
+
+def start_relay() -> None:
+    """Let BI tools in by TCP, as long as this process, which is about to be PostgreSQL, runs.
+
+    Raises:
+        SetupError: the port is taken.
+    """
+    address, port = os.environ["POSTGRES_ADDRESS"], os.environ["POSTGRES_PORT"]
+    path = f"{os.environ['POSTGRES_HOST']}/.s.PGSQL.{port}"
+    try:
+        server = socket.create_server((address, int(port)), backlog=relay.PLACES)
+    except OSError as error:
+        raise SetupError(f"{address}:{port} (POSTGRES_PORT) cannot be listened on: {error.strerror}") from None
+    with server:
+        command = [sys.executable, "-IS", relay.__file__, str(server.fileno()), path, str(os.getpid())]
+        subprocess.run(command, check=True, pass_fds=(server.fileno(),))
 
 
 def initdb(programs: Path, data: Path) -> None:

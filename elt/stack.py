@@ -11,7 +11,7 @@ import typing as t
 from elt import disk, layout, task_logs
 from elt.errors import EltError, StackError
 from elt.supervisor.progress import FINISHED
-from elt.supervisor.stack import Stack, last_lines
+from elt.supervisor.stack import Stack, last_lines, plain
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -143,13 +143,13 @@ def logs(name: str, lines: int, *, follow: bool) -> None:
             text = last_lines(path, lines)
         else:
             whole = "".join(map(readable, path.read_text(errors="replace").splitlines(keepends=True)))
-            text = whole.splitlines(keepends=True)
+            text = plain(whole).splitlines(keepends=True)
         sys.stdout.write("".join(text[-lines:] if lines else []))
         sys.stdout.flush()
         if follow:
             with contextlib.suppress(KeyboardInterrupt):
                 for line in added:
-                    sys.stdout.write(readable(line))
+                    sys.stdout.write(plain(readable(line)))
                     sys.stdout.flush()
 
 

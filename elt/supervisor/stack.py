@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -39,6 +40,8 @@ TOO_OFTEN = 3
 """Restarts without ever being healthy after which `up` gives up."""
 TAIL = 15
 """Lines of a log that an error shows."""
+_COMMANDS = re.compile(r"(?!\x1b\[[0-9;]*m|\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys, but for colours and ends of lines."""
 
 
 def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
@@ -464,10 +467,15 @@ def _digests(env: t.Mapping[str, str], salt: str = "") -> dict[str, str]:
     }
 
 
+def plain(text: str) -> str:
+    """A text of a log for a terminal: what would command it, as names out of a file might, is spelt; colours stay."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def last_lines(path: Path, count: int) -> list[str]:
     """The last lines of a file, at most 64 KiB of it; nothing when there is no such file."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
         lines = file.read().decode(errors="replace").splitlines(keepends=True)
-        return lines[-count:] if count else []
+        return [plain(line) for line in lines[-count:]] if count else []
     return []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -10,9 +12,9 @@ import time
 import duckdb
 import psycopg2
 import pytest
-from workspace import BIN, DEADLINE, ROOT, apart, run
+from workspace import BIN, DEADLINE, ROOT, apart, run, wait_for
 
-from elt import bootstrap, environment, layout, migrate, publish, publish_postgres, settings, wake
+from elt import bootstrap, environment, layout, migrate, publish, publish_postgres, relay, settings, wake
 from elt.errors import DataError
 
 ENV = "dev"
@@ -146,6 +148,63 @@ def test_bi_holds_up_no_publication(now, tmp_path):
         begin = time.monotonic()
         publish_postgres.publish(published(tmp_path, 2), ENV, now)
         assert time.monotonic() - begin < DEADLINE
+
+
+def test_whoever_fills_the_places_of_bi_keeps_nobody_else_out(now):
+    """PostgreSQL counts a connection before any password, so all that come by TCP have places of their own."""
+    hello = b"user\0bi\0database\0marts\0\0"
+    with contextlib.ExitStack() as opened:
+        half = [
+            opened.enter_context(socket.create_connection((settings.LOOPBACK, now.postgres_port), timeout=DEADLINE))
+            for _ in range(150)
+        ]
+        for one in half:
+            with contextlib.suppress(OSError):
+                one.sendall(struct.pack(">II", len(hello) + 8, 196608) + hello)
+        with contextlib.closing(migrate.connect(now, "postgres")) as connection, connection.cursor() as cursor:
+            cursor.execute("select count(*) from pg_stat_activity where backend_type = 'client backend'")
+            assert cursor.fetchone()[0] <= relay.PLACES + 1
+    wait_for(lambda: can_connect(now))  # they have gone
+
+
+def can_connect(now):
+    try:
+        connect(now, settings.BI, now.bi_password).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        struct.pack(">II", 8, 196608),
+        struct.pack(">II", 9, 196608) + b"\0",
+        struct.pack(">II", 4_000_000_000, 196608),
+        struct.pack(">II", 16, relay.CANCEL) + bytes(8),
+        b"",
+    ],
+)
+def test_what_is_not_bi_at_the_port_is_told_nothing_and_hung_up_on(now, sent):
+    with socket.create_connection((settings.LOOPBACK, now.postgres_port), timeout=DEADLINE) as stranger:
+        stranger.sendall(struct.pack(">II", 8, relay.ENCRYPTION[0]) if sent else b"")
+        assert stranger.recv(1 if sent else 10) == (b"N" if sent else b"")
+        stranger.sendall(sent)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := stranger.recv(1000):
+                answer += part
+    assert answer == b"" or answer.startswith(b"E")
+    assert b"elt" not in answer
+    assert can_connect(now)
+
+
+def test_replication_and_other_roles_are_refused_by_tcp(now):
+    for more in ({"user": "elt", "password": now.postgres_password}, {"replication": "database"}):
+        given = {"user": "bi", "password": now.bi_password, "dbname": "marts"} | more
+        with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry"):
+            psycopg2.connect(host=settings.LOOPBACK, port=now.postgres_port, **given)
 
 
 LOCKS = ("pg_advisory_lock", "pg_advisory_xact_lock", "pg_try_advisory_lock_shared", "pg_try_advisory_xact_lock")

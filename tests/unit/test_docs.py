@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import documents
 import pytest
-from workspace import ROOT, apart, run
+from workspace import ROOT, apart, files, run
 
 PAGES = [
     ROOT / name
@@ -36,6 +37,14 @@ def test_links_and_paths_lead_somewhere(page):
     made = {block.path for block in documents.blocks(text) if block.path}
     for path in documents.paths(text) - made:
         assert (ROOT / path).exists() or (page.parent / path).exists(), f"{path} does not exist"
+
+
+def test_what_security_says_is_held_by_tests_that_exist():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text()))
+    sources = (path.read_text() for path in [ROOT / name for name in files() if re.search(r"/test_\w+\.py$", name)])
+    there = {name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)}
+    assert len(named) > 10
+    assert named <= there
 
 
 def test_a_broken_page_is_noticed():
