@@ -43,6 +43,7 @@ _ASSIGNMENT = re.compile(
 )
 """Name and value of a line of `.env`."""
 FREE_PORTS = "scripts/bootstrap.sh --free-ports"
+PORTS = "ports"
 CONNECT_SECONDS = 3
 QUIET_SECONDS = 0.5
 REFUSAL_SECONDS = 24 * 3600
@@ -78,12 +79,13 @@ def main() -> int:
     supervisor = ProcessCompose()
     steps: tuple[tuple[str, t.Callable[[], str]], ...] = (
         ("state", prepare_state),
-        *((("ports", free_ports),) if options.free_ports else ()),
-        *((("ports", refuse_taken_ports),) if options.start and not _is_installed() else ()),
+        *(((".env", write_env), (PORTS, free_ports)) if options.free_ports else ()),
+        *(((PORTS, refuse_taken_ports),) if options.start and not _is_installed() else ()),
         ("environment", uv.sync),
         ("duckdb extensions", fill_duckdb_extensions),
         *((("password", new_password),) if options.new_password else ()),
-        *(() if options.packages else ((".env", write_env), ("git hooks", install_hooks))),
+        *(() if options.packages or options.free_ports else ((".env", write_env),)),
+        *(() if options.packages else (("git hooks", install_hooks),)),
         ("process-compose", supervisor.result),
     )
     for name, step in steps:
@@ -97,7 +99,7 @@ def main() -> int:
         except OSError as error:
             return _fail(name, SetupError(f"{error.filename or layout.STATE}: {error.strerror}"))
         seconds = time.monotonic() - start
-        if not quiet or seconds > QUIET_SECONDS:
+        if not quiet or seconds > QUIET_SECONDS or (name == PORTS and options.free_ports):  # they changed a file
             print(f"  {name:<18} {done:<72} {seconds:6.2f} s", flush=True)
     if not quiet:
         print(f"  {'ready':<91} {time.monotonic() - begin:6.2f} s")

@@ -316,3 +316,12 @@ def test_another_repository_gets_no_hook(state, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "left out" not in next(line for line in done.stdout.splitlines() if "git hooks" in line)
     assert not (other / "hooks" / "pre-commit").exists()
+
+
+def test_free_ports_are_told_quietly_too_and_env_before_them(state):
+    shown = run("scripts/bootstrap.sh", "--free-ports", env=apart(state)).stdout.splitlines()
+    steps = [line.split()[0] for line in shown]
+    assert steps.index("ports") == steps.index(".env") + 1
+    assert steps.count(".env") == 1
+    done = run("scripts/bootstrap.sh", "--quiet", "--free-ports", env=apart(state))
+    assert any(line.split()[0] == "ports" for line in done.stdout.splitlines()), done.stdout + done.stderr
