@@ -151,6 +151,18 @@ def test_what_is_written_plainly_is_taken(
         assert [row[0] for row in engine.execute(query, [padded]).fetchall()] == [value] * 3, kind.name
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [types.INTEGER, types.decimal(16, 2, strict=True), types.DATE, types.DATE_TIME],
+    ids=lambda kind: kind.name,
+)
+def test_a_text_is_cast_once(engine: duckdb.DuckDBPyConnection, kind: types.Type) -> None:
+    """And not once more for the check that it gives the text back: DuckDB plans a cast before both."""
+    query = f"explain select {kind.value('v', text=False)} as value from (select unnest(['x']) as v)"
+    plan = re.sub(r"\s", "", "".join(row[1] for row in engine.execute(query).fetchall()).replace("│", ""))
+    assert f"TRY_CAST(vAS{kind.sql.replace(' ', '')})" in plan
+
+
 LATE = {
     "10001": ("00501", "+49", "1e3", "1_000", "1.5", "1.000", "-0", "0x10", "1" * 20),
     "19.99": ("19.999", "1e1", "007.5", "-0.00", ".5", "1" * 23),

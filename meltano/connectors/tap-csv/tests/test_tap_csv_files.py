@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
 import fcntl
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -41,20 +43,29 @@ STATEFUL: dict[str, t.Any] = {"infer_types": False}
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
     stray=st.sampled_from(["", '7,5" pipe\n']),
     batch=st.booleans(),
+    encoding=st.sampled_from(["utf-8", "utf-16"]),
 )
 def test_segments_change_nothing(
-    rows: list[tuple[int, str]], size: int, line_end: str, stray: str, batch: bool, tmp_path_factory: t.Any
+    rows: list[tuple[int, str]],
+    size: int,
+    line_end: str,
+    stray: str,
+    batch: bool,
+    encoding: str,
+    tmp_path_factory: t.Any,
 ) -> None:
     """However small the segments are; a quote within a field leads them astray, and the rows stay right."""
     folder = tmp_path_factory.mktemp("segments")
     path = folder / "in.csv"
     quoted = [f'{number},"{text.replace(chr(34), chr(34) * 2)}"' for number, text in rows]
-    path.write_bytes(("id,a" + line_end + stray + line_end.join(quoted) + line_end).encode())
-    config: dict[str, t.Any] = {"files": [{"entity": "e", "path": str(path), "keys": ["id"]}], **TEXT}
+    path.write_bytes(("id,a" + line_end + stray + line_end.join(quoted) + line_end).encode(encoding))
+    entity = {"entity": "e", "path": str(path), "keys": ["id"], "encoding": encoding}
+    config: dict[str, t.Any] = {"files": [entity], **TEXT}
     if batch:
         config["batch_config"] = {"encoding": {"format": "parquet"}, "storage": {"root": str(folder)}}
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(source, "_CHUNK", 16)
+        monkeypatch.setattr(source, "_TAIL", 16)
         monkeypatch.setattr(source.Source.segments, "__defaults__", (size, size))
         monkeypatch.setattr(catalog.split, "__defaults__", (size,))
         got = run(config)
@@ -85,16 +96,35 @@ def test_a_stray_quote_leaves_segments_small(tmp_path: Path, monkeypatch: pytest
     assert len(slow) < len(sizes) / 10
 
 
-def test_segments_end_where_rows_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_segments_end_where_rows_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: bytes, *, packed: bool
+) -> None:
     monkeypatch.setattr(source, "_CHUNK", 256)
+    monkeypatch.setattr(source, "_TAIL", 64)
     path = tmp_path / "in.csv"
-    path.write_bytes(b"".join(b'%d,"x\ny"\n' % number for number in range(10_000)))
-    parts = list(Source(path, Entity("e", str(path))).segments(1000, 1000))
-    assert b"".join(part.data for part in parts) == path.read_bytes()
+    content = b"".join(b'%d,"x\ny"\n' % number for number in range(10_000))
+    path.write_bytes(gzip.compress(mark + content) if packed else mark + content)
+    read = Source(path, Entity("e", str(path)), hashed=True)
+    parts = list(read.segments(1000, 1000))
+    assert b"".join(part.data for part in parts) == content
     assert all(part.data.endswith(b'"\n') for part in parts[:-1])
-    assert len(parts) > 100
-    assert [part.offset for part in parts[:2]] == [0, len(parts[0].data)]
+    assert len(parts) >= 100
+    assert all(part.quotes == part.data.count(b'"') for part in parts)
+    assert [part.offset for part in parts[:2]] == [len(mark), len(mark) + len(parts[0].data)]
     assert parts[1].line == 1 + parts[0].data.count(b"\n")
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_row_may_be_longer_than_a_segment(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    rows = [b"1,x\n", b"2," + b"y" * 5000 + b"\n", b'3,"' + b"z\n" * 2000 + b'"\n', b"4,x"]
+    path.write_bytes(b"".join(rows))
+    parts = list(Source(path, Entity("e", str(path))).segments(100, 100))
+    assert b"".join(part.data for part in parts) == path.read_bytes()
+    assert rows[1] in parts[1].data
+    assert parts[-1].last
 
 
 @pytest.mark.parametrize("name", ["in.csv.gz", "in.data"])

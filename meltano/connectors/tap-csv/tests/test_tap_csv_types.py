@@ -181,6 +181,25 @@ def test_a_misfit_late_in_the_file(sync: Sync) -> None:
     assert {types.of_schema(schema).name for schema in whole.types.values()} == {"string"}
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_narrowest_type_is_found_behind_a_glance(tmp_path: Path, parts: int) -> None:
+    """As by a look at all types in all rows; wider ones need no look once the last sample fits one."""
+    late = ["1.5", "1.2345", "1.23456789", "9" * 25, "x", "7.0", "2024-01-01 10:00:00", "true"]
+    early = ["1", "1", "1", "1", "1", "1", "2024-01-01", "false"]
+    header = "id," + ",".join(f"c{place}" for place in range(2 * len(late))) + "\n"
+    for part in range(parts):
+        rows = [",".join([str(number), *early, *early]) for number in range(300)]
+        rows += [",".join([str(300 + part), *late, *(late if part == parts - 1 else early)])]
+        (tmp_path / f"{part}.csv").write_text(header + "\n".join(rows) + "\n")
+    files = [{"entity": "e", "path": str(tmp_path), "keys": []}]
+    sample, whole = (run({"files": files, **TYPED, "infer_rows": rows}) for rows in (1000, -1))
+    assert sample.error is None
+    assert sample.types == whole.types
+    found = [types.of_schema(one).name for one in sample.types.values()][:9]
+    assert found[:5] == ["integer", "decimal(16,2)", "decimal(18,4)", "number", "integer"]
+    assert found[5:] == ["string", "decimal(16,2)", "date-time", "boolean"]
+
+
 def test_decimals_keep_every_digit(sync: Sync, tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text("id,v\n1,12345678901234567890.123456789\n")

@@ -182,7 +182,8 @@ def _infer(
             whole = segment
             while True:
                 try:
-                    fitting, now = converter.fits(whole, form, rows, fitting)
+                    last = rows is not None and file == files[-1]
+                    fitting, now = converter.fits(whole, form, rows, fitting, last=last)
                     break
                 except OpenEndError:
                     whole = whole.joined(next(segments))

@@ -103,7 +103,10 @@ class Converter:
 
     def _make_room(self, form: Form) -> None:
         """Let DuckDB reserve what it does for each column, be there many rows or few; it mostly uses less."""
-        self._engine().execute(f"set memory_limit = '{max(_MEMORY, _MEMORY_OF_COLUMN * len(form.header))}MB'")
+        engine, most = self._engine(), max(_MEMORY, _MEMORY_OF_COLUMN * len(form.header))
+        if getattr(self._local, "most", _MEMORY) != most:  # to say it again takes milliseconds
+            engine.execute(f"set memory_limit = '{most}MB'")
+            self._local.most = most
 
     def convert(self, segment: Segment, form: Form, goal: Path) -> int:
         """Write the rows of a segment to a file.
@@ -129,7 +132,13 @@ class Converter:
         return self._by_python(segment, form, goal)
 
     def fits(
-        self, segment: Segment, form: Form, rows: int | None, candidates: Mapping[str, Sequence[Type]]
+        self,
+        segment: Segment,
+        form: Form,
+        rows: int | None,
+        candidates: Mapping[str, Sequence[Type]],
+        *,
+        last: bool = False,
     ) -> tuple[dict[str, list[Type]], set[str]]:
         """Which types the values of a segment fit.
 
@@ -137,7 +146,8 @@ class Converter:
             segment: whole rows without the header.
             form: how they are written.
             rows: how many rows; none for all.
-            candidates: the types to look at, by column.
+            candidates: the types to look at, by column, the narrowest first.
+            last: whether only the narrowest that fits is asked for; those behind it are not looked at then.
 
         Returns:
             Those that every value fits, and the columns that have a value and a type to look at.
@@ -148,22 +158,26 @@ class Converter:
         """
         self._make_room(form)
         with self._texts(segment, form, rows) as texts:
-            glance, filled = self._fitting(f"(from {texts} limit {_GLANCE})", form.header, candidates)
-            fitting, also_filled = self._fitting(texts, form.header, glance)
+            glance, filled = self._fitting(f"(from {texts} limit {_GLANCE})", form.header, candidates, last=False)
+            fitting, also_filled = self._fitting(texts, form.header, glance, last=last)
         return fitting, filled | also_filled
 
     def _fitting(
-        self, texts: str, header: Sequence[str], candidates: Mapping[str, Sequence[Type]]
+        self, texts: str, header: Sequence[str], candidates: Mapping[str, Sequence[Type]], *, last: bool
     ) -> tuple[dict[str, list[Type]], set[str]]:
         """As `fits`, of a table whose column `row` holds the texts of each row."""
         filled: set[str] = set()
+        settled: set[str] = set()
         misfits: set[tuple[str, Type]] = set()
-        for kind in dict.fromkeys(itertools.chain.from_iterable(candidates.values())):
-            chosen = [column for column, those in candidates.items() if kind in those]
+        by_length = sorted(candidates.values(), key=len, reverse=True)  # so that the narrowest is the first of all
+        for kind in dict.fromkeys(itertools.chain.from_iterable(by_length)):
+            chosen = [column for column, those in candidates.items() if kind in those and column not in settled]
             for column, fits in self._by_column(f"bool_and({kind.meant('text')})", texts, header, chosen):
                 filled.add(column)
                 if not fits:
                     misfits.add((column, kind))
+                elif last and kind == next(one for one in candidates[column] if (column, one) not in misfits):
+                    settled.add(column)
         fitting = {
             column: [one for one in those if (column, one) not in misfits] for column, those in candidates.items()
         }
@@ -185,6 +199,8 @@ class Converter:
         """
         places = {column: place for place, column in enumerate(header, 1)}
         here = [places[column] for column in chosen]
+        if not here:
+            return
         query = (
             f"select place, {aggregate} from ("
             f"select *, unnest(list_select(row, {here})) as text, unnest({here}) as place from {table}"
