@@ -200,6 +200,16 @@ def test_the_narrowest_type_is_found_behind_a_glance(tmp_path: Path, parts: int)
     assert found[5:] == ["string", "decimal(16,2)", "date-time", "boolean"]
 
 
+@pytest.mark.parametrize("text", ["x", "x" * 2000, '"' + "x\n" * 20 + '"', '7" pipe'])
+@pytest.mark.parametrize("number", [3000, 3001])
+def test_a_sample_has_the_rows_that_are_asked_for(sync: Sync, text: str, number: int) -> None:
+    """Though no more of the file is read for it than its first lines seem to need."""
+    rows = [f"{place},x\n" if place < 2500 else f"{place},{text}\n" for place in range(1, 4001)]
+    rows[number - 1] = f"late,{text}\n"
+    got = sync(("id,v\n" + "".join(rows)).encode(), settings={**TYPED, "infer_rows": 3000})
+    assert (got.error is None) == (number == 3000), got.error
+
+
 def test_decimals_keep_every_digit(sync: Sync, tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text("id,v\n1,12345678901234567890.123456789\n")

@@ -8,11 +8,11 @@ import typing as t
 from dataclasses import dataclass
 
 from tap_csv import types
-from tap_csv.convert import FILE, LINE, MODIFIED, Form
+from tap_csv.convert import FILE, LINE, MODIFIED, Form, number_of_rows
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.files import find
 from tap_csv.reader import OpenEndError, Reader
-from tap_csv.source import FIRST, Source
+from tap_csv.source import FIRST, Source, line_ends
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -176,7 +176,7 @@ def _infer(
     fitting: dict[str, list[types.Type]] = {column: list(candidates) for column in columns}
     filled: set[str] = set()
     for file in files:
-        header, segments = split(Source(file, entity), entity, FIRST if rows is None else _SAMPLE)
+        header, segments = split(Source(file, entity), entity) if rows is None else _sampled(file, entity, rows)
         form = Form(file, entity.dialect, tuple(header), entity.keys, {})
         for segment in segments:
             whole = segment
@@ -196,3 +196,17 @@ def _infer(
             what = f"{files[0]}, column {column!r}: kept as text, since points before three digits may mark thousands"
             LOGGER.warning("%s; if they do not, set `columns: {%s: number}`", what, types.quoted(column))
     return {column: types.STRING if kind is types.GROUPED else kind for column, kind in found.items()}
+
+
+def _sampled(file: Path, entity: Entity, rows: int) -> tuple[list[str], Iterator[Segment]]:
+    """As `split`; the first segment is as small as its lines let it be, if it surely holds so many rows."""
+    header, segments = split(Source(file, entity), entity, _HEADER)
+    first = next(segments)
+    size = rows * len(first.data) * 5 // 4 // max(1, line_ends(first.data))
+    if not first.last and size < _SAMPLE:
+        header, segments = split(Source(file, entity), entity, max(size, _HEADER))
+        first = next(segments)
+    form = Form(file, entity.dialect, tuple(header), entity.keys, {})
+    if first.last or number_of_rows(first, form) >= rows:
+        return header, itertools.chain([first], segments)
+    return split(Source(file, entity), entity, _SAMPLE)

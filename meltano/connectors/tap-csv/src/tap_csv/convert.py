@@ -23,6 +23,7 @@ import duckdb
 from tap_csv import sql
 from tap_csv.errors import InputError
 from tap_csv.reader import Reader
+from tap_csv.source import line_ends
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -359,6 +360,12 @@ class Converter:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+
+def number_of_rows(segment: Segment, form: Form) -> int:
+    """How many rows a segment has, blank lines taken for such; 0 where DuckDB might read others than Python."""
+    quoted = _quoted_text(segment, form)
+    return 0 if quoted is None else line_ends(segment.data) - line_ends(quoted)
 
 
 def _simply_quoted(segment: Segment, dialect: Dialect) -> bytes | None:
