@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -20,7 +21,7 @@ import yaml
 from cryptography import fernet
 from workspace import run
 
-from elt import bootstrap, environment, layout
+from elt import bootstrap, environment, layout, migrate
 
 SECRETS = [name.lower() for name, value, _ in bootstrap.example_settings() if not value]
 
@@ -67,9 +68,8 @@ def test_airflow_asks_for_a_login(platform, login):
     url = platform.settings.url(platform.settings.airflow_port)
     if login:
         assert httpx.post(f"{url}/auth/token", json=login, timeout=60, trust_env=False).status_code == 401
-    answer = httpx.get(
-        f"{url}/api/v2/dags", headers={"Authorization": "Bearer forged"} if login else {}, trust_env=False
-    )
+    headers = {"Authorization": "Bearer forged"} if login else {}
+    answer = httpx.get(f"{url}/api/v2/dags", headers=headers, timeout=60, trust_env=False)
     assert answer.status_code in (401, 403)
 
 
@@ -257,7 +257,7 @@ def test_what_airflow_keeps_of_a_connection_is_encrypted(platform, claims):
     made = httpx.post(url, json=fields, headers=headers, trust_env=False)
     assert made.status_code == 201, made.text
     try:
-        with connect(platform, "elt", platform.settings.postgres_password, "airflow") as connection:
+        with contextlib.closing(migrate.connect(platform.settings, "airflow")) as connection:
             cursor = connection.cursor()
             cursor.execute("select password, extra, connection::text from connection where conn_id = 'a_shop'")
             ((password, extra, row),) = cursor.fetchall()
