@@ -294,3 +294,18 @@ def _read(said: t.Any, kind: types.Type) -> t.Any:
     if kind.sql == "DATE":
         return dt.date.fromisoformat(said)
     return dt.time.fromisoformat(said) if kind.sql == "TIME" else Decimal(str(said))
+
+
+def test_a_fraction_that_a_double_does_not_show_is_no_integer(sync: Sync) -> None:
+    got = sync(b"id,a\n1,4503599627370495.0\n2,4503599627370497.5\n", keys=["id"], columns={"a": "integer"})
+    assert "line 3, column 'a': the value is no integer" in str(got.error)
+
+
+@pytest.mark.parametrize("texts", [("1.1", "1.10"), ("2.0", "2"), ("0.123456", "0.1234560")])
+def test_keys_with_a_point_stay_apart(sync: Sync, texts: tuple[str, str]) -> None:
+    content = ("Id,v\n" + "".join(f"{text},{text}\n" for text in texts)).encode()
+    got = sync(content, keys=["id"], settings=TYPED)
+    assert [row["Id"] for row in got.records] == list(texts)
+    assert got.types["v"]["type"] == ["number", "null"]
+    named = sync(content, keys=["id"], columns={"id": "number"}, settings=TYPED)
+    assert named.types["Id"] == {"type": ["number", "null"]}

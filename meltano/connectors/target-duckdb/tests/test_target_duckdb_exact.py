@@ -335,6 +335,57 @@ def test_values_of_parquet_that_stay(warehouse: Warehouse, tmp_path: Path) -> No
         assert warehouse.rows(f"select {name}::varchar from things") == [(expected,)], name
 
 
+@pytest.mark.parametrize("text", ["4503599627370497.5", "-4503599627370497.5", "9007199254740993.0", "1.5"])
+def test_a_fraction_is_no_integer_where_a_double_does_not_show_it_either(text: str) -> None:
+    for of in (ID, ID | {"maximum": 2**100}):
+        for way in WAYS:
+            for json_text in (text, f'"{text}"'):
+                assert "column 'a': " in stored(of, [json_text], way), (of, way, json_text)
+
+
+JSON_NUMBER = r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?"
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.from_regex(JSON_NUMBER, fullmatch=True).filter(lambda text: text != "-0"), min_size=1, max_size=3),
+    st.sampled_from(
+        [{}, {"type": ["string", "number", "null"]}, {"anyOf": [{"type": "number"}, {"type": "string"}]}]
+    ),
+    st.sampled_from(["records", "jsonl", "gzip"]),
+)
+@example(["1.10", "5", "12345678901234567890.25"], {}, "records")
+@example(["0.12345678901234567891", "0.12345678901234567892"], {"type": ["string", "number"]}, "jsonl")
+def test_numbers_stay_as_they_are_written_where_texts_may_stand_too(
+    texts: list[str], of: dict[str, t.Any], way: str
+) -> None:
+    others = ['"1.5\\u0000 \\" x"', "null", "true", '""', '"null"', '["a"]']
+    got = stored(of, [*texts, *others], way)
+    assert got == [*texts, '1.5\0 " x', None, "true", "", "null", '["a"]']
+
+
+@pytest.mark.parametrize("nested", ["1", '{"a": 1.50}'])
+@pytest.mark.parametrize("text", ["1.2.3", "1-2", "5e", "01.5"])
+def test_what_is_no_number_does_not_become_a_text(text: str, nested: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        warehouse = Warehouse(Path(name, "w.duckdb"))
+        line = '{"type": "RECORD", "stream": "things", "record": {"id": 1, "o": %s, "a": %s}}'
+        got = warehouse.load(schema({"id": ID, "a": {}, "o": {}}), line % (nested, "1.5"), line % (nested, text))
+        assert "line 3: is not JSON" in str(got.error)
+
+
+@pytest.mark.parametrize("way", ["records", "jsonl"])
+def test_no_two_keys_become_one_double(warehouse: Warehouse, tmp_path: Path, way: str) -> None:
+    of = schema({"id": ID, "a": {"type": "number"}}, keys=["a"])
+    good = ["0.1", "-0.30000000000000004", "5", '"1.50"', "1e-7", "1E+3"]
+    assert warehouse.load(of, *sent(tmp_path, way, good)).error is None
+    expected = [0.1, -0.30000000000000004, 5.0, 1.5, 1e-7, 1e3]
+    assert warehouse.rows("select a from things order by id") == [(one,) for one in expected]
+    for text in ("0.12345678901234567891", "0.10000000000000000001", '"0.10000000000000000001"'):
+        got = warehouse.load(of, *sent(tmp_path, way, ["0.1", text]))
+        assert "column 'a': the value does not fit DOUBLE" in str(got.error)
+
+
 PRICE = {"type": "number", "multipleOf": 0.01, "x-singer.decimal": {"precision": 18, "scale": 2}}
 
 

@@ -172,8 +172,9 @@ def _infer(
     entity: Entity, files: tuple[Path, ...], columns: list[str], rows: int | None, converter: Converter
 ) -> dict[str, types.Type]:
     """The narrowest type of each column that all values of the samples fit; text where there is no value."""
-    candidates = types.candidates(entity.dialect.delimiter)
-    fitting: dict[str, list[types.Type]] = {column: list(candidates) for column in columns}
+    fitting: dict[str, list[types.Type]] = {
+        column: list(types.candidates(entity.dialect.delimiter, key=column in entity.keys)) for column in columns
+    }
     filled: set[str] = set()
     for file in files:
         header, segments = split(Source(file, entity), entity) if rows is None else _sampled(file, entity, rows)

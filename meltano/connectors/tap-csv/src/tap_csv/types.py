@@ -16,7 +16,8 @@ from decimal import Decimal
 NAMES = ("integer", "number", "decimal(P,S)", "boolean", "date", "time", "date-time", "string")
 """What the setting `columns` takes."""
 
-_EXACT_IN_DOUBLE = 2**53
+_SHOWS_FRACTION = 2**52
+"""From it on, a DOUBLE made of a text is whole whatever fraction the text had."""
 _BIGINT = range(-(2**63), 2**63)
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _MOST_DIGITS = 38
@@ -201,9 +202,9 @@ _STRICT = {one.name: one for one in (INTEGER, NUMBER, BOOLEAN, DATE, TIME, DATE_
 
 def _named_integer() -> Type:
     """DuckDB would round a fraction, and make an integer of a text that is longer than a DOUBLE is exact."""
-    short = f"abs({_DOUBLE}) < {_EXACT_IN_DOUBLE}"
+    short = f"abs({_DOUBLE}) < {_SHOWS_FRACTION}"
     text = _if(f"{_DOUBLE} = floor({_DOUBLE}) and (not contains({{v}}, '.') or {short})", _cast("BIGINT"))
-    fast = f"{{v}} = floor({{v}}) and abs({{v}}) < {_EXACT_IN_DOUBLE}"
+    fast = f"{{v}} = floor({{v}}) and abs({{v}}) < {_SHOWS_FRACTION}"
     return Type("integer", _INTEGER, "BIGINT", text, "DOUBLE", fast, "{v}::BIGINT")
 
 
@@ -260,14 +261,16 @@ _PRICES = (decimal(16, 2, strict=True), decimal(18, 4, strict=True))
 """What numbers of few digits after the point are found to be, so that sums are exact; the latter holds the former."""
 
 
-def candidates(delimiter: str) -> tuple[Type, ...]:
+def candidates(delimiter: str, *, key: bool = False) -> tuple[Type, ...]:
     """Types that a column may be found to be of, the narrowest first; text is what fits none.
 
     Args:
         delimiter: of the file. Where a semicolon stands between fields, a point may stand between thousands.
+        key: whether it tells rows apart, which `1.1` and `1.10` would not do as numbers.
     """
     whole = (INTEGER, HUGE, GROUPED) if delimiter == ";" else (INTEGER, HUGE)
-    return (*whole, *_PRICES, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME)
+    fractions = () if key else (*_PRICES, NUMBER)
+    return (*whole, *fractions, BOOLEAN, DATE, TIME, DATE_TIME)
 
 
 def named(name: str) -> Type:

@@ -435,13 +435,13 @@ class Reader:
 
     def create(self, table: str, path: Path, object_size: int, *, exact: bool) -> str:
         """The statement that reads the file into a temporary table."""
-        types = {column: sql.json_type(column.type, exact=exact) for column in self.columns}
+        types = {column: sql.json_type(column.read_as, exact=exact) for column in self.columns}
         read = members(self.columns, types)
         if self.whole:
             read = {self.whole: struct(self.columns, types)} if self.columns else {}
         names = self.names()
         values = [
-            f"{sql.from_json(column.within(self.whole), column.type, exact=exact)} as {names[column.name]}"
+            f"{sql.from_json(column.within(self.whole), column.read_as, exact=exact)} as {names[column.name]}"
             for column in self.columns
         ]
         if self.metadata:

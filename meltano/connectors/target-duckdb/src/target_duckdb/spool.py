@@ -13,9 +13,10 @@ if t.TYPE_CHECKING:
 
     from target_duckdb.schema import Column
 
-_NUMBER = rb"-?[0-9][0-9.eE+-]{15,}"
-"""Shorter ones survive the way through DOUBLE unchanged."""
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}\[\]]|' + _NUMBER)
+_LONG_NUMBER = rb"-?[0-9][0-9.eE+-]{15,}"
+"""Shorter ones survive the way through DOUBLE unchanged, but for how they are written."""
+_NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9.eE+-])"
+_TOKEN = rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}\[\]]|'
 
 
 class Spool:
@@ -70,22 +71,25 @@ class Spool:
 
 
 def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes] | None:
-    """What to do to lines so that DECIMAL and DOUBLE columns show every digit, where something is to be done.
+    """What to do to lines so that numbers in columns show every digit, where something is to be done.
 
     The JSON reader makes a DOUBLE of a number with a fraction, which holds 15 digits. A text it leaves alone, so long
-    numbers are put into quotes.
+    numbers for DECIMAL and DOUBLE are put into quotes, and all numbers where some are for a column of texts.
 
     Args:
         columns: those of the stream.
         member: what holds the record in each line; empty if the line is the record.
     """
-    paths = [column.path for column in columns if column.type.startswith(("DECIMAL", "DOUBLE"))]
-    if not paths:
+    chosen = [column for column in columns if column.may_be_number or column.type.startswith(("DECIMAL", "DOUBLE"))]
+    if not chosen:
         return None
+    paths = [column.path for column in chosen]
+    form = _NUMBER if any(column.may_be_number for column in chosen) else _LONG_NUMBER
+    token = re.compile(_TOKEN + form)
     # The key first, then what must not stand before it: a pattern that begins with a letter is searched for faster.
-    spellings = sorted({re.escape(form[1:]) for path in paths for form in _spellings(path[-1])})
-    keys = b"|".join(rb'%b(?<!\\"%b)' % (form, form) for form in spellings)
-    number = re.compile(rb'("(?:' + keys + rb"))(\s*:\s*)(" + _NUMBER + rb")")
+    spellings = sorted({re.escape(name[1:]) for path in paths for name in _spellings(path[-1])})
+    keys = b"|".join(rb'%b(?<!\\"%b)' % (name, name) for name in spellings)
+    number = re.compile(rb'("(?:' + keys + rb"))(\s*:\s*)(" + form + rb")")
     flat = all(len(path) == 1 for path in paths)
     numbers = {(*([member] if member else []), *path) for path in paths}
 
@@ -96,7 +100,9 @@ def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes]
         own = 2 * block.count(b"\n") if member else block.count(b"\n{") + block.startswith(b"{")
         if flat and block.count(b"{") == own:
             return number.sub(rb'\1\2"\3"', block)
-        return b"\n".join(_quoted(line, numbers) if number.search(line) else line for line in block.split(b"\n"))
+        return b"\n".join(
+            _quoted(line, numbers, token) if number.search(line) else line for line in block.split(b"\n")
+        )
 
     return rewrite
 
@@ -109,16 +115,17 @@ def _spellings(key: str) -> set[bytes]:
     return {one.encode() for form in forms for one in (form, form.replace("/", r"\/"))}
 
 
-def _quoted(line: bytes, numbers: Container[tuple[str | None, ...]]) -> bytes:
-    """One line with its long numbers as texts; another value may hold the same key and keeps its own.
+def _quoted(line: bytes, numbers: Container[tuple[str | None, ...]], token_form: re.Pattern[bytes]) -> bytes:
+    """One line with its numbers as texts; another value may hold the same key and keeps its own.
 
     Args:
         line: an object.
         numbers: the keys that lead to them.
+        token_form: the texts, brackets and numbers of a line.
     """
     pieces, copied = [], 0
     keys: list[str | None] = []  # of the objects around; none for an array
-    for found in _TOKEN.finditer(line):
+    for found in token_form.finditer(line):
         token = found[0]
         if token in b"{[":
             keys.append(None)

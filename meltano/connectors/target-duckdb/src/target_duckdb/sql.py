@@ -15,10 +15,15 @@ _SMALL = (*INTEGERS[:3], *_UNSIGNED[:3])
 _WITH_ZONE = ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 _EXACT_IN_DOUBLE = 2**53
 """Integers below it are the same as DOUBLE and as text."""
+_SHOWS_FRACTION = 2**52
+"""From it on, a DOUBLE made of a text is whole whatever fraction the text had."""
 _DIGITS_IN_DOUBLE = 15
 """No two numbers of so many digits are the same DOUBLE."""
 _DIGITS_BEFORE_NOISE = 12
 DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+TEXT_OR_NUMBER = "VARCHAR of texts and numbers"
+KEY_DOUBLE = "DOUBLE(key)"
+"""A DOUBLE that must be the only one of its text, whatever its size, since two keys shall not become one."""
 _TIMES = ("DATE", "TIME", "TIMESTAMP")
 
 
@@ -71,7 +76,9 @@ def json_type(target: str, *, exact: bool) -> str:
     """
     if target == "BIGINT":
         return "VARCHAR" if exact else "DOUBLE"
-    if target == "DOUBLE":
+    if target == TEXT_OR_NUMBER:
+        return "VARCHAR" if exact else "JSON"
+    if target in {"DOUBLE", KEY_DOUBLE}:
         return "JSON" if exact else "DOUBLE"  # where true is 1, as it is in DOUBLE
     if target.startswith("DECIMAL"):
         return "VARCHAR" if exact else "DOUBLE"
@@ -82,9 +89,14 @@ def json_type(target: str, *, exact: bool) -> str:
 def from_json(value: str, target: str, *, exact: bool) -> str:
     """An expression that makes `target` of a value that was read as `json_type` says; fails where it does not fit."""
     read = json_type(target, exact=exact)
-    if target == "BIGINT" and not exact:
-        safe = f"{value} = floor({value}) and abs({value}) < {_EXACT_IN_DOUBLE}"
-        return f"case when {value} is null then null when {safe} then {value}::BIGINT else error('inexact') end"
+    if target == TEXT_OR_NUMBER:
+        number = f"regexp_matches({value}::VARCHAR, '^-?[0-9].*[.eE]')"
+        text = f"case when {number} then error('inexact')::VARCHAR else json_extract_string({value}, '$') end"
+        return value if exact else text
+    if target in {"BIGINT", KEY_DOUBLE} and not exact:
+        safe = f"{value} = floor({value}) and abs({value}) < {_SHOWS_FRACTION}"
+        kind = target.partition("(")[0]
+        return f"case when {value} is null then null when {safe} then {value}::{kind} else error('inexact') end"
     if target == "DOUBLE" and not exact:
         large = f"{value} >= {_EXACT_IN_DOUBLE} or {value} <= -{_EXACT_IN_DOUBLE}"
         return f"case when {large} then error('inexact')::DOUBLE else {value} end"
@@ -132,7 +144,8 @@ def _to_integer(value: str, source: str, target: str) -> str:
     double = f"{value}::DOUBLE" if source == "VARCHAR" else value
     fraction = f"{double} <> floor({double})"
     if source in {"DOUBLE", "FLOAT", "VARCHAR"}:
-        fraction += f" or abs({double}) >= {_EXACT_IN_DOUBLE}"
+        limit = _SHOWS_FRACTION if source == "VARCHAR" else _EXACT_IN_DOUBLE
+        fraction += f" or abs({double}) >= {limit}"
     if source == "VARCHAR":
         written = " or ".join(f"contains({value}, '{mark}')" for mark in ".eE")
         fraction = f"({written}) and ({fraction})"
@@ -144,10 +157,10 @@ def _digits(text: str) -> str:
     return rf"trim(regexp_replace({text}, '[eE].*|[^0-9]', '', 'g'), '0')"
 
 
-def _to_double(value: str, source: str, _: str) -> str:
-    """Integers must be exact, and so large numbers must be as some program writes a DOUBLE.
+def _to_double(value: str, source: str, target: str) -> str:
+    """Integers must be exact, and so large numbers and keys must be as some program writes a DOUBLE.
 
-    Smaller numbers with a fraction become the nearest one, as everywhere.
+    Other numbers with a fraction become the nearest one, as everywhere.
     """
     double = f"{value}::DOUBLE"
     if source in {"FLOAT", *_SMALL}:
@@ -157,7 +170,7 @@ def _to_double(value: str, source: str, _: str) -> str:
     digits = _digits(f"{value}::VARCHAR")
     forms = (f"{double}::VARCHAR", f"printf('%.17g', {double})", f"printf('%.0f', {double})")
     same = f"isfinite({double}) and {digits} in ({', '.join(map(_digits, forms))})"
-    small = f"abs({double}) < {_EXACT_IN_DOUBLE}"
+    small = "false" if target == KEY_DOUBLE else f"abs({double}) < {_EXACT_IN_DOUBLE}"
     return _checked(value, f"{small} or not regexp_matches({value}::VARCHAR, '[0-9]') or ({same})", double, "DOUBLE")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from target_duckdb.errors import SchemaError
 from target_duckdb.schema import SEPARATOR, Column, columns
@@ -83,7 +83,7 @@ def read_schema(message: t.Mapping[str, t.Any], config: Config) -> tuple[list[Co
     keys = [_key(key, found) for key in named]
     if not keys and config.primary_key_required:
         raise SchemaError("no key_properties; set primary_key_required to false to load it without")
-    return found, keys
+    return [replace(column, is_key=column.name in keys) for column in found], keys
 
 
 def _key(key: str, found: list[Column]) -> str:
