@@ -328,6 +328,7 @@ OPEN = {"exclusiveMinimum": True, "exclusiveMaximum": True}
     [
         ({"multipleOf": 0.01}, "decimal(38,2)"),
         ({"multipleOf": 0.01, "minimum": 0}, "decimal(38,2)"),
+        ({"multipleOf": 0.01, "exclusiveMinimum": -1e36, "exclusiveMaximum": 1e36}, "decimal(38,2)"),
         ({"multipleOf": 0.01, "minimum": -(10**8), "maximum": 10**8, **OPEN}, "decimal(10,2)"),
         ({"multipleOf": 0.01, "exclusiveMinimum": -1e8, "exclusiveMaximum": 1e8}, "decimal(10,2)"),
         ({"multipleOf": 10**-23}, "decimal(38,23)"),

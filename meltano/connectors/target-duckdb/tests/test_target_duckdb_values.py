@@ -41,7 +41,12 @@ TYPES = {
         {"type": "number", "multipleOf": 1e-10, "minimum": -(10**29), "maximum": 10**29},
         {"type": "number", "format": "singer.decimal", "precision": 39, "scale": 2},
     ],
-    "DECIMAL(38,2)": [{"type": "number", "multipleOf": 0.01}, {"type": "number", "multipleOf": 0.25}],
+    "DECIMAL(38,2)": [
+        *({"type": "number", "multipleOf": step} for step in (0.01, 0.25)),
+        {"type": "number", "multipleOf": 0.01, "minimum": -1e36, "maximum": 1e36, **EXCLUSIVE},
+        {"type": "number", "multipleOf": 0.01, "exclusiveMinimum": -1e36, "exclusiveMaximum": 1e36},
+    ],
+    "DECIMAL(37,2)": [{"type": "number", "x-singer.decimal": {"precision": 37, "scale": 2}}],
     "DECIMAL(38,23)": [{"type": "number", "multipleOf": 10**-23}, {"type": "number", "multipleOf": 1 / 10**23}],
     "DECIMAL(38,10)": [
         {"type": ["null", "string"], "format": "singer.decimal"},

@@ -340,8 +340,9 @@ def _bound(schema: t.Mapping[str, t.Any], inclusive: str, exclusive: str, inward
         bound, is_exclusive = beyond, True
     if not _is_finite(bound):
         return None
-    whole = int(bound)
-    return whole + inwards if is_exclusive and whole == bound else whole
+    written = Decimal(str(bound))  # the DOUBLE 1e36 is greater than 10 ** 36
+    whole = int(written)
+    return whole + inwards if is_exclusive and whole == written else whole
 
 
 def _is_finite(number: object) -> t.TypeGuard[float]:

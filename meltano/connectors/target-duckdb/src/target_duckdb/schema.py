@@ -161,7 +161,7 @@ def _simple_type(schema: Schema) -> str:
         bounds = (one for one in _bounds(schema) if one is not None)
         return "BIGINT" if all(bound in BIGINT for bound in bounds) else "HUGEINT"
     if types and types <= {"integer", "number"}:
-        return _decimal(schema) if _step(schema) else "DOUBLE"
+        return _decimal(schema) if _step(schema) or "x-singer.decimal" in schema else "DOUBLE"
     return "BOOLEAN" if types == {"boolean"} else "VARCHAR"
 
 
@@ -177,8 +177,9 @@ def _bound(schema: Schema, inclusive: str, exclusive: str, inwards: int) -> int 
         bound, is_exclusive = beyond, True
     if not _is_finite(bound):
         return None
-    whole = int(bound)
-    return whole + inwards if is_exclusive and whole == bound else whole
+    written = Decimal(str(bound))  # the DOUBLE 1e36 is greater than 10 ** 36
+    whole = int(written)
+    return whole + inwards if is_exclusive and whole == written else whole
 
 
 def _is_finite(bound: object) -> t.TypeGuard[float]:
