@@ -37,6 +37,7 @@ import setproctitle
 
 from elt import guard
 from elt.errors import ConfigError, EltError, StackError
+from elt.supervisor import ports
 
 REQUEST_SECONDS = 5
 """How long an asker may take to say what it wants."""
@@ -85,6 +86,8 @@ class Request:
         """Become to the kernel what the asker is, in a process just forked."""
         os.environ.clear()
         os.environ.update(self.environment)
+        if self.environment.get("PC_PROC_NAME") in ports.SHARING:
+            ports.share()
         os.chdir(self.folder)
         os.umask(self.umask)
         with contextlib.suppress(PermissionError):  # one that is nicer than the asker stays so

@@ -90,7 +90,8 @@ def start_relay() -> None:
     address, port = os.environ["POSTGRES_ADDRESS"], os.environ["POSTGRES_PORT"]
     path = f"{os.environ['POSTGRES_HOST']}/.s.PGSQL.{port}"
     try:
-        server = socket.create_server((address, int(port)), backlog=relay.PLACES)
+        is_shared = sys.platform == "linux"  # elt/supervisor/ports.py holds it
+        server = socket.create_server((address, int(port)), backlog=relay.PLACES, reuse_port=is_shared)
     except OSError as error:
         raise SetupError(f"{address}:{port} (POSTGRES_PORT) cannot be listened on: {error.strerror}") from None
     with server:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
+import sys
 import typing as t
 
 from elt.errors import SetupError
@@ -12,6 +14,10 @@ from elt.errors import SetupError
 if t.TYPE_CHECKING:
     from elt.supervisor.spec import Process
 
+SHARING = {"airflow-api-server", "flower", "streamlit"}
+"""Processes whose servers are made to share their port with whoever of the same user holds it (`share`)."""
+SHARED = {"AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT"}
+"""The settings of these ports."""
 TWIN = "::1"
 """Loopback in IPv6."""
 
@@ -99,6 +105,42 @@ def take_twins(wanted: t.Iterable[int]) -> list[socket.socket]:
             taken.append(one)
         opened.pop_all()
         return taken
+
+
+def hold(shared: t.Iterable[tuple[str, int]]) -> list[socket.socket]:
+    """Take ports without listening, so that nobody else gets them before or between the servers that share them.
+
+    Linux lets several sockets of one user have a port if all of them ask for it, and nobody else's.
+
+    Raises:
+        OSError: somebody else has one.
+    """
+    if sys.platform != "linux":
+        return []
+    with contextlib.ExitStack() as opened:
+        taken = []
+        for address in shared:
+            one = opened.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind(address)
+            taken.append(one)
+        opened.pop_all()
+        return taken
+
+
+def share() -> None:
+    """Let the servers of this process listen on ports that `hold` has taken."""
+    if sys.platform != "linux":
+        return
+    held = {int(os.environ.get(name) or 0) for name in SHARED}
+    bind = socket.socket.bind
+
+    def bind_shared(self: socket.socket, address: t.Any) -> None:  # noqa: ANN401 - of any family
+        if self.family in {socket.AF_INET, socket.AF_INET6} and address[1] in held:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bind(self, address)
+
+    socket.socket.bind = bind_shared  # type: ignore[method-assign, assignment]
 
 
 def _holder(port: int) -> str:

@@ -107,12 +107,14 @@ class Stack:
         env = {**env, "ELT_STATE": str(self.state)}
         processes = spec.load(self.file, env)
         needed = ports.wanted(listeners or {}, processes)
+        names = ports.SHARED | ({"POSTGRES_PORT"} if env.get("POSTGRES_TCP") == "bi" else set())
+        shared = [at for name, at in (listeners or {}).items() if name in names]
         for folder in (self.state, self.run, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with signals.interruptible():
             try:
                 while True:
-                    self._start_unless_running(env, processes, needed, supervisor)
+                    self._start_unless_running(env, processes, needed, shared, supervisor)
                     with contextlib.suppress(_GoneError):  # the one that ran when we came: start anew
                         self._wait_healthy(timeout)
                         return self._let_go()
@@ -127,6 +129,7 @@ class Stack:
         env: dict[str, str],
         processes: dict[str, spec.Process],
         needed: t.Mapping[tuple[str, int], str],
+        shared: t.Collection[tuple[str, int]],
         supervisor: str,
     ) -> None:
         with self._lock() as lock:
@@ -145,7 +148,7 @@ class Stack:
             self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digests(env)}))
             (self.run / SOCKET_NAME).unlink(missing_ok=True)
             with signals.held():
-                self.child = self._spawn(command, env, lock, {port for _, port in needed})
+                self.child = self._spawn(command, env, lock, {port for _, port in needed}, shared)
 
     def _refuse_half_files(self) -> None:
         if lockfile.is_held(self.run, lockfile.FILES):
@@ -202,9 +205,14 @@ class Stack:
         return "embedded", embedded, lack
 
     def _spawn(
-        self, command: list[str], env: dict[str, str], lock: int, taken: t.Iterable[int]
+        self,
+        command: list[str],
+        env: dict[str, str],
+        lock: int,
+        twins: t.Iterable[int],
+        shared: t.Iterable[tuple[str, int]],
     ) -> subprocess.Popen[bytes]:
-        """Start the supervisor in a session of its own, within the guard that holds the lock and ports of ::1.
+        """Start the supervisor in a session of its own, within the guard that holds the lock and the ports.
 
         Raises:
             SetupError: somebody took one of these.
@@ -214,9 +222,10 @@ class Stack:
         env |= {"PROC_COMP_CONFIG": str(self.run / "process-compose"), "PC_LOG_NO_COLOR": "1"}
         log = os.open(self.logs / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
         is_embedded = command[0] == sys.executable
-        twins: list[socket.socket] = []
+        held: list[socket.socket] = []
         try:
-            twins = ports.take_twins(taken)
+            held += ports.take_twins(twins)
+            held += ports.hold(shared)
             return subprocess.Popen(
                 keeper,
                 cwd=self.root,
@@ -225,13 +234,13 @@ class Stack:
                 stdout=log if is_embedded else subprocess.DEVNULL,  # the other repeats every process's log there
                 stderr=log,
                 start_new_session=True,
-                pass_fds=(lock, *(one.fileno() for one in twins)),
+                pass_fds=(lock, *(one.fileno() for one in held)),
             )
         except OSError as error:
             raise SetupError(f"the supervisor cannot start: {error}") from None
         finally:
             os.close(log)
-            for one in twins:
+            for one in held:
                 one.close()
 
     def _describe(self, kind: str, processes: dict[str, spec.Process]) -> dict[str, t.Any]:

@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from workspace import BIN, DEADLINE, wait_for
+from workspace import BIN, DEADLINE, ROOT, free_ports, wait_for
 
 from elt import guard
 from elt.errors import ConfigError, SetupError, StackError
-from elt.supervisor import leftovers
+from elt.supervisor import leftovers, ports
 from elt.supervisor.stack import KEEPER, Stack
 
 PROBE = {"period_seconds": 1, "timeout_seconds": 2, "failure_threshold": 20}
@@ -512,3 +512,17 @@ def test_nobody_else_answers_on_the_ipv6_twin_of_a_port(tmp_path, supervisor):
     finally:
         toy.stack.down()
     socket.create_server(("::1", port), family=socket.AF_INET6).close()
+
+
+@pytest.mark.skipif(not guard.LINUX, reason="ports are shared so on Linux alone")
+def test_a_port_that_is_held_is_for_servers_that_share_it():
+    (port,) = free_ports(1)
+    bind = "import socket, sys; socket.create_server(('127.0.0.1', int(sys.argv[1]))).close()"
+    command = [sys.executable, "-c", bind, str(port)]
+    startup = os.environ | {"PYTHONPATH": str(ROOT / "elt" / "startup"), "FLOWER_PORT": str(port)}
+    (held,) = ports.hold([("127.0.0.1", port)])
+    with held:
+        assert not ports.is_free("127.0.0.1", port)
+        for name, ends in (("flower", 0), ("nobody", 1)):
+            done = subprocess.run(command, env=startup | {"PC_PROC_NAME": name}, capture_output=True, text=True)
+            assert done.returncode == ends, done.stderr
