@@ -218,7 +218,7 @@ def test_a_commit_without_the_environment_is_told_what_to_do(clone):
     install_from_elsewhere(clone)
     clone.env["PATH"] = os.defpath
     clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
-    commit = ("git", "commit", "--message=Planted")
+    commit = ("git", "commit", "--allow-empty", "--message=Planted")
     clone.root.joinpath(".env").touch()
     done = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
     assert done.returncode == 1

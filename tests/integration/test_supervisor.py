@@ -338,8 +338,8 @@ def test_a_process_that_is_not_healthy_in_time_is_named(toy: Toy) -> None:
         one=process("echo still at it; " + WAIT, readiness_probe=probe("false")),
         two=process(WAIT, depends_on={"one": {"condition": "process_healthy"}}),
     )
-    with pytest.raises(StackError, match=r"(?s)^one: not healthy after 1 s; .*\nstill at it"):
-        toy.up(timeout=1)
+    with pytest.raises(StackError, match=r"(?s)^one: not healthy after 5 s; .*\nstill at it"):
+        toy.up(timeout=5)
     assert toy.alive() == []
 
 

@@ -15,7 +15,7 @@ import socket, sys
 from celery.signals import worker_shutting_down
 from celery.worker import state
 from airflow.providers.celery.executors.celery_executor_utils import app
-assert app.conf.worker_send_task_events and app.conf.broker_url.startswith("redis:")
+assert app.conf.worker_send_task_events and app.conf.broker_url.startswith("redis+socket:")
 near, far = socket.socketpair()
 if sys.argv[1] == "waiting":
     far.send(b"a message")
