@@ -320,6 +320,32 @@ def test_a_column_that_widens(
     assert [text for (text,) in warehouse.rows("select a::varchar from things order by id")] == expected
 
 
+@pytest.mark.parametrize(
+    ("of", "old", "same"),
+    [
+        ({"type": "number"}, 2, "2"),
+        (PRICE, 2.5, "2.5"),
+        (MOMENT, "2024-01-31T10:00:00Z", "2024-01-31T10:00:00Z"),
+        (DATE, "2024-01-31", "2024-1-31"),
+    ],
+    ids=["double", "decimal", "moment", "date"],
+)
+def test_a_key_that_becomes_text_is_refused_where_its_row_would_be_there_twice(
+    warehouse: Warehouse, of: dict[str, t.Any], old: t.Any, same: str
+) -> None:
+    warehouse.load(schema({"id": of, "a": INTEGER}), record({"id": old, "a": 1}))
+    got = warehouse.load(schema({"id": TEXT, "a": INTEGER}), record({"id": same, "a": 2}))
+    assert "column 'id'" in str(got.error)
+    assert "the key is text now" in str(got.error)
+    assert warehouse.rows("select a from things") == [(1,)]
+
+
+def test_a_key_of_integers_may_become_text(warehouse: Warehouse) -> None:
+    warehouse.load(schema({"id": INTEGER, "a": INTEGER}), record({"id": 2, "a": 1}))
+    assert warehouse.load(schema({"id": TEXT, "a": INTEGER}), record({"id": "2", "a": 2})).error is None
+    assert warehouse.rows("select id, a from things") == [("2", 2)]
+
+
 @pytest.mark.parametrize("of", [{"type": "number"}, PRICE], ids=["double", "decimal"])
 def test_an_integer_that_the_number_column_of_a_table_does_not_hold_is_refused(
     warehouse: Warehouse, of: dict[str, t.Any]

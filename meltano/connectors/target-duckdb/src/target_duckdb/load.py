@@ -16,7 +16,7 @@ import duckdb
 
 from target_duckdb import database, locate, messages, sql
 from target_duckdb.database import one_line
-from target_duckdb.errors import DatabaseError, InputError, MissingKeyError
+from target_duckdb.errors import DatabaseError, InputError, MissingKeyError, SchemaError
 from target_duckdb.schema import members, struct
 from target_duckdb.spool import exact_numbers
 from target_duckdb.stream import BATCHED_AT, DELETED_AT, EXTRACTED_AT, VERSION
@@ -186,9 +186,28 @@ class Loader:
             if stream.overwrite and not stream.begun:
                 self._connection.execute(f"drop table if exists {stream.table}")  # left by a run that was killed
                 stream.begun = True
+            if stream.upsert and not stream.overwrite:
+                self._refuse_other_keys(stream)
             stream.table.fit(self._connection, stream.table_columns(), lenient=_METADATA)
             stream.there = stream.table.columns(self._connection)
             stream.fitted = True
+
+    def _refuse_other_keys(self, stream: Stream) -> None:
+        """Refuse keys that are text now where the table's are not: `2.0` there and `2` here would be two rows.
+
+        Raises:
+            SchemaError: a key changes so; integers alone are written in one way.
+        """
+        there, wanted = stream.table.columns(self._connection), stream.table_columns()
+        for key in stream.keys:
+            old = there.get(key, "VARCHAR")
+            same = old == "VARCHAR" or old in sql.INTEGERS
+            if wanted[key] == "VARCHAR" and not same and not stream.table.is_empty(self._connection):
+                what = (
+                    f"the key is text now, and {old} in the table, where the same key may be written in another way"
+                )
+                way = "keep its type, or remove the table and load everything anew"
+                raise SchemaError(f"{what}: {way}", stream=stream.name, column=key)
 
     def _merge(self, stream: Stream, stage: Stage) -> None:
         """Bring staged rows into the table, where the last one of each key counts."""
