@@ -244,7 +244,7 @@ def _taken_ports() -> dict[str, tuple[int, int]]:
     wanted = {
         name: int(known[name])
         for name, _, _ in example_settings()
-        if name.endswith("_PORT") and known[name].isdigit()
+        if name.endswith("_PORT") and known[name].isdigit() and known.get(f"{name[:-5]}_TCP") != "off"
     }
     found: dict[str, tuple[int, int]] = {}
     for name, port in wanted.items():

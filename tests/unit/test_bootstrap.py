@@ -150,6 +150,10 @@ def test_free_ports_take_the_places_of_taken_ones(clone, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         taken = [server.getsockname()[1] for server in (one, two)]
         text = layout.ENV_FILE.read_text()
+        silent = text.replace("VALKEY_PORT=16379", f"VALKEY_PORT={taken[1]}")
+        layout.ENV_FILE.write_text(silent)
+        assert "VALKEY_PORT" not in bootstrap._taken_ports()  # nothing of ours would listen there
+        text = text.replace("VALKEY_TCP=off", "VALKEY_TCP=on")
         for old, new in zip(("AIRFLOW_PORT=8080", "VALKEY_PORT=16379"), taken, strict=True):
             text = text.replace(old, f"{old.partition('=')[0]}={new}")
         layout.ENV_FILE.write_text(text)
