@@ -306,7 +306,6 @@ def message_handed_out_again(trial: Trial) -> None:
     config.read(layout.ROOT / "airflow" / "airflow.cfg")
     timeout = config.getint("celery_broker_transport_options", "visibility_timeout")
     now, log = trial.platform.settings, trial.platform.state / "logs" / "celery-worker.log"
-    broker = f"redis://:{now.valkey_password}@127.0.0.1:{now.valkey_port}/0"
     dropped = log.read_text().count("handed out again")
     with held_open(trial.platform.state / "warehouse" / "warehouse_dev.duckdb"):
         trial.begin(later=0)
@@ -317,7 +316,7 @@ def message_handed_out_again(trial: Trial) -> None:
         for seconds in (*(3600 * hours for hours in HOURS), timeout + 1):
             for tag in valkey.zrange("unacked_index", 0, -1):
                 valkey.zadd("unacked_index", {tag: time.time() - seconds})
-            with kombu.Connection(broker, transport_options={"visibility_timeout": timeout}) as connection:
+            with kombu.Connection(now.valkey_url(), transport_options={"visibility_timeout": timeout}) as connection:
                 connection.default_channel.qos.restore_visible(num=None, interval=1)  # each worker does every 100 s
             time.sleep(1)
         trial.platform.wait("the message", lambda: log.read_text().count("handed out again") > dropped, 20)
