@@ -22,7 +22,7 @@
 
       linters = pkgs: builtins.attrValues { inherit (pkgs) deadnix nixfmt statix; };
 
-      # What the scripts read; elt/layout.py and elt/environment.py say what each is for.
+      # What the scripts read; elt/layout.py and elt/config/process_env.py say what each is for.
       variables =
         pkgs:
         {
@@ -44,7 +44,7 @@
       findRoot = ''
         unset PYTHONPATH SOURCE_DATE_EPOCH
         root=$PWD
-        until [ -z "$root" ] || [ -e "$root/elt/bootstrap.py" ]; do root=''${root%/*}; done
+        until [ -z "$root" ] || [ -e "$root/elt/bootstrap/__main__.py" ]; do root=''${root%/*}; done
         if [ -z "$root" ]; then
           echo "elt-workspace: go into a clone of it, then try again" >&2
         elif ! env -u GIT_DIR -u GIT_WORK_TREE git -C "$root" rev-parse 2> /dev/null; then

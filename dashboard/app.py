@@ -1,8 +1,8 @@
 """The frame around the pages: navigation, what is shown and since when, and a look for newer marts.
 
 Started as `elt exec streamlit run dashboard/app.py`. Each file in views/ is a page; its name is the title. What was
-published never changes (elt/publish.py), so a run holds the resolved path, never the link: the pipeline can write and
-publish meanwhile.
+published never changes (elt/serving/duckdb_copy.py), so a run holds the resolved path, never the link: the pipeline
+can write and publish meanwhile.
 """
 
 from __future__ import annotations

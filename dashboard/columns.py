@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import query
 from dashboard.published import Marts
-from elt.publish import SCHEMA
+from elt.serving.duckdb_copy import SCHEMA
 
 Kind = t.Literal["number", "time", "text", "other"]
 

@@ -13,13 +13,13 @@ import streamlit as st
 
 from elt import layout
 from elt.errors import DataError
-from elt.publish import LINK
+from elt.serving.duckdb_copy import LINK
 
 if t.TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # stubs are not worth a dependency
 
 ENVIRONMENT = "ELT_ENVIRONMENT"
-"""The variable that names the environment whose marts are shown (elt/environment.py)."""
+"""The variable that names the environment whose marts are shown (elt/config/process_env.py)."""
 HELD = "published"
 """Where a session keeps the path that its frame and its page both show."""
 

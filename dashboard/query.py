@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from elt.publish import SCHEMA
+from elt.serving.duckdb_copy import SCHEMA
 
 Aggregate = t.Literal["sum", "avg", "min", "max"]
 Unit = t.Literal["minute", "hour", "day", "month", "year"]

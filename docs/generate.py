@@ -16,10 +16,11 @@ import typer
 import typer.core
 import yaml
 
-from elt import bootstrap, environment, layout
+from elt import layout
 from elt.cli import app
+from elt.config import env_file, process_env
+from elt.config.settings import ADMIN, BI, Settings
 from elt.errors import ConfigError
-from elt.settings import ADMIN, BI, Settings
 from elt.supervisor.spec import is_once
 
 if t.TYPE_CHECKING:
@@ -84,7 +85,7 @@ def code(text: object) -> str:
 def settings() -> str:
     """Every setting of .env.example, with what is accepted."""
     rows, above, before = [], "", ""
-    for name, default, comment in bootstrap.example_settings():
+    for name, default, comment in env_file.example_settings():
         own = " ".join(line.lstrip("# ") for line in comment.rpartition("\n\n")[2].splitlines()).strip()
         if "\n\n" in f"\n{comment}":  # a blank line begins a group, whose words hold for all of it
             above = own
@@ -166,13 +167,13 @@ def steps() -> str:
 
 def endpoints() -> str:
     """What listens where by default."""
-    given = {name: value for name, value, _ in bootstrap.example_settings()}
+    given = {name: value for name, value, _ in env_file.example_settings()}
     login = f"{ADMIN} / `ADMIN_PASSWORD` of `.env`, which `elt status` prints"
 
     def at(port: str) -> str:
         return f"{given['BIND_ADDRESS']}:{given[port]}"
 
-    names = ", ".join(environment.DATABASES)
+    names = ", ".join(process_env.DATABASES)
     rows = [
         ("Airflow", f"http://airflow.localhost:{given['AIRFLOW_PORT']}", login),
         ("Flower (Celery)", f"http://{at('FLOWER_PORT')}", login),

@@ -46,7 +46,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if os.environ.get("ELT_TRACEBACK"):
             raise
-        from elt import uv
+        from elt.bootstrap import uv
 
         mend = f"rm -f {uv.WHOLE}, then scripts/bootstrap.sh"
         print(
@@ -90,7 +90,8 @@ def up(
     timeout: t.Annotated[int, typer.Option(min=1, help="Seconds until everything must be healthy.")] = 180,
 ) -> None:
     """Start the stack and wait until every process is healthy."""
-    from elt import settings, stack
+    from elt.config import settings
+    from elt.services import stack
 
     stack.up(settings.load(), timeout)
 
@@ -98,7 +99,7 @@ def up(
 @app.command()
 def down() -> None:
     """Stop the stack, and whatever a killed supervisor left behind."""
-    from elt import stack
+    from elt.services import stack
 
     stack.down()
 
@@ -106,7 +107,7 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """Show each process; exit code 1 unless all are healthy."""
-    from elt import stack
+    from elt.services import stack
 
     sys.exit(0 if stack.status() else 1)
 
@@ -118,7 +119,7 @@ def logs(
     follow: t.Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is added.")] = False,
 ) -> None:
     """Print the end of the log of a process, or of a task's last try: elt logs dbt_run -n 100."""
-    from elt import stack
+    from elt.services import stack
 
     stack.logs(name, lines, follow=follow)
 
@@ -126,7 +127,7 @@ def logs(
 @app.command()
 def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt status`.")]) -> None:
     """Restart one process and wait until it is healthy."""
-    from elt import stack
+    from elt.services import stack
 
     stack.restart(process)
 
@@ -134,7 +135,7 @@ def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt sta
 @app.command()
 def doctor() -> None:
     """Check all that the workspace stands on; a failed line says what mends it, exit code 1."""
-    from elt import doctor as checks
+    from elt.maintenance import doctor as checks
 
     sys.exit(0 if checks.examine() else 1)
 
@@ -150,8 +151,8 @@ def e2e(
     Extracts that are there are kept; without any, all lines are written. A stack that was running before is left
     running.
     """
-    from elt import e2e as proof
-    from elt import settings
+    from elt.config import settings
+    from elt.e2e import prove as proof
 
     size = _size(full=full, sample=sample)
     proof.prove(settings.load(), keep=keep, size=size)
@@ -162,7 +163,7 @@ def backup(
     file: t.Annotated[Path | None, typer.Argument(help="Default: elt-backup-<time>.tar.gz, here.")] = None,
 ) -> None:
     """Write databases, warehouses, extracts and settings to one file, while the stack is down."""
-    from elt import backup as archive
+    from elt.maintenance import backup as archive
 
     archive.back_up(file)
 
@@ -170,7 +171,7 @@ def backup(
 @app.command()
 def restore(file: t.Annotated[Path, typer.Argument(help="What `elt backup` wrote.")]) -> None:
     """Put a backup into a clone that has no data yet, all of it or nothing."""
-    from elt import backup as archive
+    from elt.maintenance import backup as archive
 
     archive.restore(file)
 
@@ -187,7 +188,7 @@ def seed(
     promotions: t.Annotated[bool, typer.Option("--promotions", help="Besides, 20,940,529 promotions.")] = False,
 ) -> None:
     """Write the extracts that the pipeline loads (default: what was written last, at first all 1,469,307 lines)."""
-    from elt import seed as extracts
+    from elt.sources import seed as extracts
 
     size = _size(full=full, sample=sample, example=example)
     if size is None and scale == 1:
@@ -215,9 +216,10 @@ def run(
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
 ) -> None:
     """Load, transform and test without any server, in a warehouse of its own (a local run)."""
-    from elt import inner, settings
+    from elt.config import settings
+    from elt.pipeline import local_run
 
-    inner.run(settings.load(), select or [], full_refresh=full_refresh)
+    local_run.run(settings.load(), select or [], full_refresh=full_refresh)
 
 
 class _Query(typer.core.TyperCommand):
@@ -238,9 +240,9 @@ def sql(
     unsafe: t.Annotated[bool, typer.Option("--unsafe", help="Let it use files, extensions and programs.")] = False,
 ) -> None:
     """Open a read-only SQL prompt on the published marts: elt sql --environment staging "from daily_sales"."""
-    from elt import publish
+    from elt.serving import duckdb_copy
 
-    publish.prompt(query, environment, inner=inner, unsafe=unsafe)
+    duckdb_copy.prompt(query, environment, inner=inner, unsafe=unsafe)
 
 
 @app.command()
@@ -248,8 +250,8 @@ def quality(
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
     """Compare the marts with totals taken from the CSV files by an independent route."""
-    from elt import quality as checks
-    from elt import settings
+    from elt.config import settings
+    from elt.pipeline import quality as checks
 
     checks.check(layout.EXTRACT, layout.warehouse(environment or settings.load().elt_environment), table=True)
 
@@ -259,10 +261,11 @@ def publish_(
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
     """Give readers the marts: an immutable file, and tables in PostgreSQL, each replaced in one step."""
-    from elt import publish, settings
+    from elt.config import settings
+    from elt.serving import duckdb_copy
 
     now = settings.load()
-    publish.to_all_readers(environment or now.elt_environment, now)
+    duckdb_copy.to_all_readers(environment or now.elt_environment, now)
 
 
 @app.command()
@@ -272,14 +275,15 @@ def pipeline(
     resume: t.Annotated[bool, typer.Option("--resume", help="Go on with the last run, where it failed.")] = False,
 ) -> None:
     """Run the pipeline on the running stack, through Airflow and Celery, and follow it to its end."""
-    from elt import e2e, settings
+    from elt.config import settings
+    from elt.orchestration import runs
 
     if resume and (environment or full_refresh):
         raise typer.BadParameter("--resume goes on with a run as it was begun: no other option fits")
     if resume:
-        e2e.resume(settings.load())
+        runs.resume(settings.load())
     else:
-        e2e.trigger(settings.load(), environment, full_refresh=full_refresh)
+        runs.trigger(settings.load(), environment, full_refresh=full_refresh)
 
 
 # For the workspace's own files -------------------------------------------------------------------
@@ -288,9 +292,9 @@ def pipeline(
 @app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its arguments.")]) -> None:
     """Run a command in the workspace's environment: elt exec airflow dags list."""
-    from elt import environment, settings
+    from elt.config import process_env, settings
 
-    env = environment.build(settings.load())
+    env = process_env.build(settings.load())
     try:
         os.execvpe(command[0], command, env)  # noqa: S606 - that is what this verb is for
     except FileNotFoundError:
@@ -302,7 +306,7 @@ def trim(
     days: t.Annotated[int, typer.Option(min=1, max=36500, help="Age in days that is kept.")] = 30,
 ) -> None:
     """Forget runs, results and logs that are old, while the stack is up; the DAG maintenance does so every night."""
-    from elt import trim as trimming
+    from elt.maintenance import trim as trimming
 
     trimming.trim(days)
 
@@ -312,7 +316,7 @@ def sbom(
     file: t.Annotated[Path, typer.Argument(help="Where it goes.")] = layout.STATE / "sbom.cdx.json",
 ) -> None:
     """Write the bill of materials of the lock (CycloneDX), and show the licences."""
-    from elt import sbom as bill
+    from elt.maintenance import sbom as bill
 
     bill.write(file)
 
@@ -320,14 +324,14 @@ def sbom(
 @app.command(hidden=True)
 def serve(server: t.Annotated[str, typer.Argument(help="postgres or redis")]) -> None:
     """Prepare a server's folder and become the server (for process-compose.yaml)."""
-    from elt import servers
+    from elt.services import serve
 
-    servers.serve(server)
+    serve.serve(server)
 
 
 @app.command(hidden=True)
 def migrate() -> None:
     """Create databases that are missing and bring Airflow's to the locked version (for process-compose.yaml)."""
-    from elt import migrate as migration
+    from elt.orchestration import database as migration
 
     migration.migrate()

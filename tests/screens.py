@@ -13,9 +13,10 @@ from urllib.parse import quote
 import chromium
 from workspace import ROOT
 
-from elt import e2e, settings
-from elt.airflow_api import AirflowApi
-from elt.settings import ADMIN, Settings
+from elt.config import settings
+from elt.config.settings import ADMIN, Settings
+from elt.orchestration import runs
+from elt.orchestration.api import AirflowApi
 
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -38,7 +39,7 @@ class Screens:
 
     def airflow(self, run: str) -> Page:
         """Airflow's page of a run of the pipeline, which asks for the login first."""
-        page = self.sign_in(f"/dags/{e2e.DAG}/runs/{quote(run)}", self.settings.admin_password)
+        page = self.sign_in(f"/dags/{runs.DAG}/runs/{quote(run)}", self.settings.admin_password)
         page.wait_for_selector("text=Task Instances")
         return page
 
@@ -81,7 +82,7 @@ def main() -> None:
     """Run the pipeline and take the pictures."""
     now = settings.load()
     with contextlib.closing(AirflowApi(now)) as api:
-        run = e2e.run_pipeline(api, 300)
+        run = runs.run_pipeline(api, 300)
     IMAGES.mkdir(exist_ok=True)
     with chromium.browser() as browser:
         screens = Screens(browser, now)

@@ -15,7 +15,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from elt import guard
+from elt.supervisor import guard
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.prefix) / "bin"

@@ -1,4 +1,4 @@
-"""Every night: forget runs, results and logs that are old (elt/trim.py)."""
+"""Every night: forget runs, results and logs that are old (elt/maintenance/trim.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag
 
-from elt import alerts
+from elt.orchestration import alerts
 
 
 @dag(

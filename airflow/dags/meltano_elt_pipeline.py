@@ -12,10 +12,11 @@ from pathlib import Path
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, CronTriggerTimetable, Param, dag, task
 
-from elt import alerts, extracts
-from elt.operators import MeltanoOperator
+from elt.orchestration import alerts
+from elt.orchestration.operators import MeltanoOperator
+from elt.sources import csv_files
 
-EXTRACTS = extracts.listed()
+EXTRACTS = csv_files.listed()
 RAW = [Asset(f"duckdb://warehouse/raw/{extract.table}") for extract in EXTRACTS]
 MODELS = Path(os.environ["DBT_PROJECT_DIR"], "models", "marts")
 MARTS = [Asset(f"duckdb://warehouse/marts/{model.stem}") for model in sorted(MODELS.glob("*.sql"))]
@@ -92,8 +93,9 @@ def meltano_elt_pipeline() -> None:
     def data_quality(environment: str) -> None:
         from airflow.sdk.exceptions import AirflowFailException  # noqa: PLC0415
 
-        from elt import layout, quality  # noqa: PLC0415 - not at every parse
+        from elt import layout  # noqa: PLC0415 - not at every parse
         from elt.errors import DataError  # noqa: PLC0415
+        from elt.pipeline import quality  # noqa: PLC0415 - not at every parse
 
         try:
             quality.check(layout.EXTRACT, layout.warehouse(environment))
@@ -102,9 +104,10 @@ def meltano_elt_pipeline() -> None:
 
     @task(pool="duckdb_writer", outlets=MARTS)
     def publish(environment: str) -> None:
-        from elt import publish, settings  # noqa: PLC0415
+        from elt.config import settings  # noqa: PLC0415
+        from elt.serving import duckdb_copy  # noqa: PLC0415
 
-        publish.to_all_readers(environment, settings.load())
+        duckdb_copy.to_all_readers(environment, settings.load())
 
     environment = "{{ params.environment }}"
     wait_for_extract >> extract_load >> dbt_run >> dbt_test >> data_quality(environment) >> publish(environment)

@@ -12,7 +12,7 @@ sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio goes without: 4
 def main() -> int:
     """Read the file and run it; returns the exit code."""
     from elt.errors import EltError  # noqa: PLC0415
-    from elt.supervisor import spec, supervisor  # noqa: PLC0415
+    from elt.supervisor import embedded, spec  # noqa: PLC0415
 
     if len(sys.argv) != 2 or not os.environ.get("ELT_STATE"):
         print("usage: ELT_STATE=FOLDER python -m elt.supervisor FILE", file=sys.stderr)
@@ -20,7 +20,7 @@ def main() -> int:
     run = Path(os.environ["ELT_STATE"], "run")
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        supervisor.run(spec.load(Path(sys.argv[1]), os.environ), run / "supervisor.sock")
+        embedded.run(spec.load(Path(sys.argv[1]), os.environ), run / "supervisor.sock")
     except EltError as error:
         print(error, file=sys.stderr)
         return 1

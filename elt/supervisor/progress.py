@@ -22,8 +22,8 @@ class Change(t.NamedTuple):
 class Progress:
     """A live line per process on a terminal, a plain line per change elsewhere."""
 
-    def __init__(self, changes: list[Change]) -> None:
-        self.changes = changes
+    def __init__(self, on_change: t.Callable[[Change], None]) -> None:
+        self.on_change = on_change
         self.began = time.monotonic()
         self.shown: dict[str, tuple[str, float]] = {}
         self.live: t.Any = None
@@ -48,7 +48,7 @@ class Progress:
         for name, state in states.items():
             if self.shown.get(name, ("", 0.0))[0] != state:
                 self.shown[name] = state, now
-                self.changes.append(Change(name, state, self.began + now))
+                self.on_change(Change(name, state, self.began + now))
                 if not self.live and state not in {"waiting", "starting"}:
                     print(_line(name, state, now), flush=True)
         if self.live:

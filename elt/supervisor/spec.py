@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from elt.errors import ConfigError
-from elt.guard import GRACE
+from elt.supervisor.guard import GRACE_SECONDS
 
 Process = dict[str, t.Any]
 """A process as the file gives it, every default filled in."""
@@ -218,7 +218,7 @@ def _check_guard(where: str, process: Process) -> None:
     words = shlex.split(process["command"], comments=False)
     if Path(words[0]).name != "elt-guard":
         return
-    grace = float(words[words.index("-t") + 1]) if "-t" in words[:5] else GRACE
+    grace = float(words[words.index("-t") + 1]) if "-t" in words[:5] else GRACE_SECONDS
     if not process["shutdown"]["parent_only"]:
         raise ConfigError(f"{where}.shutdown.parent_only: must be true behind elt-guard, which passes signals on")
     if process["shutdown"]["timeout_seconds"] <= grace:

@@ -19,11 +19,10 @@ import time
 import typing as t
 from pathlib import Path
 
-from elt import guard
-from elt.bootstrap import example_settings
+from elt.config.env_file import example_settings
 from elt.errors import SetupError, StackError
-from elt.probes import TRUST_SECONDS
-from elt.supervisor import leftovers, lockfile, ports, signals, spec
+from elt.services.probes import TRUST_SECONDS
+from elt.supervisor import guard, lockfile, orphans, ports, signals, spec
 from elt.supervisor.client import ANSWER_SECONDS, SOCKET_NAME, Client, Row, short_path
 from elt.supervisor.progress import FINISHED, Change, Progress
 
@@ -31,7 +30,7 @@ if t.TYPE_CHECKING:
     import socket
 
 UNFINISHED = "restore.unfinished"
-"""Mark in the state folder: its parts are of a restore that has not come to its end (elt/backup.py)."""
+"""Mark in the state folder: its parts are of a restore that has not come to its end (elt/maintenance/backup.py)."""
 KEEPER = "elt-supervisor"
 """Name in the register of the guard around the supervisor."""
 KEEPER_GRACE = 60
@@ -75,8 +74,8 @@ class Stack:
         """The supervisor, while `up` that started it waits."""
         self.facts = self.run / "stack.json"
         """What `up` knew of the running stack, for verbs that must work with a damaged .env."""
-        self.changes: list[Change] = []
-        """What became of each process while `up` or `restart` waited."""
+        self.on_change: t.Callable[[Change], None] = lambda _: None
+        """Is called with each change of a process' state while `up` or `restart` waits, also when these fail."""
 
     # up
 
@@ -139,7 +138,7 @@ class Stack:
                 return
             self._refuse_half_files()
             self.facts.unlink(missing_ok=True)  # those of an earlier start
-            for name, count in leftovers.sweep(self.state).items():
+            for name, count in orphans.sweep(self.state).items():
                 print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
             ports.check(needed)
             kind, command, why = self.choose(supervisor, env)
@@ -259,7 +258,7 @@ class Stack:
             _GoneError: the supervisor that ran before us has ended.
         """
         waited = guard.Stopwatch()
-        with Progress(self.changes) as progress:
+        with Progress(self.on_change) as progress:
             before: dict[str, int] = {}
             states: dict[str, str] = {}
             while waited.seconds(ANSWER_SECONDS) < timeout:
@@ -352,7 +351,7 @@ class Stack:
                 if self.child:
                     self.child.wait()
                     self.child = None
-                for name, count in leftovers.sweep(self.state).items():
+                for name, count in orphans.sweep(self.state).items():
                     print(f"{name}: {count} processes that were left over are ended", flush=True)
                 (self.run / SOCKET_NAME).unlink(missing_ok=True)
             finally:
@@ -360,7 +359,7 @@ class Stack:
 
     def _kill_supervisor(self) -> None:
         """Its guard goes, the kernel ends it, and the guards below end their processes."""
-        record = leftovers.records(self.state).get(KEEPER)
+        record = orphans.records(self.state).get(KEEPER)
         if record and record.is_live():
             guard.end({record.guard})
             time.sleep(0.5)
@@ -466,7 +465,7 @@ def _digests(env: t.Mapping[str, str], salt: str = "") -> dict[str, str]:
     Returns:
         The digests, and the salt as `salt`.
     """
-    from elt.settings import CONNECTION, VARIABLE  # noqa: PLC0415 - the other verbs work without
+    from elt.config.settings import CONNECTION, VARIABLE  # noqa: PLC0415 - the other verbs work without
 
     salt = salt or secrets.token_hex(16)
     named = {name: env.get(name, "") for name, _, _ in example_settings() if name != "ELT_SUPERVISOR"}

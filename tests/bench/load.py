@@ -21,12 +21,12 @@ from bench import page
 from bench.dags.load import WIDTH
 from bench.measure import DATA
 from bench.platforms import Ours, both, seconds_of_run
-from elt import migrate
+from elt.orchestration import database
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from elt.airflow_api import AirflowApi
+    from elt.orchestration.api import AirflowApi
 
 PATIENCE = 1800
 """Seconds for any one part."""
@@ -96,7 +96,7 @@ def _row(ours: Ours, label: str, seconds: float, rate: str) -> list[str]:
 
 
 def _count(ours: Ours, query: str) -> int:
-    connection = migrate.connect(ours.settings(), "airflow")
+    connection = database.connect(ours.settings(), "airflow")
     try:
         with connection.cursor() as cursor:
             cursor.execute(query)

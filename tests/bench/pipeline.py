@@ -20,7 +20,7 @@ from workspace import said
 from bench import page
 from bench.measure import DATA
 from bench.platforms import Ours, both, seconds_of_run
-from elt.e2e import DAG
+from elt.orchestration.runs import DAG
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence

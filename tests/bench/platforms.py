@@ -22,8 +22,8 @@ import psutil
 from e2e.newcomer import Newcomer, arrive, below
 from workspace import PORTS, free_ports
 
-from elt.airflow_api import AirflowApi
-from elt.settings import ADMIN, Settings
+from elt.config.settings import ADMIN, Settings
+from elt.orchestration.api import AirflowApi
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

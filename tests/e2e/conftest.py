@@ -14,8 +14,8 @@ import psutil
 import pytest
 from workspace import apart, run
 
-from elt import bootstrap, settings
-from elt.airflow_api import AirflowApi
+from elt.config import env_file, settings
+from elt.orchestration.api import AirflowApi
 
 from .newcomer import Newcomer, arrive
 
@@ -87,7 +87,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
         done = run(*command, env=env, seconds=240)
         assert done.returncode == 0, done.stdout + done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ELT_STATE", *(name for name, _, _ in bootstrap.example_settings())):
+        for name in ("ELT_STATE", *(name for name, _, _ in env_file.example_settings())):
             if name in env:
                 patch.setenv(name, env[name])
         now = settings.load()

@@ -10,7 +10,7 @@ import networks
 import pytest
 from workspace import ROOT, apart, said
 
-from elt import settings
+from elt.config import settings
 
 OURS = "correct-horse"
 """Password of the user admin, since the default one is refused beyond loopback."""

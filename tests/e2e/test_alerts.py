@@ -12,7 +12,7 @@ import pytest
 import receivers
 from workspace import ROOT, run
 
-from elt import alerts, e2e
+from elt.orchestration import alerts, runs
 
 if t.TYPE_CHECKING:
     from .conftest import Platform
@@ -94,9 +94,9 @@ def told(platform):
         platform.api._json("POST", "/api/v2/connections", json={"connection_id": alerts.SMTP} | fields)
         try:
             products.unlink()  # it may come: the task is tried again
-            platform.api.wait_for_dag(e2e.DAG, 60)
-            run_id = platform.api.trigger(e2e.DAG)
-            platform.wait("the run's end", lambda: platform.api.run_state(e2e.DAG, run_id) == "failed", 180)
+            platform.api.wait_for_dag(runs.DAG, 60)
+            run_id = platform.api.trigger(runs.DAG)
+            platform.wait("the run's end", lambda: platform.api.run_state(runs.DAG, run_id) == "failed", 180)
             result = Told(run_id, slack, mail)
             platform.wait("two messages by each channel", lambda: min(result.counts()) >= 2, 30)
             yield result
@@ -107,12 +107,12 @@ def told(platform):
 
 def test_a_failed_run_is_told_once_by_each_channel(platform, told):
     assert told.counts() == (2, 2)
-    titles = [f"Task {TASK} of {e2e.DAG} failed (dev)", f"Run of {e2e.DAG} failed (dev)"]
+    titles = [f"Task {TASK} of {runs.DAG} failed (dev)", f"Run of {runs.DAG} failed (dev)"]
     assert [text.splitlines()[0] for text in told.slack.texts] == [f"*{title}*" for title in titles]
     assert [message["Subject"] for message in told.mail.messages] == titles
     assert told.slack.paths == [f"/services/{WEBHOOK}"] * 2
     assert told.mail.recipients == [["team@example.com"]] * 2
-    page = f"{platform.settings.airflow_url()}/dags/{e2e.DAG}/runs/manual__"
+    page = f"{platform.settings.airflow_url()}/dags/{runs.DAG}/runs/manual__"
     for task, whole in (told.slack.texts, told.mail.texts):
         assert told.run in task
         assert "3 of 3" in task
@@ -136,13 +136,13 @@ def test_the_dag_processor_tells_when_the_worker_was_killed(platform, told):
     ask(platform, told.run)
     platform.wait("a message by each channel", lambda: told.counts() == (before[0] + 1, before[1] + 1), 60)
     assert "error: none known: the task's process or its worker was killed" in told.slack.texts[-1]
-    assert f"Task {TASK} of {e2e.DAG} failed (dev)" in told.slack.texts[-1]
+    assert f"Task {TASK} of {runs.DAG} failed (dev)" in told.slack.texts[-1]
 
 
 def test_without_connections_nothing_is_sent(platform, told):
     forget(platform)
     before = told.counts()
-    log = platform.state / "logs/dag_processor/latest/dags-folder" / f"{e2e.DAG}.py.log"
+    log = platform.state / "logs/dag_processor/latest/dags-folder" / f"{runs.DAG}.py.log"
     ask(platform, told.run)
     silent = "nobody is told of the failure: there is no connection slack_alerts or smtp_alerts"
     platform.wait("the callback", lambda: silent in log.read_text(), 60)

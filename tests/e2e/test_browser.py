@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from screens import Screens
 
-from elt import e2e
+from elt.orchestration import runs
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ STEPS = ["wait_for_extract", "extract_load", "dbt_run", "dbt_test", "data_qualit
 @pytest.fixture(scope="module")
 def run(platform: Platform) -> str:
     """Id of a good run of the pipeline."""
-    return e2e.run_pipeline(platform.api, 120)
+    return runs.run_pipeline(platform.api, 120)
 
 
 @pytest.fixture

@@ -31,14 +31,17 @@ import redis
 import yaml
 from workspace import BIN, REMARKS, ROOT, run
 
-from elt import bootstrap, e2e, layout, quality
+from elt import layout
+from elt.config import env_file
 from elt.errors import StackError
+from elt.orchestration import runs
+from elt.pipeline import quality
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from elt.airflow_api import Task
+    from elt.orchestration.api import Task
 
     from .conftest import Platform
 
@@ -126,14 +129,14 @@ class Trial:
 
     def begin(self, *, later: float | None = None) -> None:
         """Start the run, and wait for a moment in it."""
-        self.platform.api.wait_for_dag(e2e.DAG, 60)
-        self.run = self.platform.api.trigger(e2e.DAG)
+        self.platform.api.wait_for_dag(runs.DAG, 60)
+        self.run = self.platform.api.trigger(runs.DAG)
         time.sleep(self.rng.uniform(0, 5) if later is None else later)
 
     def task(self, name: str) -> Task | None:
         """A task of the run; None as long as Airflow does not answer, or there is none."""
         with contextlib.suppress(StackError):
-            return next((one for one in self.platform.api.tasks(e2e.DAG, self.run) if one.name == name), None)
+            return next((one for one in self.platform.api.tasks(runs.DAG, self.run) if one.name == name), None)
         return None
 
     def wait_for_start(self, task: str, tries: int = 1, seconds: float = 60) -> None:
@@ -181,7 +184,7 @@ class Trial:
     def state(self, run: str) -> str:
         """State of a run; nothing as long as Airflow does not answer."""
         with contextlib.suppress(StackError):
-            return self.platform.api.run_state(e2e.DAG, run)
+            return self.platform.api.run_state(runs.DAG, run)
         return ""
 
     def wait_for_end(self, run: str = "") -> str:
@@ -231,12 +234,12 @@ def everything_frozen(task: str) -> Callable[[Trial], None]:
 
     def strike(trial: Trial) -> None:
         before = {name: trial.main(name).pid for name in PROCESSES}
-        last = trial.platform.api.last_run(e2e.DAG)[0]
+        last = trial.platform.api.last_run(runs.DAG)[0]
         command = [BIN / "elt", "pipeline"]
         env = trial.platform.env
         with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as client:
-            trial.platform.wait("the run", lambda: trial.platform.api.last_run(e2e.DAG)[0] != last, 60)
-            trial.run = trial.platform.api.last_run(e2e.DAG)[0]
+            trial.platform.wait("the run", lambda: trial.platform.api.last_run(runs.DAG)[0] != last, 60)
+            trial.run = trial.platform.api.last_run(runs.DAG)[0]
             trial.wait_for_start(task)
             keeper = trial.supervisor().parent()
             assert keeper
@@ -325,7 +328,7 @@ def message_handed_out_again(trial: Trial) -> None:
 
 def defaults() -> dict[str, str]:
     """The settings of .env.example."""
-    return {name: value for name, value, _ in bootstrap.example_settings()}
+    return {name: value for name, value, _ in env_file.example_settings()}
 
 
 def postgres_crashed(trial: Trial) -> None:
@@ -348,7 +351,7 @@ def two_at_once(trial: Trial) -> None:
     """A second run is asked for while the first one runs: it waits its turn."""
     trial.begin()
     trial.struck = time.monotonic()
-    second = trial.platform.api.trigger(e2e.DAG)
+    second = trial.platform.api.trigger(runs.DAG)
     assert trial.wait_for_end() == "success"
     assert trial.wait_for_end(second) == "success"
 
@@ -357,7 +360,7 @@ def triggered_twice(trial: Trial) -> None:
     """The same run is asked for a second time: refused, and the first one goes on."""
     trial.begin()
     trial.struck = time.monotonic()
-    words = ("elt", "exec", "airflow", "dags", "trigger", "--run-id", trial.run, e2e.DAG)
+    words = ("elt", "exec", "airflow", "dags", "trigger", "--run-id", trial.run, runs.DAG)
     done = run(*words, env=trial.platform.env)
     assert done.returncode != 0
     assert "already exists" in done.stdout + done.stderr
@@ -410,7 +413,7 @@ def chosen(names: list[str], part: int = 10) -> list[str]:
 def loaded(platform: Platform) -> Platform:
     """The platform after a good run, on which everything exists that a run leaves."""
     platform.wait_healthy()
-    e2e.run_pipeline(platform.api, 120)
+    runs.run_pipeline(platform.api, 120)
     return platform
 
 
@@ -446,7 +449,7 @@ def test_the_platform_survives(loaded, fault):
         assert trial.wait_for_end() == "success"
         ended = time.monotonic()
     if trial.spared:
-        assert {one.name: one.tries for one in loaded.api.tasks(e2e.DAG, trial.run) if one.tries != 1} == {}
+        assert {one.name: one.tries for one in loaded.api.tasks(runs.DAG, trial.run) if one.tries != 1} == {}
     REMARKS.append(
         f"fault {fault}: healthy after {healthy - trial.struck:.1f} s, run over after {ended - trial.struck:.1f} s"
     )
@@ -484,25 +487,25 @@ def test_a_full_disk_fails_the_run_with_the_reason(loaded, task):
     loaded.wait_healthy()
     api, folder = loaded.api, loaded.state / FULL_DISKS[task]
     with mounted(folder, "-o", f"size={DISK}"):
-        e2e.run_pipeline(api, 120)
+        runs.run_pipeline(api, 120)
         before = things(loaded.state)
         trial = Trial(loaded, random.Random(0))
         with Reader(loaded.state / "published" / "dev") as reader:
             trial.begin(later=0)
             if task != "publish":
                 loaded.wait(
-                    task, lambda: task in {one.name for one in api.tasks(e2e.DAG, trial.run) if one.started}, 60
+                    task, lambda: task in {one.name for one in api.tasks(runs.DAG, trial.run) if one.started}, 60
                 )
             filler = fill(folder)
             assert trial.wait_for_end() == "failed"
-            failed = [one.name for one in api.tasks(e2e.DAG, trial.run) if one.state == "failed"]
-            why = e2e._why_failed(api, trial.run)
+            failed = [one.name for one in api.tasks(runs.DAG, trial.run) if one.state == "failed"]
+            why = runs._why_failed(api, trial.run)
             filler.unlink()
             loaded.elt("pipeline", "--resume")
         assert failed == [task]
         assert "No space left on device" in why
         check(trial, reader, before)
-    e2e.run_pipeline(api, 120)  # what readers find is again what PostgreSQL holds
+    runs.run_pipeline(api, 120)  # what readers find is again what PostgreSQL holds
 
 
 def test_a_state_folder_that_cannot_be_written_is_refused(tmp_path):

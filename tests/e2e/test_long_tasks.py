@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from elt import e2e
+from elt.orchestration import runs
 
 DROPS = """
 import json
@@ -45,7 +45,7 @@ session.rollback()
 
 def test_only_a_message_that_airflow_waits_for_is_executed_again(platform):
     platform.wait_healthy()
-    e2e.run_pipeline(platform.api, 120)
+    runs.run_pipeline(platform.api, 120)
     said = platform.elt("exec", "python", "-c", DROPS).splitlines()[-1]
     assert json.loads(said) == [[True] * 7, True, True, False, False, False]
-    assert platform.api.last_run(e2e.DAG)[1] == "success"
+    assert platform.api.last_run(runs.DAG)[1] == "success"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from elt import e2e, migrate
+from elt.orchestration import runs
 
 DAG = "maintenance"
 RESULT = "insert into celery_taskmeta (id, task_id, status, date_done) values (-1, 'old', 'SUCCESS', '2020-01-01')"
@@ -17,7 +17,7 @@ RUN = """
 
 def tell(platform, database, statement):
     """Run a statement; returns its rows, if it has any."""
-    connecting = contextlib.closing(migrate.connect(platform.settings, database))
+    connecting = contextlib.closing(database.connect(platform.settings, database))
     with connecting as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchall() if cursor.description else []
@@ -33,7 +33,7 @@ def old(platform):
 
 def test_what_is_old_is_forgotten(platform):
     platform.wait_healthy()
-    young = e2e.run_pipeline(platform.api, 120)
+    young = runs.run_pipeline(platform.api, 120)
     logs = platform.state / "logs" / "tasks"
     log = logs / "dag_id=old" / "attempt=1.log"
     log.parent.mkdir(parents=True)
@@ -48,5 +48,5 @@ def test_what_is_old_is_forgotten(platform):
     assert platform.api.run_state(DAG, run) == "success"
     assert old(platform) == [(0,), (0,)]
     assert not log.parent.exists()
-    assert platform.api.run_state(e2e.DAG, young) == "success"
+    assert platform.api.run_state(runs.DAG, young) == "success"
     assert [*logs.glob(f"*/run_id={young}")]

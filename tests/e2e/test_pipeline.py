@@ -10,8 +10,10 @@ import duckdb
 import pytest
 from workspace import run
 
-from elt import e2e, quality
+from elt.e2e import checks
 from elt.errors import StackError
+from elt.orchestration import runs
+from elt.pipeline import quality
 
 if t.TYPE_CHECKING:
     from .conftest import Platform
@@ -27,7 +29,7 @@ def published(platform: Platform) -> tuple[Path, list[tuple[t.Any, ...]]]:
 @pytest.fixture(scope="module")
 def loaded(platform: Platform) -> Platform:
     """The platform after one good run."""
-    e2e.run_pipeline(platform.api, 120)
+    runs.run_pipeline(platform.api, 120)
     return platform
 
 
@@ -40,14 +42,14 @@ def test_a_run_ends_in_published_marts(loaded):
 
 
 def test_every_task_ran_on_celery_and_flower_knows(loaded):
-    run_id = e2e.run_pipeline(loaded.api, 120)
-    assert e2e.executed_by_celery(loaded.settings, run_id).startswith("6 tasks")
-    assert "in PostgreSQL" in e2e.meltano_state(loaded.settings, 0)
+    run_id = runs.run_pipeline(loaded.api, 120)
+    assert checks.executed_by_celery(loaded.settings, run_id).startswith("6 tasks")
+    assert "in PostgreSQL" in checks.meltano_state(loaded.settings, 0)
 
 
 def test_full_refresh_gives_the_same_marts(loaded):
     before = published(loaded)[1]
-    e2e.run_pipeline(loaded.api, 120, {"full_refresh": True})
+    runs.run_pipeline(loaded.api, 120, {"full_refresh": True})
     assert published(loaded)[1] == before
 
 
@@ -83,12 +85,12 @@ def test_bad_input_fails_the_run_and_leaves_the_marts(loaded, fault):
     try:
         plant(products)
         with pytest.raises(StackError) as error:
-            e2e.run_pipeline(loaded.api, 180)
+            runs.run_pipeline(loaded.api, 180)
     finally:
         products.write_bytes(good)
     assert "task extract_load" in str(error.value)
     (task,) = [
-        one for one in loaded.api.tasks(e2e.DAG, loaded.api.last_run(e2e.DAG)[0]) if one.name == "extract_load"
+        one for one in loaded.api.tasks(runs.DAG, loaded.api.last_run(runs.DAG)[0]) if one.name == "extract_load"
     ]
     assert task.tries == (3 if fault == "missing file" else 1), "the file may come, what stands in it stays"
     assert word in str(error.value).lower()
@@ -121,10 +123,10 @@ def test_a_failed_run_goes_on_with_the_task_that_failed(loaded):
     assert re.search(r"extract_load .* failed: .*products.csv.*'product_id'", failed.stderr)
     log = failed.stderr.partition("log: ")[2].splitlines()[0]
     assert "'product_id'" in Path(log).read_text()
-    run_id, state = loaded.api.last_run(e2e.DAG)
+    run_id, state = loaded.api.last_run(runs.DAG)
     assert state == "failed"
     loaded.elt("pipeline", "--resume")
-    tasks = {task.name: task for task in loaded.api.tasks(e2e.DAG, run_id)}
+    tasks = {task.name: task for task in loaded.api.tasks(runs.DAG, run_id)}
     assert {task.state for task in tasks.values()} == {"success"}
     assert tasks["wait_for_extract"].tries == 1
     assert tasks["extract_load"].tries == 2  # the first failure was final
@@ -150,7 +152,7 @@ def test_a_resumed_run_loads_what_was_mended(loaded):
 
 def test_after_bad_input_a_good_run_succeeds(loaded):
     before = published(loaded)
-    e2e.run_pipeline(loaded.api, 120)
+    runs.run_pipeline(loaded.api, 120)
     assert published(loaded)[1] == before[1]
     assert published(loaded)[0] != before[0]
 
@@ -158,6 +160,6 @@ def test_after_bad_input_a_good_run_succeeds(loaded):
 def test_no_reader_is_blocked_and_none_blocks(loaded):
     path = published(loaded)[0]
     with duckdb.connect(str(path), read_only=True) as reader:
-        e2e.run_pipeline(loaded.api, 120)
+        runs.run_pipeline(loaded.api, 120)
         assert reader.execute("select count(*) from marts.customer_summary").fetchone() == (7,)
     assert run("elt", "sql", "select 1", env=loaded.env).returncode == 0

@@ -21,9 +21,11 @@ import yaml
 from cryptography import fernet
 from workspace import run
 
-from elt import bootstrap, environment, layout, migrate
+from elt import layout
+from elt.config import env_file, process_env
+from elt.orchestration import database
 
-SECRETS = [name.lower() for name, value, _ in bootstrap.example_settings() if not value]
+SECRETS = [name.lower() for name, value, _ in env_file.example_settings() if not value]
 
 
 def family(platform):
@@ -217,7 +219,7 @@ def connect(platform, role, password, database, host="127.0.0.1"):
 
 @pytest.mark.parametrize("password", ["", "wrong"])
 @pytest.mark.parametrize("role", ["elt", "bi", "postgres", "root"])
-@pytest.mark.parametrize("database", [*environment.DATABASES, "postgres", "template1"])
+@pytest.mark.parametrize("database", [*process_env.DATABASES, "postgres", "template1"])
 def test_postgres_asks_for_a_password(platform, role, password, database):
     with pytest.raises(psycopg2.OperationalError, match="password"):
         connect(platform, role, password, database, host=str(platform.settings.sockets))
@@ -226,7 +228,7 @@ def test_postgres_asks_for_a_password(platform, role, password, database):
         connect(platform, role, password, database)
 
 
-@pytest.mark.parametrize("database", [*environment.DATABASES, "postgres", "template1"])
+@pytest.mark.parametrize("database", [*process_env.DATABASES, "postgres", "template1"])
 def test_the_role_of_readers_sees_the_marts_alone(platform, database):
     password = platform.settings.bi_password
     for host, words in (("127.0.0.1", "no pg_hba.conf entry"), (str(platform.settings.sockets), "permission denied")):
@@ -257,7 +259,7 @@ def test_what_airflow_keeps_of_a_connection_is_encrypted(platform, claims):
     made = httpx.post(url, json=fields, headers=headers, trust_env=False)
     assert made.status_code == 201, made.text
     try:
-        with contextlib.closing(migrate.connect(platform.settings, "airflow")) as connection:
+        with contextlib.closing(database.connect(platform.settings, "airflow")) as connection:
             cursor = connection.cursor()
             cursor.execute("select password, extra, connection::text from connection where conn_id = 'a_shop'")
             ((password, extra, row),) = cursor.fetchall()

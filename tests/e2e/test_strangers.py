@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from workspace import BIN, apart, run
 
-from elt import bootstrap, settings
+from elt.config import env_file, settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
 
@@ -84,7 +84,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[dict[str
     done = run("scripts/bootstrap.sh", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ELT_STATE", *(name for name, _, _ in bootstrap.example_settings())):
+        for name in ("ELT_STATE", *(name for name, _, _ in env_file.example_settings())):
             if name in env:
                 patch.setenv(name, env[name])
         now = settings.load()

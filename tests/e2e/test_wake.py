@@ -8,13 +8,13 @@ import time
 import pytest
 from workspace import DEADLINE
 
-from elt import e2e, migrate, wake
+from elt.orchestration import database, notify, runs
 
 
 @pytest.fixture
 def bell(platform):
     platform.wait_healthy()
-    listener = wake.Bell(lambda: migrate.connect(platform.settings, "airflow"))
+    listener = notify.Bell(lambda: database.connect(platform.settings, "airflow"))
     assert listener.wait(0)  # it may have rung before
     yield listener
     listener.close()
@@ -22,7 +22,7 @@ def bell(platform):
 
 def tell(platform, statement):
     """Run a statement in Airflow's database; its first row."""
-    connecting = contextlib.closing(migrate.connect(platform.settings, "airflow"))
+    connecting = contextlib.closing(database.connect(platform.settings, "airflow"))
     with connecting as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchone()
@@ -30,11 +30,11 @@ def tell(platform, statement):
 
 def test_it_rings_for_a_run_and_for_the_end_of_each_task(platform, bell):
     platform.wait("silence", lambda: not bell.wait(1), 60)  # heartbeats do not ring it
-    run = platform.api.trigger(e2e.DAG)
+    run = platform.api.trigger(runs.DAG)
     assert bell.wait(DEADLINE)
     rings = 0
     until = time.monotonic() + 90
-    while platform.api.run_state(e2e.DAG, run) not in ("success", "failed"):
+    while platform.api.run_state(runs.DAG, run) not in ("success", "failed"):
         assert time.monotonic() < until
         rings += bell.wait(1)
     assert rings >= 4
@@ -54,7 +54,7 @@ def test_it_listens_again_after_its_connection_has_ended(platform, bell):
 
 
 def test_a_migration_may_change_what_it_looks_at(platform):
-    assert tell(platform, wake.HANGS) == (True,)
+    assert tell(platform, notify.HANGS) == (True,)
     columns = "select count(*) from information_schema.triggered_update_columns where trigger_name = 'elt_wake'"
     assert tell(platform, columns) == (0,)
 
@@ -62,17 +62,17 @@ def test_a_migration_may_change_what_it_looks_at(platform):
 def test_a_bell_of_another_version_does_not_hang(platform):
     """After an upgrade of the workspace Airflow's version, which the stamp tells, may be the same."""
     with (
-        contextlib.closing(migrate.connect(platform.settings, "airflow")) as connection,
+        contextlib.closing(database.connect(platform.settings, "airflow")) as connection,
         connection.cursor() as cursor,
     ):
         body = "returns trigger language plpgsql as 'begin return null; end'"
         for change in (
-            f"create or replace function {wake.CHANNEL}() {body}",
-            f"alter table dag_run disable trigger {wake.CHANNEL}",
+            f"create or replace function {notify.CHANNEL}() {body}",
+            f"alter table dag_run disable trigger {notify.CHANNEL}",
         ):
             cursor.execute(change)
-            cursor.execute(wake.HANGS)
+            cursor.execute(notify.HANGS)
             assert cursor.fetchone() == (False,)
             connection.rollback()
-        cursor.execute(wake.HANGS)
+        cursor.execute(notify.HANGS)
         assert cursor.fetchone() == (True,)

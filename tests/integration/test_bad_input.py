@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from workspace import PORTS, apart, copy, said
 
-from elt import bootstrap
+from elt.config import env_file
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     state = root / ".state"
     env = {name: value for name, value in apart(state).items() if name not in {*PORTS, "ELT_STATE"}}
     clone = Clone(root, env | {"ELT_ENVIRONMENT": "dev"})
-    lines = [f"{name}={value or bootstrap.random_secret(name)}\n" for name, value, _ in bootstrap.example_settings()]
+    lines = [f"{name}={value or env_file.random_secret(name)}\n" for name, value, _ in env_file.example_settings()]
     (root / ".env").write_text("".join(line for line in lines if not line.startswith("ELT_ENVIRONMENT=")))
     for words in (("seed", "--example"), ("run",)):
         code, output = clone.elt(*words)

@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 from workspace import BIN, DEADLINE, free_ports, wait_for
 
 from elt import layout, quoting
-from elt.publish import LINK, SCHEMA, publish
+from elt.serving.duckdb_copy import LINK, SCHEMA, publish
 
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser

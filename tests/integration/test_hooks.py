@@ -12,7 +12,7 @@ import pytest
 import yaml
 from workspace import BIN, ROOT, copy, said
 
-from elt.bootstrap import random_secret
+from elt.config.env_file import random_secret
 
 if t.TYPE_CHECKING:
     import subprocess
@@ -176,7 +176,7 @@ def test_secrets_of_a_clone_are_refused(clone, secret):
 
 
 def test_bootstrap_installs_them_for_any_shell_and_editor(clone):
-    install = "from elt import bootstrap; print(bootstrap.install_hooks())"
+    install = "from elt.bootstrap import git_hooks; print(git_hooks.install_hooks())"
     assert clone.run(sys.executable, "-c", install).stdout == "installed\n"
     assert clone.run(sys.executable, "-c", install).stdout == "up to date\n"
     clone.env["PATH"] = os.defpath
@@ -194,7 +194,7 @@ def test_bootstrap_installs_them_for_any_shell_and_editor(clone):
 
 def install_from_elsewhere(clone):
     """Install the hook as somebody does whose environment is not to be had here."""
-    clone.run(sys.executable, "-c", "from elt import bootstrap; bootstrap.install_hooks()")
+    clone.run(sys.executable, "-c", "from elt.bootstrap import git_hooks; git_hooks.install_hooks()")
     hook = clone.root / ".git" / "hooks" / "pre-commit"
     hook.write_text(hook.read_text().replace(sys.prefix, "/elsewhere"))
 
@@ -231,7 +231,7 @@ def test_a_commit_without_the_environment_is_told_what_to_do(clone):
 def test_bootstrap_leaves_the_hook_of_another_alone(clone):
     hook = clone.root / ".git" / "hooks" / "pre-commit"
     hook.write_text("#!/bin/sh\nexit 0\n")
-    install = "from elt import bootstrap; print(bootstrap.install_hooks())"
+    install = "from elt.bootstrap import git_hooks; print(git_hooks.install_hooks())"
     assert "another pre-commit hook" in clone.run(sys.executable, "-c", install).stdout
     assert hook.read_text() == "#!/bin/sh\nexit 0\n"
 

@@ -14,8 +14,12 @@ import psycopg2
 import pytest
 from workspace import BIN, DEADLINE, ROOT, apart, run, wait_for
 
-from elt import bootstrap, environment, layout, migrate, publish, publish_postgres, relay, settings, wake
+from elt import layout
+from elt.config import env_file, process_env, settings
 from elt.errors import DataError
+from elt.orchestration import database, notify
+from elt.services import relay
+from elt.serving import duckdb_copy, postgres
 
 ENV = "dev"
 
@@ -29,16 +33,16 @@ def now(tmp_path_factory):
     done = run("scripts/bootstrap.sh", env=env)
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ELT_STATE", *(name for name, _, _ in bootstrap.example_settings())):
+        for name in ("ELT_STATE", *(name for name, _, _ in env_file.example_settings())):
             if name in env:
                 patch.setenv(name, env[name])
         patch.setattr(layout, "DUCKDB_EXTENSIONS", state / "duckdb_extensions")
         now = settings.load()
         server = subprocess.Popen(
-            [BIN / "elt", "serve", "postgres"], env=env | environment.build(now) | env, cwd=ROOT
+            [BIN / "elt", "serve", "postgres"], env=env | process_env.build(now) | env, cwd=ROOT
         )
         try:
-            migrate.create_databases(now)
+            database.create_databases(now)
             yield now
         finally:
             server.terminate()
@@ -56,7 +60,7 @@ def published(folder, version, rows=5000):
                 f" i::hugeint + {2**62}::hugeint as i, (i / 100)::decimal(12, 2) as money,"
                 f" date '2017-01-01' + i::int as day from range({number}) as r(i)"
             )
-    return publish.publish(warehouse, folder / "published")
+    return duckdb_copy.publish(warehouse, folder / "published")
 
 
 def connect(now, user, password, database="marts"):
@@ -79,7 +83,7 @@ def as_bi(now):
 
 
 def test_readers_see_types_rows_and_when(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     with as_bi(now) as cursor:
         cursor.execute("select count(*), sum(money), max(day), max(i) from large")
         count, money, day, largest = cursor.fetchone()
@@ -89,7 +93,7 @@ def test_readers_see_types_rows_and_when(now, tmp_path):
 
 
 def test_bi_reads_the_marts_and_nothing_else(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     with as_bi(now) as cursor:
         for statement in (
             "create table x (i int)",
@@ -112,21 +116,21 @@ def test_bi_reads_the_marts_and_nothing_else(now, tmp_path):
         ):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cursor.execute(statement)
-    for database in ("airflow", "meltano", "postgres"):
+    for name in ("airflow", "meltano", "postgres"):
         with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry"):
-            connect(now, settings.BI, now.bi_password, database)
+            connect(now, settings.BI, now.bi_password, name)
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         connect(now, settings.BI, "wrong")
 
 
 def test_what_bi_changed_of_itself_is_gone_after_a_start(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     with as_bi(now) as cursor:
         cursor.execute("set default_transaction_read_only = off")
         cursor.execute("alter role bi set statement_timeout = 1")
         cursor.execute("alter role bi in database marts set search_path = nowhere")
         cursor.execute("alter role bi password 'mine'")
-    migrate.create_databases(now)
+    database.create_databases(now)
     with as_bi(now) as cursor:
         cursor.execute(
             "select current_setting('statement_timeout'), current_setting('default_transaction_read_only'),"
@@ -138,7 +142,7 @@ def test_what_bi_changed_of_itself_is_gone_after_a_start(now, tmp_path):
 
 
 def test_bi_holds_up_no_publication(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     with as_bi(now) as cursor:
         cursor.execute("set default_transaction_read_only = off")
         for table in ("dev.small", "dev_building.small"):
@@ -146,7 +150,7 @@ def test_bi_holds_up_no_publication(now, tmp_path):
                 cursor.execute(f"begin; lock table {table} in share mode")
             cursor.execute("rollback")
         begin = time.monotonic()
-        publish_postgres.publish(published(tmp_path, 2), ENV, now)
+        postgres.publish(published(tmp_path, 2), ENV, now)
         assert time.monotonic() - begin < DEADLINE
 
 
@@ -161,7 +165,7 @@ def test_whoever_fills_the_places_of_bi_keeps_nobody_else_out(now):
         for one in half:
             with contextlib.suppress(OSError):
                 one.sendall(struct.pack(">II", len(hello) + 8, 196608) + hello)
-        with contextlib.closing(migrate.connect(now, "postgres")) as connection, connection.cursor() as cursor:
+        with contextlib.closing(database.connect(now, "postgres")) as connection, connection.cursor() as cursor:
             cursor.execute("select count(*) from pg_stat_activity where backend_type = 'client backend'")
             assert cursor.fetchone()[0] <= relay.PLACES + 1
     wait_for(lambda: can_connect(now))  # they have gone
@@ -214,13 +218,13 @@ LOCKS = ("pg_advisory_lock", "pg_advisory_xact_lock", "pg_try_advisory_lock_shar
 def test_bi_cannot_fill_the_table_of_locks_that_all_databases_share(now, function):
     with as_bi(now) as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
         cursor.execute(f"select count({function}(one)) from generate_series(1, 1000000) one")
-    with contextlib.closing(migrate.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+    with contextlib.closing(database.connect(now, "airflow")) as connection, connection.cursor() as cursor:
         cursor.execute("select count(*) from pg_class")
 
 
 def test_bi_fills_no_disk_with_temporary_files(now, monkeypatch):
-    monkeypatch.setattr(migrate, "READER_FILES", "8MB")
-    migrate.create_databases(now)
+    monkeypatch.setattr(database, "READER_FILES", "8MB")
+    database.create_databases(now)
     with as_bi(now) as cursor, pytest.raises(psycopg2.Error, match="temporary file size exceeds"):
         cursor.execute("select count(*) from (select one from generate_series(1, 2000000) one order by -one) many")
 
@@ -235,12 +239,12 @@ FILL = """
 
 def test_no_commit_of_airflow_fails_when_bi_has_filled_the_queue_of_notifications(now):
     def in_airflow(*statements):
-        with contextlib.closing(migrate.connect(now, "airflow")) as connection, connection:
+        with contextlib.closing(database.connect(now, "airflow")) as connection, connection:
             cursor = connection.cursor()
             for statement in statements:
                 cursor.execute(statement)
 
-    in_airflow("create table dag_run (state text)", "create table task_instance (state text)", wake.INSTALL)
+    in_airflow("create table dag_run (state text)", "create table task_instance (state text)", notify.INSTALL)
     try:
         with as_bi(now) as sleeper, as_bi(now) as cursor:
             for statement in ("listen x", "begin", "select 1"):
@@ -264,42 +268,42 @@ def test_nobody_reads_what_is_being_built(now, tmp_path, monkeypatch):
         said.append(str(error.value))
         raise DataError("here it ends")
 
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
-    monkeypatch.setattr(publish_postgres, "_replace_rows", look)
+    postgres.publish(published(tmp_path, 1), ENV, now)
+    monkeypatch.setattr(postgres, "_replace_rows", look)
     copy = published(tmp_path, 2)
     with pytest.raises(DataError, match="here it ends"):
-        publish_postgres.publish(copy, ENV, now)
+        postgres.publish(copy, ENV, now)
     assert len(said) == 1
 
 
 def test_who_blocks_a_publication_is_named_with_the_way_to_end_it(now, tmp_path, monkeypatch):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
-    monkeypatch.setattr(publish_postgres, "LOCK_TIMEOUT", "300ms")
+    postgres.publish(published(tmp_path, 1), ENV, now)
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", "300ms")
     with contextlib.closing(connect(now, settings.OWNER, now.postgres_password)) as owner, owner.cursor() as cursor:
         cursor.execute("select pg_backend_pid()")
         (pid,) = cursor.fetchone()
         cursor.execute("lock table dev.small in share mode")
         with pytest.raises(DataError, match=rf"pid {pid}, since .* UTC; .*pg_terminate_backend\({pid}\)"):
-            publish_postgres.publish(published(tmp_path, 2), ENV, now)
+            postgres.publish(published(tmp_path, 2), ENV, now)
         with as_bi(now) as reader:
             reader.execute("select max(version) from small")
             assert reader.fetchone() == (1,)
-    publish_postgres.publish(published(tmp_path, 3), ENV, now)
+    postgres.publish(published(tmp_path, 3), ENV, now)
 
 
 def test_publications_of_an_environment_take_turns(now, tmp_path, monkeypatch):
-    monkeypatch.setattr(publish_postgres, "PUBLICATION_TIMEOUT", "300ms")
+    monkeypatch.setattr(postgres, "PUBLICATION_TIMEOUT", "300ms")
     copy = published(tmp_path, 1)
-    owner = connect(now, settings.OWNER, now.postgres_password, publish_postgres.LOCK_DATABASE)
+    owner = connect(now, settings.OWNER, now.postgres_password, postgres.LOCK_DATABASE)
     with contextlib.closing(owner), owner.cursor() as cursor:
         cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {ENV}",))
         with pytest.raises(DataError, match="another publication of dev has not ended"):
-            publish_postgres.publish(copy, ENV, now)
-    publish_postgres.publish(copy, ENV, now)
+            postgres.publish(copy, ENV, now)
+    postgres.publish(copy, ENV, now)
 
 
 def test_20_publications_beside_8_readers(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 0), ENV, now)
+    postgres.publish(published(tmp_path, 0), ENV, now)
     stop, reads, versions, torn = threading.Event(), [], set(), []
 
     def read():
@@ -322,7 +326,7 @@ def test_20_publications_beside_8_readers(now, tmp_path):
         for reader in readers:
             reader.start()
         for version in range(1, 21):
-            publish_postgres.publish(published(tmp_path, version, 5000 + version), ENV, now)
+            postgres.publish(published(tmp_path, version, 5000 + version), ENV, now)
     finally:
         stop.set()
         for reader in readers:
@@ -335,34 +339,34 @@ def test_20_publications_beside_8_readers(now, tmp_path):
 
 
 def test_a_reader_that_does_not_end_blocks_nobody(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     with contextlib.closing(connect(now, settings.BI, now.bi_password)) as slow, slow.cursor() as cursor:
         cursor.execute("select version from dev.small")  # and the transaction stays open
         begin = time.monotonic()
-        publish_postgres.publish(published(tmp_path, 2), ENV, now)
+        postgres.publish(published(tmp_path, 2), ENV, now)
         assert time.monotonic() - begin < DEADLINE
         with as_bi(now) as other:
             other.execute("select max(version) from small")
             assert other.fetchone() == (2,)
-    publish_postgres.publish(published(tmp_path, 3), ENV, now)
+    postgres.publish(published(tmp_path, 3), ENV, now)
     with as_bi(now) as cursor:
         cursor.execute("select nspname from pg_namespace where nspname like 'dev%'")
         assert cursor.fetchall() == [("dev",)]
 
 
 def test_what_postgres_cannot_hold_leaves_the_readers_theirs(now, tmp_path, monkeypatch):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute("create table marts.odd as select 'a' || chr(0) as text")
-    copy = publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+    copy = duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
     with pytest.raises(DataError, match=r"did not get into PostgreSQL's database marts: odd: "):
-        publish_postgres.publish(copy, ENV, now)
+        postgres.publish(copy, ENV, now)
     with as_bi(now) as cursor:
         cursor.execute("select max(version) from small")
         assert cursor.fetchone() == (1,)
     away = now.model_copy(update={"postgres_port": 1})
     with pytest.raises(DataError, match=r"\.s\.PGSQL\.1\b") as error:
-        publish_postgres.publish(copy, ENV, away)
+        postgres.publish(copy, ENV, away)
     assert now.postgres_password not in str(error.value)
 
 
@@ -383,12 +387,12 @@ def test_a_wide_mart_gets_through_or_is_named(now, tmp_path, columns, value, say
         connection.execute("create schema marts")
         values = ", ".join(f"{value} as c{number}" for number in range(columns))
         connection.execute(f"create table marts.wide as select {values} from range(3) as r(i)")
-    copy = publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+    copy = duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
     if says:
         with pytest.raises(DataError, match=says):
-            publish_postgres.publish(copy, "wide", now)
+            postgres.publish(copy, "wide", now)
     else:
-        publish_postgres.publish(copy, "wide", now)
+        postgres.publish(copy, "wide", now)
         with contextlib.closing(connect(now, settings.BI, now.bi_password)) as connection:
             cursor = connection.cursor()
             cursor.execute("select c0, c499 from wide.wide order by 1")
@@ -401,15 +405,15 @@ def test_a_publication_that_fails_halfway_leaves_the_file_and_its_copies(now, tm
     monkeypatch.setattr(layout, "warehouse", lambda environment: tmp_path / f"warehouse_{environment}.duckdb")
     monkeypatch.setattr(layout, "published", lambda _: tmp_path / "published")
     published(tmp_path, 1)
-    publish.to_all_readers(ENV, now)
+    duckdb_copy.to_all_readers(ENV, now)
     copies = sorted((tmp_path / "published").glob("marts-*.duckdb"))
-    link = (tmp_path / "published" / publish.LINK).resolve()
+    link = (tmp_path / "published" / duckdb_copy.LINK).resolve()
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute(f"create table marts.huge as select {2**127 - 1}::hugeint as i")
     for _ in range(3):  # as often as the task tries
         with pytest.raises(DataError, match="did not get into PostgreSQL"):
-            publish.to_all_readers(ENV, now)
-    assert (tmp_path / "published" / publish.LINK).resolve() == link
+            duckdb_copy.to_all_readers(ENV, now)
+    assert (tmp_path / "published" / duckdb_copy.LINK).resolve() == link
     assert sorted((tmp_path / "published").glob("marts-*.duckdb")) == copies
 
 
@@ -417,32 +421,32 @@ def test_odd_names_get_through_and_one_name_is_taken(now, tmp_path):
     published(tmp_path, 1)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute('create table marts."we""ird" as select 1::hugeint as "a""b", 2 as "select"')
-    publish_postgres.publish(publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published"), ENV, now)
+    postgres.publish(duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published"), ENV, now)
     with as_bi(now) as cursor:
         cursor.execute('select "a""b", "select" from "we""ird"')
         assert cursor.fetchone() == (1, 2)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute("create table marts.published as select 1 as i")
     with pytest.raises(DataError, match="called published"):
-        publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+        duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
 
 
 def test_what_was_built_on_the_marts_stays_while_their_columns_do(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     with contextlib.closing(connect(now, settings.OWNER, now.postgres_password)) as owner, owner.cursor() as cursor:
         cursor.execute("create view dev.mine as select max(version) from dev.large")
         owner.commit()
-        publish_postgres.publish(published(tmp_path, 2), ENV, now)
+        postgres.publish(published(tmp_path, 2), ENV, now)
         cursor.execute("select * from dev.mine")
         assert cursor.fetchone() == (2,)
 
 
 def test_another_column_is_published_and_an_old_mart_goes(now, tmp_path):
-    publish_postgres.publish(published(tmp_path, 1), ENV, now)
+    postgres.publish(published(tmp_path, 1), ENV, now)
     published(tmp_path, 2)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute("alter table marts.large add column more integer default 7; drop table marts.small")
-    publish_postgres.publish(publish.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published"), ENV, now)
+    postgres.publish(duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published"), ENV, now)
     with as_bi(now) as cursor:
         cursor.execute("select min(more), max(version) from large")
         assert cursor.fetchone() == (7, 2)

@@ -20,9 +20,8 @@ import pytest
 import yaml
 from workspace import BIN, DEADLINE, ROOT, free_ports, wait_for
 
-from elt import guard
 from elt.errors import ConfigError, SetupError, StackError
-from elt.supervisor import leftovers, ports
+from elt.supervisor import guard, orphans, ports
 from elt.supervisor.stack import KEEPER, Stack
 
 PROBE = {"period_seconds": 1, "timeout_seconds": 2, "failure_threshold": 20}
@@ -217,7 +216,7 @@ def test_order_health_and_stop(toy: Toy) -> None:
     assert toy.alive() == []
     assert not toy.stack.is_running()
     assert not toy.stack.down()
-    assert leftovers.records(toy.state) == {}
+    assert orphans.records(toy.state) == {}
 
 
 def test_restart_touches_one_process_only(toy: Toy) -> None:
@@ -266,7 +265,7 @@ def test_what_could_not_answer_while_nothing_ran_is_not_ended(toys: t.Callable[.
     for each in frozen:
         with contextlib.suppress(psutil.Error):
             each.suspend()
-    time.sleep(1 + 2 + guard.LATE + 1)  # as long as a try may take, and more than four seconds of failure
+    time.sleep(1 + 2 + guard.LATE_SECONDS + 1)  # as long as a try may take, and more than four seconds of failure
     supervisor.resume()
     time.sleep(0.5)  # in which its probe has failed
     for each in frozen:
@@ -389,7 +388,7 @@ def test_a_number_that_was_reused_is_no_leftover(toys: t.Callable[..., Toy]) -> 
     pid = stranger.pid
     path.write_text(f'{{"guard": {pid}, "guard_start": "1@x", "main": {pid}, "main_start": "1@x", "started_at": 1}}')
     try:
-        assert leftovers.sweep(toy.state) == {}
+        assert orphans.sweep(toy.state) == {}
         assert stranger.poll() is None
         assert not path.exists()
     finally:

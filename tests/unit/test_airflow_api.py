@@ -10,9 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from elt import airflow_api, e2e, layout, settings
-from elt.airflow_api import AirflowApi
+from elt import layout
+from elt.config import settings
 from elt.errors import StackError
+from elt.orchestration import api as airflow_api
+from elt.orchestration import runs
+from elt.orchestration.api import AirflowApi
 
 ERROR = {
     "filename": "a.py",
@@ -211,12 +214,12 @@ def test_the_error_of_another_file_is_waited_out(airflow, errors):
 def test_a_run_that_cannot_go_on_is_not_followed(airflow, errors, monkeypatch):
     api, _ = airflow
     errors[:] = [ERROR | {"timestamp": "2100-01-01T00:00:00Z"}]
-    monkeypatch.setattr(e2e, "DAG", "a")
-    monkeypatch.setattr(e2e, "QUEUED_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "DAG", "a")
+    monkeypatch.setattr(runs, "QUEUED_SECONDS", 0.1)
     monkeypatch.setattr(api, "run_state", lambda *_: "running")
     monkeypatch.setattr(api, "tasks", lambda *_: [])
     with pytest.raises(StackError, match=r"cannot import the file of a: .*meltano.yml, line 4"):
-        e2e.follow(api, "manual", 20)
+        runs.follow(api, "manual", 20)
 
 
 def test_a_file_that_was_changed_since_is_parsed_first(airflow, dags):

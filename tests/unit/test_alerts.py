@@ -27,7 +27,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from workspace import DEADLINE, ROOT
 
-from elt import alerts, environment, layout, settings
+from elt import layout
+from elt.config import process_env, settings
+from elt.orchestration import alerts
 
 FOR_SLACK, FOR_MAIL, FOR_DATABASE = "T0AAAA/B0BBBB/hidden-word", "other-hidden-word", "third-hidden-word"
 """What must not be told."""
@@ -37,7 +39,7 @@ FOR_SLACK, FOR_MAIL, FOR_DATABASE = "T0AAAA/B0BBBB/hidden-word", "other-hidden-w
 def airflow(tmp_path_factory):
     """What tasks find in their environment; Airflow reads it when it is imported."""
     home = tmp_path_factory.mktemp("airflow")
-    env = environment.build(settings.load()) | {
+    env = process_env.build(settings.load()) | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",
         "AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080",
@@ -123,9 +125,9 @@ def test_both_channels_hear_of_a_failed_task_once(slack, mail):
 
 
 def test_without_connections_nothing_is_sent_and_one_line_says_so(caplog):
-    caplog.set_level(logging.DEBUG, "elt.alerts")
+    caplog.set_level(logging.DEBUG, "elt.orchestration.alerts")
     alerts.task_failed(context(ValueError("x")))
-    lines = [record for record in caplog.records if record.name == "elt.alerts"]
+    lines = [record for record in caplog.records if record.name == "elt.orchestration.alerts"]
     assert [record.levelname for record in lines] == ["INFO"]
     assert "no connection slack_alerts or smtp_alerts" in caplog.text
 
@@ -356,6 +358,7 @@ def test_slack_is_reached_through_a_proxy_unless_no_proxy_says_otherwise(slack, 
 
 
 def test_a_parse_imports_neither_airflow_nor_a_provider():
-    code = "import sys, elt.alerts; print(sorted({'airflow', 'slack_sdk', 'smtplib', 'pydantic'} & set(sys.modules)))"
+    heavy = {"airflow", "slack_sdk", "smtplib", "pydantic"}
+    code = f"import sys, elt.orchestration.alerts; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from elt import backup, layout
+from elt import layout
 from elt.errors import ConfigError, DataError, SetupError, StackError
+from elt.maintenance import backup
 from elt.supervisor import lockfile
 from elt.supervisor.stack import Stack
 

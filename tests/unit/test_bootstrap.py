@@ -17,7 +17,9 @@ import psycopg2
 import pytest
 from workspace import BIN, ROOT, apart, run, wait_for
 
-from elt import bootstrap, layout, settings, uv
+from elt import layout
+from elt.bootstrap import prepare, process_compose, uv
+from elt.config import env_file, settings
 from elt.errors import ConfigError, SetupError
 
 
@@ -42,14 +44,14 @@ def test_a_state_folder_of_another_user_is_refused(state, monkeypatch):
 
 
 def test_env_is_written_once_private_and_random(clone):
-    bootstrap.write_env()
+    env_file.write_env()
     first = layout.ENV_FILE.read_text()
     assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600
-    assert bootstrap.write_env() == "up to date"
+    assert env_file.write_env() == "up to date"
     assert layout.ENV_FILE.read_text() == first
     layout.ENV_FILE.unlink()
-    bootstrap.write_env()
-    secrets = [name for name, value, _ in bootstrap.example_settings() if not value]
+    env_file.write_env()
+    secrets = [name for name, value, _ in env_file.example_settings() if not value]
     for name in secrets:
         old, new = (
             line for text in (first, layout.ENV_FILE.read_text()) for line in text.splitlines() if name in line
@@ -59,21 +61,21 @@ def test_env_is_written_once_private_and_random(clone):
 
 
 def test_a_password_that_data_was_made_with_is_not_made_anew(clone):
-    bootstrap.write_env()
+    env_file.write_env()
     (clone / ".state" / "postgres").mkdir(parents=True)
     (clone / ".state" / "postgres" / "PG_VERSION").touch()
-    assert bootstrap.write_env() == "up to date"
+    assert env_file.write_env() == "up to date"
     layout.ENV_FILE.unlink()
     with pytest.raises(SetupError, match=r"lacks POSTGRES_PASSWORD, .*postgres was made with one: put the old"):
-        bootstrap.write_env()
+        env_file.write_env()
     assert not layout.ENV_FILE.exists()
 
 
 def test_a_lost_password_is_told_alike_and_given_anew(clone, monkeypatch, state):
     """Doctor, the settings and bootstrap name one step; it works on real data, and keeps it."""
     env = apart(state) | {"POSTGRES_PASSWORD": "0" * 32, "POSTGRES_USER": "elt"}
-    initdb = "from elt import environment, layout, servers; layout.prepare(); "
-    initdb += "servers.initdb(environment.postgres_bin(), layout.POSTGRES_DATA)"
+    initdb = "from elt import layout; from elt.config import process_env; from elt.services import serve; "
+    initdb += "layout.prepare(); serve.initdb(process_env.postgres_bin(), layout.POSTGRES_DATA)"
     done = run("python", "-c", initdb, env=env)
     assert done.returncode == 0, done.stderr
     for name, path in (("STATE", state), ("POSTGRES_DATA", state / "postgres")):
@@ -81,14 +83,14 @@ def test_a_lost_password_is_told_alike_and_given_anew(clone, monkeypatch, state)
     monkeypatch.setenv("ELT_STATE", str(state))
     monkeypatch.setitem(settings.Settings.model_config, "env_file", layout.ENV_FILE)
     layout.ENV_FILE.write_text(
-        "".join(f"{name}={value or 'x' * 43 + '='}\n" for name, value, _ in bootstrap.example_settings())
+        "".join(f"{name}={value or 'x' * 43 + '='}\n" for name, value, _ in env_file.example_settings())
     )
     text = re.sub("(?m)^POSTGRES_PASSWORD=.*\n", "", layout.ENV_FILE.read_text())
     layout.ENV_FILE.write_text(text)
-    for look in (bootstrap.write_env, settings.load):
+    for look in (env_file.write_env, settings.load):
         with pytest.raises(SetupError, match=r"lacks POSTGRES_PASSWORD, and .*`scripts/bootstrap.sh --new-password`"):
             look()
-    assert "in .env" in bootstrap.new_password()
+    assert "in .env" in prepare.new_password()
     secret = settings.load().postgres_password
     assert secret not in {"0" * 32, ""}
     port = env["POSTGRES_PORT"]
@@ -101,10 +103,10 @@ def test_a_lost_password_is_told_alike_and_given_anew(clone, monkeypatch, state)
             wait_for(lambda: connected(port, secret))
             assert not connected(port, "0" * 32)
             with pytest.raises(SetupError, match="remove the line first"):
-                bootstrap.new_password()
+                prepare.new_password()
             layout.ENV_FILE.write_text(text)
             with pytest.raises(SetupError, match=r"does not take a new password: .*lock file"):
-                bootstrap.new_password()
+                prepare.new_password()
         finally:
             server.terminate()
 
@@ -119,7 +121,7 @@ def connected(port, secret):
 
 
 def test_a_setting_that_was_cut_off_says_how_to_go_on(clone, monkeypatch):
-    bootstrap.write_env()
+    env_file.write_env()
     monkeypatch.setitem(settings.Settings.model_config, "env_file", layout.ENV_FILE)
     layout.ENV_FILE.write_text(re.sub("(?m)^(VALKEY_PASSWORD=.{3}).*$", r"\1", layout.ENV_FILE.read_text()))
     with pytest.raises(
@@ -146,25 +148,25 @@ def test_a_port_that_is_taken_is_told_before_the_installation(state, tmp_path):
 def test_free_ports_take_the_places_of_taken_ones(clone, monkeypatch):
     for name in ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "POSTGRES_PORT", "VALKEY_PORT"):
         monkeypatch.delenv(name, raising=False)
-    bootstrap.write_env()
+    env_file.write_env()
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         taken = [server.getsockname()[1] for server in (one, two)]
         text = layout.ENV_FILE.read_text()
         silent = text.replace("VALKEY_PORT=16379", f"VALKEY_PORT={taken[1]}")
         layout.ENV_FILE.write_text(silent)
-        assert "VALKEY_PORT" not in bootstrap._taken_ports()  # nothing of ours would listen there
+        assert "VALKEY_PORT" not in prepare._taken_ports()  # nothing of ours would listen there
         text = text.replace("VALKEY_TCP=off", "VALKEY_TCP=on")
         for old, new in zip(("AIRFLOW_PORT=8080", "VALKEY_PORT=16379"), taken, strict=True):
             text = text.replace(old, f"{old.partition('=')[0]}={new}")
         layout.ENV_FILE.write_text(text)
-        said = bootstrap.free_ports()
+        said = prepare.free_ports()
         assert f"AIRFLOW_PORT {taken[0]} -> " in said
-        assert bootstrap._taken_ports().keys().isdisjoint({"AIRFLOW_PORT", "VALKEY_PORT"})
+        assert prepare._taken_ports().keys().isdisjoint({"AIRFLOW_PORT", "VALKEY_PORT"})
         ports = re.findall(r"(?m)^\w+_PORT=(\d+)", layout.ENV_FILE.read_text())
         assert len(set(ports)) == len(ports) == 5
         monkeypatch.setenv("AIRFLOW_PORT", str(taken[0]))
         with pytest.raises(SetupError, match="the environment variable AIRFLOW_PORT says it"):
-            bootstrap.free_ports()
+            prepare.free_ports()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_why_uv_cannot_be_installed(clone, monkeypatch, words, mend):
 def test_env_gains_new_settings_and_keeps_the_old(clone):
     layout.ENV_FILE.write_text("AIRFLOW_PORT=9999\nMINE=1")
     layout.ENV_FILE.chmod(0o644)
-    assert re.fullmatch(r"added \d+ settings", bootstrap.write_env())
+    assert re.fullmatch(r"added \d+ settings", env_file.write_env())
     text = layout.ENV_FILE.read_text()
     assert text.startswith("AIRFLOW_PORT=9999\nMINE=1\n")
     assert text.count("AIRFLOW_PORT=") == 1
@@ -196,9 +198,9 @@ def test_env_gains_new_settings_and_keeps_the_old(clone):
 
 
 def test_env_that_others_can_read_is_closed(clone):
-    bootstrap.write_env()
+    env_file.write_env()
     layout.ENV_FILE.chmod(0o644)
-    assert bootstrap.write_env() == "mode set to 0600"
+    assert env_file.write_env() == "mode set to 0600"
     assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600
 
 
@@ -226,7 +228,7 @@ def release(clone, monkeypatch):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr(bootstrap.shutil, "which", lambda _: None)
+    monkeypatch.setattr(prepare.shutil, "which", lambda _: None)
     yield f"http://127.0.0.1:{server.server_port}/x", hashlib.sha256(body).hexdigest()
     server.shutdown()
     thread.join()
@@ -244,7 +246,7 @@ def attempt(url, sha256, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(uv.tomllib, "loads", pinned)
-        return bootstrap.ProcessCompose()
+        return process_compose.ProcessCompose()
 
 
 def test_process_compose_is_downloaded_checked_and_found_again(release, monkeypatch):
@@ -261,7 +263,7 @@ def test_a_wrong_checksum_is_refused(release, monkeypatch):
 
 
 def test_a_refusal_is_remembered_for_a_day(clone, monkeypatch):
-    monkeypatch.setattr(bootstrap.shutil, "which", lambda _: None)
+    monkeypatch.setattr(prepare.shutil, "which", lambda _: None)
     assert "cannot be reached" in attempt("http://127.0.0.1:1/", "0", monkeypatch).result()
     again = attempt("http://127.0.0.1:1/", "0", monkeypatch)
     assert again.thread is None
@@ -284,10 +286,9 @@ def test_old_python_is_refused_in_one_line(tmp_path):
 
 def test_full_disk_and_read_only_state_are_refused_in_one_line(state):
     env = apart(state) | {"UV_PROJECT_ENVIRONMENT": str(state / "none")}
-    code = (
-        "import shutil, types; from elt import bootstrap; shutil.disk_usage = lambda _: types.SimpleNamespace(free=1)"
-    )
-    done = run("python", "-c", f"{code}; bootstrap.leave(bootstrap.main())", env=env)
+    code = "import shutil, types; from elt.bootstrap import prepare; "
+    code += "shutil.disk_usage = lambda _: types.SimpleNamespace(free=1)"
+    done = run("python", "-c", f"{code}; prepare.leave(prepare.main())", env=env)
     assert done.returncode == 1
     assert "GB are needed" in done.stderr
     state.parent.joinpath("file").touch()

@@ -8,7 +8,7 @@ import sys
 import pytest
 from workspace import ROOT
 
-from elt import environment, settings
+from elt.config import process_env, settings
 
 TOLD_TO_STOP = """
 import socket, sys
@@ -33,7 +33,7 @@ print("stays")
     [("idle", ""), ("waiting", "stays\n"), ("reserved_requests", "stays\n"), ("active_requests", "stays\n")],
 )
 def test_only_an_idle_worker_ends_at_once(state, worker, said):
-    env = environment.build(settings.load()) | {"ELT_STATE": str(state)}
+    env = process_env.build(settings.load()) | {"ELT_STATE": str(state)}
     done = subprocess.run(
         [sys.executable, "-c", TOLD_TO_STOP, worker], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
     )
@@ -42,11 +42,12 @@ def test_only_an_idle_worker_ends_at_once(state, worker, said):
 
 def test_shared_memory_leaves_nothing_in_tmp(tmp_path, state):
     """The worker ends at once, so nothing that it would clear is to be made."""
-    script = "from elt import celery_config; from billiard.heap import Arena; Arena(4096); print('made', flush=True)"
+    script = "from elt.orchestration import celery_config; "
+    script += "from billiard.heap import Arena; Arena(4096); print('made', flush=True)"
     (state / "run").mkdir(parents=True)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    env = environment.build(settings.load()) | {"TMPDIR": str(temporary), "ELT_STATE": str(state)}
+    env = process_env.build(settings.load()) | {"TMPDIR": str(temporary), "ELT_STATE": str(state)}
     done = subprocess.run([sys.executable, "-c", script + "; import os; os._exit(0)"], env=env, cwd=ROOT, text=True)
     assert done.returncode == 0
     assert [*temporary.iterdir()] == [*(state / "run").iterdir()] == []

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from elt import columns, extracts
 from elt.errors import DataError
+from elt.sources import columns, csv_files
 
 BOM = "\ufeff"
 
@@ -21,7 +21,7 @@ BOM = "\ufeff"
 def by_csv(path, wanted, delimiter=",", encoding="utf-8"):
     """What the csv module reads, or the message of what it refuses."""
     try:
-        return [*extracts.records(path, wanted, delimiter=delimiter, encoding=encoding)]
+        return [*csv_files.records(path, wanted, delimiter=delimiter, encoding=encoding)]
     except DataError as error:
         return str(error)
 
@@ -43,7 +43,7 @@ def by_blocks(path, wanted, delimiter=",", encoding="utf-8"):
 @pytest.fixture
 def only_arrow(monkeypatch):
     """Lets no record be read by the csv module, but for the header."""
-    monkeypatch.setattr(columns.extracts, "records", mock.Mock(side_effect=AssertionError("not read by Arrow")))
+    monkeypatch.setattr(columns.csv_files, "records", mock.Mock(side_effect=AssertionError("not read by Arrow")))
 
 
 FIELD = st.text(st.sampled_from('ab1 ,;"\r\n\t\0é€\u2028\ufeff'), max_size=24)
@@ -100,7 +100,7 @@ def test_blocks_are_what_the_csv_module_reads(tmp_path_factory, text, delimiter,
     data = text.encode(encoding, errors="replace")
     path.write_bytes(gzip.compress(data) if packed else data)
     try:
-        names = extracts.header(path, (), delimiter=delimiter, encoding=encoding)
+        names = csv_files.header(path, (), delimiter=delimiter, encoding=encoding)
     except DataError:
         names = []
     wanted = tuple(dict.fromkeys(names[::-1][:2]))
@@ -122,7 +122,7 @@ def test_what_a_program_wrote_is_read_by_arrow(tmp_path_factory, rows, quoting, 
     path.write_text(written([["a", "b"], *rows], ",", quoting, end), newline="", encoding="utf-8")
     expected = by_csv(path, ("a", "b"))
     refuse = mock.Mock(side_effect=AssertionError("not read by Arrow"))
-    with mock.patch.object(columns.extracts, "records", refuse), mock.patch.object(columns, "BLOCK", block):
+    with mock.patch.object(columns.csv_files, "records", refuse), mock.patch.object(columns, "BLOCK", block):
         assert by_blocks(path, ("a", "b")) == expected == [tuple(row) for row in rows]
 
 
@@ -162,7 +162,7 @@ def test_a_late_oddity_gives_no_record_twice_and_none_lost(tmp_path, monkeypatch
 def test_all_files_of_an_extract_are_read_and_counted_once(tmp_path, only_arrow):
     for name, text in (("1.csv", "a,b\n1,x\n"), ("2.csv", "b,a\ny,2\nz,3\n")):
         (tmp_path / name).write_text(text)
-    one = extracts.Extract("t", tmp_path)
+    one = csv_files.Extract("t", tmp_path)
     assert [block.columns[0].texts[code] for block in one.blocks(("a",)) for code in block.columns[0].codes] == [
         "1",
         "2",

@@ -9,8 +9,9 @@ import sys
 import pytest
 from workspace import ROOT, apart
 
-from elt import environment, extracts, settings
-from elt.migrate import POOL
+from elt.config import process_env, settings
+from elt.orchestration.database import POOL
+from elt.sources import csv_files
 
 READ = """
 import json, sys
@@ -44,7 +45,7 @@ print("RESULT" + json.dumps({
 def bag(tmp_path_factory):
     """What Airflow reads out of airflow/dags, without a database."""
     now = settings.load()
-    env = apart(tmp_path_factory.mktemp("state")) | environment.build(now)
+    env = apart(tmp_path_factory.mktemp("state")) | process_env.build(now)
     env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite://"
     command = [sys.executable, "-c", READ, str(ROOT / "airflow" / "dags")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
@@ -81,7 +82,7 @@ def test_the_pipeline_is_the_five_steps_and_publish(bag):
 
 def test_assets_name_the_raw_tables_and_the_marts(bag):
     outlets = {task["id"]: task["outlets"] for task in bag["dags"]["meltano_elt_pipeline"]["tasks"]}
-    tables = sorted(one.table for one in extracts.listed())
+    tables = sorted(one.table for one in csv_files.listed())
     assert [uri.rsplit("/", 1)[1] for uri in outlets["extract_load"]] == tables
     models = {path.stem for path in (ROOT / "transform" / "models" / "marts").glob("*.sql")}
     assert {uri.rsplit("/", 1)[1] for uri in outlets["publish"]} == models

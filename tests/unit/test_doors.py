@@ -21,8 +21,9 @@ import yaml
 from doors import chroot, debian
 from workspace import BIN, ROOT, apart, files, run, said
 
-from elt import e2e, layout
-from elt.bootstrap import example_settings
+from elt import layout
+from elt.config.env_file import example_settings
+from elt.orchestration import runs
 
 
 def parsed(name: str) -> t.Any:
@@ -176,7 +177,7 @@ def test_what_is_debugged_can_be_started():
         spec = importlib.util.find_spec(one["module"])
         assert spec, one["module"]
         assert Path(spec.origin or "").with_name("__main__.py").exists()
-        assert one["module"] != "airflow" or one["args"] == ["dags", "test", e2e.DAG]
+        assert one["module"] != "airflow" or one["args"] == ["dags", "test", runs.DAG]
         assert one.get("preLaunchTask", labels[0]) in labels
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from elt import e2e
-from elt.airflow_api import Task
+from elt.orchestration import runs
+from elt.orchestration.api import Task
 
 WHAT = "task publish of meltano_elt_pipeline failed"
 
@@ -35,9 +35,9 @@ class Api:
     ids=["quality", "publish", "Meltano"],
 )
 def test_what_a_person_should_read_is_told_in_a_line(log, told):
-    assert e2e._why_failed(Api("::group::x", *log), "none").splitlines()[0] == f"{WHAT}: {told}"
+    assert runs._why_failed(Api("::group::x", *log), "none").splitlines()[0] == f"{WHAT}: {told}"
 
 
 def test_of_anything_else_the_end_of_the_log_is_told():
-    told = e2e._why_failed(Api("begin", "KeyError: 'x'"), "none").splitlines()
+    told = runs._why_failed(Api("begin", "KeyError: 'x'"), "none").splitlines()
     assert told[:3] == [f"{WHAT}; the end of its log:", "    begin", "    KeyError: 'x'"]

@@ -11,8 +11,8 @@ from airflow.executors.workloads.base import BaseWorkloadSchema
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.providers.celery.executors.celery_executor import CeleryExecutor
 
-from elt import executor
-from elt.executor import TURN_SECONDS
+from elt.orchestration import executor
+from elt.orchestration.executor import TURN_SECONDS
 
 WEEK = 7 * 24 * 3600
 SECRET = "s" * 64  # pragma: allowlist secret

@@ -1,4 +1,4 @@
-"""elt/guard.py: signals, orphans, exit codes, the register."""
+"""elt/supervisor/guard.py: signals, orphans, exit codes, the register."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 import pytest
 from workspace import DEADLINE, is_gone, wait_for
 
-from elt import guard
+from elt.supervisor import guard
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux adopts orphans")
 
@@ -241,7 +241,7 @@ def test_elsewhere_the_process_group_binds_them(guarded: t.Callable[..., Guarded
     [
         ([(1, 1), (2, 1), (3, 1)], [1, 2, 3]),
         ([(1, 1), (61, 1), (62, 1)], [1, 0, 1]),
-        ([(10, 10), (20 + guard.LATE, 10)], [10, 20 + guard.LATE]),
+        ([(10, 10), (20 + guard.LATE_SECONDS, 10)], [10, 20 + guard.LATE_SECONDS]),
         ([(1, 1), (62, 1), (200, 1)], [1, 0, 0]),
     ],
     ids=["in time", "slept", "a long pause that was planned", "slept twice"],
@@ -265,7 +265,7 @@ def test_the_grace_of_a_stop_does_not_pass_while_nothing_can_run(tmp_path, guard
     wait_for((tmp_path / "asked").exists)
     top.suspend()
     main.suspend()
-    time.sleep(3 + guard.LATE + 0.5)
+    time.sleep(3 + guard.LATE_SECONDS + 0.5)
     top.resume()
     time.sleep(0.2)  # in which it would kill what has not had its grace
     main.resume()

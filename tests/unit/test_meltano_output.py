@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elt import meltano_output
+from elt.pipeline import meltano_log
 
 FAILURES = {
     "contract": (
@@ -110,7 +110,7 @@ BINDER = [
 
 
 def test_an_error_of_duckdb_keeps_its_candidates_and_the_compiled_sql():
-    assert meltano_output.reason(f"2026-11-24T12:00:00Z [info     ] {line}" for line in BINDER) == (
+    assert meltano_log.reason(f"2026-11-24T12:00:00Z [info     ] {line}" for line in BINDER) == (
         'dbt: model daily_sales: Binder Error: Referenced column "sales_valu" not found in FROM clause!'
         ' Candidate bindings: "sales_value", "store_id"'
         " (its SQL: /state/dbt/target/compiled/elt_workspace/models/marts/daily_sales.sql)"
@@ -164,8 +164,8 @@ def test_what_may_pass_is_tried_again(lines):
     assert not outcome(lines).is_final()
 
 
-def outcome(lines: list[str]) -> meltano_output.Outcome:
-    result = meltano_output.Outcome()
+def outcome(lines: list[str]) -> meltano_log.Outcome:
+    result = meltano_log.Outcome()
     for line in lines:
         result.take(f"2026-11-24T12:00:00Z [info     ] {line}")
     return result
@@ -174,15 +174,15 @@ def outcome(lines: list[str]) -> meltano_output.Outcome:
 @pytest.mark.parametrize("name", FAILURES)
 def test_the_reason_of_a_failure(name):
     lines, reason = FAILURES[name]
-    assert meltano_output.reason(f"2026-11-24T12:00:00Z [info     ] {line}" for line in lines) == reason
+    assert meltano_log.reason(f"2026-11-24T12:00:00Z [info     ] {line}" for line in lines) == reason
 
 
 def test_a_line_that_is_only_quoted_is_stripped():
-    assert meltano_output.reason(["  tap-csv: a.csv: ragged row  "]) == "tap-csv: a.csv: ragged row"
+    assert meltano_log.reason(["  tap-csv: a.csv: ragged row  "]) == "tap-csv: a.csv: ragged row"
 
 
 def test_a_local_run_says_which_column_stays_text(capsys):
     warning = "extract/a.csv, column 'Kunden': kept as text, since points before three digits may mark thousands"
-    progress = meltano_output.Outcome(started=0.0)
+    progress = meltano_log.Outcome(started=0.0)
     progress.take(f"2026-11-24T12:00:00Z [info     ] tap-csv      tap-csv: {warning}; if they do not, set `columns`")
     assert f"load   {warning}; if they do not" in capsys.readouterr().out

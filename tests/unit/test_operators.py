@@ -11,7 +11,7 @@ import time
 import pytest
 from workspace import ROOT
 
-from elt import environment, settings
+from elt.config import process_env, settings
 
 REFUSED = "2026-11-24T12:00:00Z [info     ] tap-csv tap-csv: /x/a.csv, line 3: ragged row\nExtractor failed"
 LOCKED = "2026-11-24T12:00:00Z [info     ] target-duckdb /x/w.duckdb is locked by python (process 1)\nLoader failed"
@@ -20,14 +20,14 @@ LOCKED = "2026-11-24T12:00:00Z [info     ] target-duckdb /x/w.duckdb is locked b
 @pytest.fixture(scope="module")
 def operators(tmp_path_factory):
     """The module, with what tasks find in their environment; Airflow reads it when it is imported."""
-    env = environment.build(settings.load()) | {
+    env = process_env.build(settings.load()) | {
         "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setenv(name, value)
-        yield importlib.import_module("elt.operators")
+        yield importlib.import_module("elt.orchestration.operators")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_failure_is_final_or_not(operators, tmp_path, output, error, reason):
 def test_success_and_the_end_of_a_task(operators, tmp_path):
     operators.MeltanoOperator(task_id="load", bash_command="echo well", cwd=str(tmp_path)).execute({})
     code = (
-        "from elt.operators import MeltanoOperator as M; import threading, time;"
+        "from elt.orchestration.operators import MeltanoOperator as M; import threading, time;"
         "task = M(task_id='load', bash_command='sleep 60');"
         "threading.Timer(1, task.on_kill).start(); task.execute({})"
     )

@@ -1,4 +1,4 @@
-"""elt/preload.py and `elt-guard --fork`: a command that another process forks is still the guard's own."""
+"""elt/services/preload.py and `elt-guard --fork`: a command that another process forks is still the guard's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 from workspace import BIN, DEADLINE, ROOT, is_gone, wait_for
 
-from elt import guard
+from elt.supervisor import guard
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -25,14 +25,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothi
 
 SERVER = """
 import importlib, os, subprocess, sys, threading
-from elt import preload
+from elt.services import preload
+from elt.supervisor import fork_server
 
 def run(command):
     assert "fractions" in sys.modules
     sys.argv = command
     exec(command[1])
 
-preload.PROGRAMS["toy"] = preload.Program(("fractions", *os.environ["MODULES"].split()), run)
+preload.PROGRAMS["toy"] = fork_server.Program(("fractions", *os.environ["MODULES"].split()), run)
 sys.argv = ["elt-preload", "toy"]
 preload.main()
 """
@@ -217,7 +218,8 @@ def test_a_parent_that_says_nothing_is_done_without(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "run" / "parent.fork"))
         listener.listen()
-        code = "from elt import guard; guard.SILENCE = 0.5; import sys; sys.exit(guard.main())"
+        code = "from elt.supervisor import guard as g; g.FORK_SERVER_ANSWER_SECONDS = 0.5; "
+        code += "import sys; sys.exit(g.main())"
         command = [sys.executable, "-c", code, "--fork", "parent", "sh", "-c", "echo alone; exit 3"]
         env = os.environ | {"ELT_STATE": str(tmp_path), "ELT_PRELOAD": "True"}
         said = tmp_path / "said"  # no pipe: the request that waits holds it open
@@ -230,7 +232,8 @@ def test_a_parent_that_says_nothing_is_done_without(tmp_path):
 def test_without_the_parent_the_command_is_run_as_always(tmp_path, preload):
     """Switched off, and when nobody answers."""
     (tmp_path / "run").mkdir()
-    code = "from elt import guard; guard.PATIENCE = 0.2; import sys; sys.exit(guard.main())"
+    code = "from elt.supervisor import guard as g; g.FORK_SERVER_TIMEOUT_SECONDS = 0.2; "
+    code += "import sys; sys.exit(g.main())"
     command = [sys.executable, "-c", code, "--fork", "parent", "sh", "-c", "echo alone; exit 3"]
     env = os.environ | {"ELT_STATE": str(tmp_path), "ELT_PRELOAD": preload}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=DEADLINE)

@@ -11,7 +11,8 @@ import time
 import pytest
 from workspace import DEADLINE, ROOT
 
-from elt import guard, probes
+from elt.services import probes
+from elt.supervisor import guard
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_process_is_healthy_only_if_its_port_is_its_own(process, monkeypatch, 
         if who == "a stranger elsewhere":
             elsewhere = socket.create_server(("127.0.0.2", port))
         if who == "a stranger":
-            monkeypatch.setattr(guard, "family", lambda _: set())
+            monkeypatch.setattr(guard, "process_tree", lambda _: set())
         monkeypatch.setenv("VALKEY_ADDRESS", "127.0.0.1")
         monkeypatch.setenv("VALKEY_PORT", str(port))
         assert probes.healthy("redis") is (who in ("itself", "a child", "a stranger elsewhere"))
@@ -128,6 +129,6 @@ def test_a_process_is_healthy_only_if_its_port_is_its_own(process, monkeypatch, 
 
 def test_a_probe_imports_little():
     heavy = "{'typing', 'pathlib', 're', 'json', 'socket', 'http.client', 'psycopg2'}"
-    code = f"import sys, elt.probes; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, elt.services.probes; print(sorted({heavy} & set(sys.modules)))"
     command = [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
     assert subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE).stdout == "[]\n"

@@ -13,8 +13,8 @@ import duckdb
 import pytest
 from workspace import DEADLINE, apart, run
 
-from elt import publish as publishing
 from elt.errors import DataError
+from elt.serving import duckdb_copy as publishing
 
 READER = """
 import json, os, sys

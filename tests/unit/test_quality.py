@@ -19,9 +19,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from workspace import BIN, DEADLINE, ROOT, run
 
-from elt import columns, layout, quality
-from elt import seed as extracts
+from elt import layout
 from elt.errors import ConfigError, DataError, EltError
+from elt.pipeline import quality
+from elt.sources import columns
+from elt.sources import seed as extracts
 
 CHECKS = quality.load(quality.CHECKS / "completejourney.py")
 REVENUE = Decimal("6628.49")
@@ -255,7 +257,7 @@ def test_thresholds_come_from_the_dbt_project(extract, warehouse, tmp_path, monk
             "quality: transform/checks/shop.py, line 3: AttributeError: 'NoneType' object has no attribute 'first'",
         ),
         (
-            "from elt import extracts\n\ndef figures(extract, warehouse):\n    extracts.Extract().rows()\n",
+            "from elt.sources import csv_files\n\ndef figures(extract, warehouse):\n    csv_files.Extract().rows()\n",
             r"quality: transform/checks/shop.py, line 4: TypeError: .*missing 2 required positional arguments",
         ),
         (
@@ -346,7 +348,7 @@ def test_a_line_that_cannot_be_added_is_named(tmp_path, line, message):
 
 def test_the_source_is_read_by_nothing_that_the_warehouse_is_made_by():
     script = (
-        "import sys; from pathlib import Path; from elt import columns\n"
+        "import sys; from pathlib import Path; from elt.sources import columns\n"
         "for one in columns.blocks(Path(sys.argv[1]), ['basket_id']): print(one.rows)\n"
         "print([name for name in ('duckdb', 'dbt', 'tap_csv', 'pandas') if name in sys.modules])"
     )

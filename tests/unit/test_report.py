@@ -18,11 +18,12 @@ from decimal import Decimal
 import pytest
 from workspace import BIN, DEADLINE, ROOT, apart, run, said
 
-from elt import extracts, report
-from elt.airflow_api import Task
+from elt.e2e import report
+from elt.e2e.report import ALL, PIPELINE, START, Proof, Run, Step
 from elt.errors import DataError, SetupError
-from elt.quality import Figure
-from elt.report import ALL, PIPELINE, START, Proof, Run, Step
+from elt.orchestration.api import Task
+from elt.pipeline.quality import Figure
+from elt.sources import csv_files
 from elt.supervisor.progress import Change
 
 if t.TYPE_CHECKING:
@@ -446,7 +447,7 @@ def test_write_leaves_page_and_history_and_names_a_file_that_cannot_be_written(t
 def test_e2e_that_fails_writes_the_report(state):
     env = apart(state)
     assert run("elt", "seed", "--example", env=env).returncode == 0
-    for one in extracts.listed(state / "extract"):  # a project may list more than the example
+    for one in csv_files.listed(state / "extract"):  # a project may list more than the example
         if one.path.is_relative_to(state) and not one.files():
             one.path.parent.mkdir(parents=True, exist_ok=True)
             one.path.touch()

@@ -8,8 +8,8 @@ import tomllib
 import pytest
 from workspace import ROOT, packages
 
-from elt import sbom
 from elt.errors import SetupError
+from elt.maintenance import sbom
 
 
 def test_every_package_of_the_lock_is_in_it(tmp_path, capsys):

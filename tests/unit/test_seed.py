@@ -7,8 +7,8 @@ import csv
 import duckdb
 import pytest
 
-from elt import seed as extracts
 from elt.errors import DataError
+from elt.sources import seed as extracts
 
 
 def count(folder, name, what="count(*)"):

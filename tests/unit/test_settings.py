@@ -6,33 +6,36 @@ import tempfile
 
 import pytest
 
-from elt import bootstrap, environment, layout, settings
+from elt import layout
+from elt.config import env_file, process_env, settings
 from elt.errors import ConfigError, SetupError
 
 
 @pytest.fixture
-def env_file(tmp_path, monkeypatch):
-    for name, _, _ in bootstrap.example_settings():
+def dotenv_file(tmp_path, monkeypatch):
+    for name, _, _ in env_file.example_settings():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
     monkeypatch.setattr(layout, "STATE", tmp_path / ".state")
     monkeypatch.setitem(settings.Settings.model_config, "env_file", tmp_path / ".env")
-    bootstrap.write_env()
+    env_file.write_env()
     return tmp_path / ".env"
 
 
-def change(env_file, name, value):
-    lines = [f"{name}={value}" if line.startswith(f"{name}=") else line for line in env_file.read_text().splitlines()]
-    env_file.write_text("\n".join(lines) + "\n")
+def change(dotenv_file, name, value):
+    lines = [
+        f"{name}={value}" if line.startswith(f"{name}=") else line for line in dotenv_file.read_text().splitlines()
+    ]
+    dotenv_file.write_text("\n".join(lines) + "\n")
 
 
-def test_every_setting_of_the_example_is_read_and_none_else(env_file):
-    names = {name.lower() for name, _, _ in bootstrap.example_settings()}
+def test_every_setting_of_the_example_is_read_and_none_else(dotenv_file):
+    names = {name.lower() for name, _, _ in env_file.example_settings()}
     assert names == set(settings.Settings.model_fields)
     assert settings.load().airflow_port == 8080
 
 
-def test_environment_goes_before_the_file(env_file, monkeypatch):
+def test_environment_goes_before_the_file(dotenv_file, monkeypatch):
     monkeypatch.setenv("AIRFLOW_PORT", "18080")
     assert settings.load().airflow_port == 18080
 
@@ -54,19 +57,19 @@ def test_environment_goes_before_the_file(env_file, monkeypatch):
         ("AIRFLOW_FERNET_KEY", "xyzxyzxyzxyzxyzxyzxyz", "Fernet key"),
     ],
 )
-def test_bad_value_is_refused_by_name(env_file, name, value, word):
-    change(env_file, name, value)
+def test_bad_value_is_refused_by_name(dotenv_file, name, value, word):
+    change(dotenv_file, name, value)
     with pytest.raises(ConfigError) as error:
         settings.load()
     assert word in str(error.value)
-    assert str(env_file) in str(error.value)
+    assert str(dotenv_file) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_misspelt_name_is_refused_and_a_foreign_one_is_not(env_file):
-    env_file.write_text(env_file.read_text() + "MINE=1\n")
+def test_a_misspelt_name_is_refused_and_a_foreign_one_is_not(dotenv_file):
+    dotenv_file.write_text(dotenv_file.read_text() + "MINE=1\n")
     settings.load()
-    env_file.write_text(env_file.read_text() + "STREAMLT_PORT=8601\n")
+    dotenv_file.write_text(dotenv_file.read_text() + "STREAMLT_PORT=8601\n")
     with pytest.raises(ConfigError, match="did you mean STREAMLIT_PORT"):
         settings.load()
 
@@ -79,14 +82,14 @@ def test_a_misspelt_name_is_refused_and_a_foreign_one_is_not(env_file):
         ("on", "on", {"POSTGRES_PORT": "192.0.2.7", "VALKEY_PORT": "192.0.2.7"}),
     ],
 )
-def test_the_databases_listen_where_they_are_asked_to(env_file, postgres, valkey, listen):
+def test_the_databases_listen_where_they_are_asked_to(dotenv_file, postgres, valkey, listen):
     for name, value in {
         "BIND_ADDRESS": "192.0.2.7",
         "ADMIN_PASSWORD": "correct-horse",  # pragma: allowlist secret
         "POSTGRES_TCP": postgres,
         "VALKEY_TCP": valkey,
     }.items():
-        change(env_file, name, value)
+        change(dotenv_file, name, value)
     found = {name: address for name, (address, _) in settings.load().listeners().items()}
     assert {name: found[name] for name in found if name.startswith(("POSTGRES", "VALKEY"))} == listen
 
@@ -111,11 +114,11 @@ def test_sockets_lie_in_the_state_unless_its_path_is_too_long_or_odd(tmp_path_fa
     ("bind", "dialled"),
     [("0.0.0.0", "127.0.0.1"), ("192.0.2.7", "192.0.2.7"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.9", "127.0.0.9")],
 )
-def test_clients_dial_an_address_that_the_servers_listen_on(env_file, bind, dialled):
-    change(env_file, "BIND_ADDRESS", bind)
-    change(env_file, "ADMIN_PASSWORD", "correct-horse")
+def test_clients_dial_an_address_that_the_servers_listen_on(dotenv_file, bind, dialled):
+    change(dotenv_file, "BIND_ADDRESS", bind)
+    change(dotenv_file, "ADMIN_PASSWORD", "correct-horse")
     now = settings.load()
-    env = environment.build(now)
+    env = process_env.build(now)
     assert now.url(8080) == f"http://{dialled}:8080"
     assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == f"http://{dialled}:8080/execution/"
     assert dialled in env["NO_PROXY"].split(",")
@@ -128,24 +131,24 @@ def test_clients_dial_an_address_that_the_servers_listen_on(env_file, bind, dial
     assert now.streamlit_url().startswith("http://127.0.0.1:")
 
 
-def test_a_wide_address_with_the_default_password_is_refused(env_file):
-    change(env_file, "BIND_ADDRESS", "0.0.0.0")
-    change(env_file, "ADMIN_PASSWORD", settings.DEFAULT_PASSWORD)
+def test_a_wide_address_with_the_default_password_is_refused(dotenv_file):
+    change(dotenv_file, "BIND_ADDRESS", "0.0.0.0")
+    change(dotenv_file, "ADMIN_PASSWORD", settings.DEFAULT_PASSWORD)
     with pytest.raises(ConfigError, match="ADMIN_PASSWORD is the default"):
         settings.load()
 
 
-def test_missing_file_and_missing_setting_name_bootstrap(env_file):
-    text = env_file.read_text()
-    env_file.write_text("\n".join(line for line in text.splitlines() if not line.startswith("VALKEY_PORT")))
+def test_missing_file_and_missing_setting_name_bootstrap(dotenv_file):
+    text = dotenv_file.read_text()
+    dotenv_file.write_text("\n".join(line for line in text.splitlines() if not line.startswith("VALKEY_PORT")))
     with pytest.raises(SetupError, match=r"lacks VALKEY_PORT: run scripts/bootstrap\.sh"):
         settings.load()
-    env_file.unlink()
+    dotenv_file.unlink()
     with pytest.raises(SetupError, match=r"is missing: run scripts/bootstrap\.sh"):
         settings.load()
 
 
-def test_secrets_do_not_show_in_the_representation(env_file):
+def test_secrets_do_not_show_in_the_representation(dotenv_file):
     now = settings.load()
     assert now.postgres_password not in repr(now)
     assert now.valkey_password not in repr(now)
@@ -155,18 +158,20 @@ CONNECTION = '{"conn_type":"smtp","password":"a$HOME${HOME}#\'b","extra":{"to":"
 
 
 @pytest.mark.parametrize("quoted", [f"""'{CONNECTION.replace("'", chr(92) + "'")}'""", CONNECTION])
-def test_airflows_connections_and_variables_reach_the_processes_as_they_stand(env_file, quoted):
-    env_file.write_text(f"{env_file.read_text()}AIRFLOW_CONN_X={quoted}\nAIRFLOW_VAR_Y='{{$z'\nAIRFLOW_CONN_EMPTY=\n")
-    env = environment.build(settings.load())
+def test_airflows_connections_and_variables_reach_the_processes_as_they_stand(dotenv_file, quoted):
+    dotenv_file.write_text(
+        f"{dotenv_file.read_text()}AIRFLOW_CONN_X={quoted}\nAIRFLOW_VAR_Y='{{$z'\nAIRFLOW_CONN_EMPTY=\n"
+    )
+    env = process_env.build(settings.load())
     assert env["AIRFLOW_CONN_X"] == CONNECTION
     assert env["AIRFLOW_VAR_Y"] == "{$z"
     assert "AIRFLOW_CONN_EMPTY" not in env
 
 
-def test_an_exported_connection_goes_before_the_file(env_file, monkeypatch):
-    env_file.write_text(f"{env_file.read_text()}AIRFLOW_CONN_X=smtp://file\n")
+def test_an_exported_connection_goes_before_the_file(dotenv_file, monkeypatch):
+    dotenv_file.write_text(f"{dotenv_file.read_text()}AIRFLOW_CONN_X=smtp://file\n")
     monkeypatch.setenv("AIRFLOW_CONN_X", "smtp://shell")
-    assert environment.build(settings.load())["AIRFLOW_CONN_X"] == "smtp://shell"
+    assert process_env.build(settings.load())["AIRFLOW_CONN_X"] == "smtp://shell"
 
 
 @pytest.mark.parametrize(
@@ -181,11 +186,11 @@ def test_an_exported_connection_goes_before_the_file(env_file, monkeypatch):
         ("slackwebhook://:hunter2/B0/X@hooks.slack.com", "%2F"),
     ],
 )
-def test_a_connection_that_airflow_cannot_read_is_refused_without_its_value(env_file, value, word):
-    env_file.write_text(f"{env_file.read_text()}AIRFLOW_CONN_X={value}\n")
+def test_a_connection_that_airflow_cannot_read_is_refused_without_its_value(dotenv_file, value, word):
+    dotenv_file.write_text(f"{dotenv_file.read_text()}AIRFLOW_CONN_X={value}\n")
     with pytest.raises(ConfigError) as error:
         settings.load()
-    assert f"{env_file}: AIRFLOW_CONN_X: " in str(error.value)
+    assert f"{dotenv_file}: AIRFLOW_CONN_X: " in str(error.value)
     assert word in str(error.value)
     assert "hunter2" not in str(error.value)
     assert "\n" not in str(error.value)

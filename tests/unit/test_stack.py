@@ -7,10 +7,12 @@ import json
 import pytest
 from workspace import apart, run
 
-from elt import doctor, layout, settings
-from elt import stack as verbs
-from elt.environment import build
+from elt import layout
+from elt.config import settings
+from elt.config.process_env import build
 from elt.errors import SetupError
+from elt.maintenance import doctor
+from elt.services import stack as verbs
 from elt.supervisor import stack as stacks
 
 
@@ -49,7 +51,7 @@ def test_no_address_is_shown_of_a_stack_with_other_settings(state, monkeypatch, 
     stack.facts.write_text(json.dumps({"settings": stacks._digests(build(settings.load()))}))
     assert verbs.status()
     assert "http://" in capsys.readouterr().out
-    doctor.env_file()
+    doctor.dot_env()
     monkeypatch.setenv("WORKER_CONCURRENCY", value)
     assert verbs.status()
     shown = capsys.readouterr().out
@@ -57,7 +59,7 @@ def test_no_address_is_shown_of_a_stack_with_other_settings(state, monkeypatch, 
     assert "WORKER_CONCURRENCY" in shown
     assert "http://" not in shown
     with pytest.raises(doctor.IllError, match="WORKER_CONCURRENCY"):
-        doctor.env_file()
+        doctor.dot_env()
 
 
 def test_a_name_in_a_log_does_not_command_the_terminal(state):

@@ -10,7 +10,7 @@ import time
 import pytest
 from workspace import BIN, ROOT, apart, run
 
-from elt import task_logs
+from elt.services import task_logs
 
 
 def entry(event: str, **more: object) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 
-from elt import layout, trim
+from elt import layout
+from elt.maintenance import trim
 
 
 def test_old_files_go_and_young_ones_stay(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ import pytest
 from packaging.markers import Marker
 from workspace import BIN, ROOT, apart, run
 
-from elt import uv
+from elt.bootstrap import uv
 from elt.errors import SetupError
 from elt.supervisor import lockfile
 

@@ -6,7 +6,7 @@ import time
 
 import psycopg2
 
-from elt.wake import Bell
+from elt.orchestration.notify import Bell
 
 
 def test_without_a_database_it_waits_that_long_and_tries_again():
@@ -29,12 +29,12 @@ def test_the_executor_reads_the_settings_once(monkeypatch):
     """What was edited since must not end a scheduler whose connection was cut."""
     from airflow.providers.celery.executors.celery_executor import CeleryExecutor
 
-    from elt import executor
+    from elt.orchestration import executor
 
     loads, connections = [], []
     monkeypatch.setattr(CeleryExecutor, "__init__", lambda *_: None)
     monkeypatch.setattr(executor.settings, "load", lambda: loads.append(1) or "settings")
-    monkeypatch.setattr(executor.migrate, "connect", lambda *words: connections.append(words))
+    monkeypatch.setattr(executor.database, "connect", lambda *words: connections.append(words))
     bell = executor.PromptCeleryExecutor()._bell
     bell._connect()
     bell._connect()

@@ -1,0 +1,1 @@
+"""What is set: .env, the checked settings, and the environment of every process."""

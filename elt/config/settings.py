@@ -1,0 +1,272 @@
+"""The settings of `.env`, checked; this module is the only one that reads the file.
+
+A default stands in `.env.example` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import os
+import re
+import typing as t
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from elt import layout
+from elt.errors import ConfigError, SetupError
+
+Port = t.Annotated[int, Field(ge=1024, le=65535)]
+Secret = t.Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9_=-]+$", repr=False)]
+
+ADMIN = "admin"
+"""Name of the one user of Airflow and Flower."""
+LOOPBACK = "127.0.0.1"
+OWNER = "elt"
+"""PostgreSQL's role that owns everything here."""
+BI = "bi"
+"""PostgreSQL's role that reads the published marts, and nothing else."""
+DEFAULT_PASSWORD = "admin"  # noqa: S105 - of clones before it was random, or by choice; accepted on loopback only
+CONNECTION, VARIABLE = "AIRFLOW_CONN_", "AIRFLOW_VAR_"
+"""How names begin that stand for a connection or a variable of Airflow."""
+CONNECTION_FIELDS = {"conn_type", "description", "extra", "host", "login", "password", "port", "schema"}
+
+
+class Settings(BaseSettings):
+    """What a user may change, by the names of `.env`."""
+
+    model_config = SettingsConfigDict(env_file=layout.ENV_FILE, extra="ignore")
+
+    bind_address: str
+    allowed_hosts: t.Annotated[str, Field(pattern=r"^((\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)* *)+$")]
+    airflow_port: Port
+    flower_port: Port
+    streamlit_port: Port
+    postgres_port: Port
+    postgres_tcp: t.Literal["off", "bi", "on"]
+    valkey_port: Port
+    valkey_tcp: t.Literal["off", "on"]
+    admin_password: t.Annotated[str, Field(repr=False)]
+    elt_environment: t.Literal["dev", "staging", "prod"]
+    worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
+    task_retry_seconds: t.Annotated[int, Field(ge=1, le=86_400)]
+    elt_supervisor: t.Literal["auto", "process-compose", "embedded"]
+    elt_preload: bool
+    postgres_password: Secret
+    bi_password: Secret
+    valkey_password: Secret
+    airflow_fernet_key: t.Annotated[str, Field(repr=False)]
+    airflow_jwt_secret: Secret
+    airflow_api_secret_key: Secret
+
+    _sockets: Path = PrivateAttr()
+
+    def model_post_init(self, _: object) -> None:
+        """Find the folder of the sockets, which depends on the state folder of this moment."""
+        self._sockets = layout.sockets(Path(os.environ.get("ELT_STATE") or layout.STATE).absolute())
+
+    @field_validator("bind_address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            address = ipaddress.IPv4Address(value)
+        except ValueError:
+            raise ValueError("not an IPv4 address; the default is 127.0.0.1") from None
+        if address.is_multicast or address.is_reserved:
+            raise ValueError("not an address of a machine; the default is 127.0.0.1")
+        return value
+
+    @field_validator("admin_password")
+    @classmethod
+    def _is_plain(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._~@+=!*^/-]+", value):
+            raise ValueError(
+                "letters, digits and . _ ~ @ + = ! * ^ / - only, since Flower reads the others as something else"
+            )
+        return value
+
+    @field_validator("airflow_fernet_key")
+    @classmethod
+    def _is_fernet_key(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{43}=", value):
+            raise ValueError(
+                "not a Fernet key (32 bytes in URL-safe base64); remove the line and run scripts/bootstrap.sh"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _default_password_stays_at_home(self) -> Settings:
+        if self.admin_password == DEFAULT_PASSWORD and not ipaddress.ip_address(self.bind_address).is_loopback:
+            raise ValueError(
+                f"ADMIN_PASSWORD is the default while BIND_ADDRESS is {self.bind_address}: "
+                "set another password, or bind to 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Settings:
+        names = [name for name in type(self).model_fields if name.endswith("_port")]
+        seen: dict[int, str] = {}
+        for name in names:
+            other = seen.setdefault(getattr(self, name), name)
+            if other != name:
+                raise ValueError(f"{name.upper()} and {other.upper()} are the same port")
+        return self
+
+    def listeners(self) -> dict[str, tuple[str, int]]:
+        """Address and port of each server of the stack, by the name of the port's setting."""
+        addresses = {
+            "airflow_port": self.bind_address,
+            "flower_port": self.bind_address,
+            "streamlit_port": LOOPBACK,
+            "postgres_port": self.postgres_address,
+            "valkey_port": self.valkey_address,
+        }
+        return {name.upper(): (address, getattr(self, name)) for name, address in addresses.items() if address}
+
+    @property
+    def postgres_address(self) -> str:
+        """The address that PostgreSQL listens on besides its socket; empty for none."""
+        return {"off": "", "bi": LOOPBACK, "on": self.bind_address}[self.postgres_tcp]
+
+    @property
+    def valkey_address(self) -> str:
+        """The address that Valkey listens on besides its socket; empty for none."""
+        return self.bind_address if self.valkey_tcp == "on" else ""
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the servers' sockets; PostgreSQL names its own after its port."""
+        return self._sockets
+
+    @property
+    def valkey_socket(self) -> Path:
+        """The broker's socket."""
+        return self._sockets / "valkey.sock"
+
+    @property
+    def connect_address(self) -> str:
+        """The address that clients on this machine dial: the one that servers bind, unless that stands for all."""
+        return LOOPBACK if ipaddress.ip_address(self.bind_address).is_unspecified else self.bind_address
+
+    def url(self, port: int) -> str:
+        """Address of a server of the stack, without a path."""
+        return f"http://{self.connect_address}:{port}"
+
+    def airflow_url(self) -> str:
+        """Address of Airflow for a browser: cookies ignore ports, so on this machine it has a name of its own."""
+        if ipaddress.ip_address(self.bind_address).is_loopback and "*.localhost" in self.allowed_hosts.split():
+            return f"http://airflow.localhost:{self.airflow_port}"
+        return self.url(self.airflow_port)
+
+    def streamlit_url(self) -> str:
+        """Address of the dashboard, which has no login and hence stays on this machine."""
+        return f"http://{LOOPBACK}:{self.streamlit_port}"
+
+    def valkey_url(self) -> str:
+        """URL of the broker by its socket, password included."""
+        return f"redis+socket://:{self.valkey_password}@{self.valkey_socket}?virtual_host=0"
+
+    def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2", role: str = OWNER) -> str:
+        """SQLAlchemy URL of a database of the stack's PostgreSQL by its socket, password included."""
+        password = self.bi_password if role == BI else self.postgres_password
+        return f"{scheme}://{role}:{password}@/{database}?host={self.sockets}&port={self.postgres_port}"
+
+
+def load() -> Settings:
+    """Read and check the settings.
+
+    Raises:
+        SetupError: `.env` is not there yet, or lacks a setting.
+        ConfigError: a value does not fit.
+    """
+    if not layout.ENV_FILE.exists():
+        raise SetupError(f"{layout.ENV_FILE} is missing: run scripts/bootstrap.sh")
+    if layout.ENV_FILE.is_dir():
+        raise SetupError(f"{layout.ENV_FILE} is a folder: remove it, and run scripts/bootstrap.sh")
+    try:
+        _refuse_strange_lines()
+        _refuse_typos()
+        airflow_names()
+        return Settings()  # type: ignore[call-arg]  # the values come from the environment
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{layout.ENV_FILE} is not UTF-8: {error}") from None
+    except ValidationError as error:
+        problems = []
+        for one in error.errors(include_url=False, include_input=False):
+            field = ".".join(map(str, one["loc"])).upper()
+            if one["type"] == "missing":
+                from elt.config import env_file  # noqa: PLC0415 - no other call needs it
+
+                lost = env_file.lost_password() if field == "POSTGRES_PASSWORD" else ""
+                mend = f", and {lost}" if lost else ": run scripts/bootstrap.sh"
+                raise SetupError(f"{layout.ENV_FILE} lacks {field}{mend}") from None
+            if one["type"] in {"string_too_short", "string_pattern_mismatch"}:
+                one["msg"] += "; put the whole line back, or remove it and run scripts/bootstrap.sh"
+            problems.append(": ".join(filter(None, (field, one["msg"].removeprefix("Value error, ")))))
+        raise ConfigError(f"{layout.ENV_FILE}: {'; '.join(problems)}") from None
+
+
+def _refuse_strange_lines() -> None:
+    """A line that cannot be read hides a setting, or a part of the file behind a quote; it may be a secret itself."""
+    with layout.ENV_FILE.open(encoding="utf-8") as file:
+        for one in parse_stream(file):
+            if one.error:
+                place = f"{layout.ENV_FILE}, line {one.original.line}"
+                raise ConfigError(f"{place}: not NAME=value; is a quote left open, or a # missing?")
+
+
+def _refuse_typos() -> None:
+    """A name that is almost a setting's would change nothing, without a word; other names are the user's own."""
+    known = {name.upper() for name in Settings.model_fields}
+    for name in dotenv_values(layout.ENV_FILE, interpolate=False):
+        near = difflib.get_close_matches(name, known - {name}, n=1, cutoff=0.9)
+        if name not in known and near:
+            raise ConfigError(f"{layout.ENV_FILE}: no setting is called {name}; did you mean {near[0]}?")
+
+
+def airflow_names() -> dict[str, str]:
+    """The connections and variables of Airflow that stand in `.env`, as they stand there: `$` has no meaning.
+
+    Raises:
+        ConfigError: Airflow could not read a connection, and would go on as if there was none.
+    """
+    lines = dotenv_values(layout.ENV_FILE, interpolate=False)
+    found = {name: value for name, value in lines.items() if value and name.startswith((CONNECTION, VARIABLE))}
+    for name, value in found.items():
+        if name.startswith(CONNECTION) and (problem := _problem_of_connection(value)):
+            raise ConfigError(f"{layout.ENV_FILE}: {name}: {problem}")
+    return found
+
+
+def _problem_of_connection(value: str) -> str | None:
+    """What is wrong with a connection, without any part of it: it is a secret."""
+    if not value.startswith("{"):
+        return _problem_of_uri(value)
+    try:
+        fields = json.loads(value)
+    except json.JSONDecodeError as error:
+        return f"not JSON at character {error.pos + 1} ({error.msg}); put the whole value in single quotes"
+    if strange := len(fields.keys() - CONNECTION_FIELDS):
+        return f"{strange} of its fields unknown to Airflow; there are {', '.join(sorted(CONNECTION_FIELDS))}"
+    if not isinstance(fields.get("conn_type"), str):
+        return "its conn_type is missing"
+    if not re.fullmatch(r"\d*", str(fields.get("port") or "")):
+        return "its port is not a number"
+    return None
+
+
+def _problem_of_uri(value: str) -> str | None:
+    if "://" not in value:
+        return "neither JSON in single quotes nor a URI"
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        return "its port is not a number; in a password / is written %2F, : is %3A and @ is %40"
+    return None

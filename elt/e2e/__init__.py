@@ -1,0 +1,1 @@
+"""The proof that the platform works, and its report."""

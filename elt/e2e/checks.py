@@ -1,0 +1,160 @@
+"""What must hold after a run of the pipeline, each looked at by another route than the one that made it so."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+import httpx
+import psycopg2
+
+from elt import layout
+from elt.config.settings import ADMIN, BI, OWNER, Settings
+from elt.errors import DataError, StackError
+from elt.orchestration.runs import DAG
+from elt.pipeline import quality
+from elt.serving import duckdb_copy, postgres
+from elt.supervisor.guard import Stopwatch
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+NEWS_SECONDS = 20
+FLOWER_SECONDS = 10
+
+
+class Finding(t.NamedTuple):
+    """What a check found."""
+
+    text: str
+    figures: tuple[quality.Figure, ...] = ()
+
+
+def checks(settings: Settings, run: str, begun: float) -> dict[str, t.Callable[[], Finding]]:
+    """What must hold after a run; each check describes what it found, or raises.
+
+    Args:
+        settings: the checked settings.
+        run: id of the run.
+        begun: when it was about to begin, in seconds since the epoch.
+    """
+    warehouse = layout.warehouse(settings.elt_environment)
+    return {
+        "executed by Celery": lambda: Finding(executed_by_celery(settings, run)),
+        "marts": lambda: marts_equal_totals(warehouse),
+        "published": lambda: Finding(was_published(settings, begun)),
+        "Meltano's state": lambda: Finding(meltano_state(settings, begun)),
+        "Streamlit": lambda: Finding(streamlit_answers(settings)),
+    }
+
+
+def executed_by_celery(settings: Settings, run: str) -> str:
+    """Every task of the run went through a Celery worker: the result backend and Flower know each by its id.
+
+    Raises:
+        StackError: a task of the run was executed otherwise.
+    """
+    waited = Stopwatch()  # the run may be over before both have heard of its last task
+    while True:
+        rows = _query(
+            settings,
+            "airflow",
+            "select ti.task_id, ti.external_executor_id, ti.executor, c.status from task_instance ti left join"
+            " celery_taskmeta c on c.task_id = ti.external_executor_id where ti.dag_id = %s and ti.run_id = %s",
+            (DAG, run),
+        )
+        flower = _flower_tasks(settings)
+        strangers = [name for name, _, executor, status in rows if status != "SUCCESS" or executor]
+        unknown = [name for name, identity, _, _ in rows if flower.get(identity) != "SUCCESS"]
+        if rows and not strangers and not unknown:
+            return f"{len(rows)} tasks, each known to Flower and the result backend"
+        if waited.seconds(FLOWER_SECONDS) > NEWS_SECONDS:
+            break
+        time.sleep(0.2)
+    if strangers or not rows:
+        raise StackError(f"not executed by a Celery worker: {', '.join(strangers) or 'no task at all'}")
+    raise StackError(f"Flower does not know these tasks as successful: {', '.join(unknown)}")
+
+
+def _flower_tasks(settings: Settings) -> dict[str, str]:
+    answer = httpx.get(
+        settings.url(settings.flower_port) + "/api/tasks",
+        auth=(ADMIN, settings.admin_password),
+        timeout=FLOWER_SECONDS,
+        trust_env=False,
+    )
+    if answer.is_error:
+        raise StackError(f"Flower answers /api/tasks with {answer.status_code}")
+    return {identity: task["state"] for identity, task in answer.json().items()}
+
+
+def marts_equal_totals(warehouse: Path) -> Finding:
+    """The marts equal the totals taken from the CSV files.
+
+    Raises:
+        DiffersError: a figure differs; it carries all of them.
+    """
+    figures = quality.check(layout.EXTRACT, warehouse)
+    return Finding(f"{len(figures)} figures equal those of the CSV files", tuple(figures))
+
+
+def was_published(settings: Settings, begun: float) -> str:
+    """Readers see the marts of this run, in the file and, as the role of BI servers, in PostgreSQL.
+
+    Raises:
+        DataError: what is published is older than the run, or the two differ.
+    """
+    when, environment = duckdb_copy.latest(layout.published(settings.elt_environment))
+    if when.timestamp() < begun:
+        raise DataError(f"published marts are of {when}, before this run")
+    rows = _query(settings, postgres.DATABASE, "select published_at, environment from published", role=BI)
+    if rows != [(when, environment)]:
+        raise DataError(f"PostgreSQL has {rows}, the file was published at {when} from {environment}")
+    return f"at {when:%H:%M:%S} UTC from {environment}, as a file and in PostgreSQL"
+
+
+def meltano_state(settings: Settings, begun: float) -> str:
+    """Meltano recorded this run and its state in PostgreSQL.
+
+    Raises:
+        DataError: it did not.
+    """
+    state = f"{settings.elt_environment}:tap-csv-to-target-duckdb"
+    rows = _query(
+        settings, "meltano", "select count(*), max(updated_at) from state where state_id like %s", (state + "%",)
+    )
+    runs = _query(
+        settings,
+        "meltano",
+        "select count(*) from runs where state = 'SUCCESS' and started_at >= to_timestamp(%s) at time zone 'utc'",
+        (begun,),
+    )
+    if not rows[0][0] or not runs[0][0]:
+        raise DataError(f"PostgreSQL has no state {state} or no successful run of Meltano since the start")
+    return f"{state} in PostgreSQL, completed runs: {runs[0][0]}"
+
+
+def streamlit_answers(settings: Settings) -> str:
+    """The dashboard answers.
+
+    Raises:
+        StackError: it does not.
+    """
+    url = settings.streamlit_url()
+    for path in ("/_stcore/health", "/"):
+        answer = httpx.get(url + path, timeout=10, trust_env=False)
+        if answer.is_error:
+            raise StackError(f"Streamlit answers {path} with {answer.status_code}")
+    return url
+
+
+def _query(
+    settings: Settings, database: str, statement: str, values: tuple[object, ...] = (), role: str = OWNER
+) -> list[tuple[t.Any, ...]]:
+    connection = psycopg2.connect(settings.postgres_url(database, scheme="postgresql", role=role), connect_timeout=5)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall()
+    finally:
+        connection.close()

@@ -1,0 +1,108 @@
+"""The proof that the platform works: start it, run the pipeline on Celery, check every result, stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+import typing as t
+
+from rich.console import Console
+from rich.table import Table
+
+from elt import disk, layout
+from elt.e2e import report
+from elt.e2e.checks import checks
+from elt.errors import EltError, SetupError
+from elt.orchestration import runs
+from elt.pipeline import quality
+from elt.services import stack
+from elt.sources import csv_files, seed
+
+if t.TYPE_CHECKING:
+    from elt.config.settings import Settings
+
+START_SECONDS = 180
+NAMED = 3
+"""How many extracts the table of steps names."""
+STOP = "stop"
+
+
+def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
+    """Run the whole proof; stop the stack afterwards unless it was running before or is to be kept; write the report.
+
+    Args:
+        settings: the checked settings.
+        keep: leave the stack running.
+        size: which extract to write first; none keeps those that are there, and writes all lines if there are none.
+
+    Raises:
+        EltError: the first thing that is not as it should be.
+    """
+    disk.refuse_full()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal included, unless nohup says otherwise
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    found: report.Start = "again" if layout.POSTGRES_DATA.exists() else "first"
+    proof = report.Proof(settings.elt_environment, "joined" if stack.is_running() else found, report.commit())
+    stops = not keep and proof.start != "joined"
+    try:
+        _steps(proof, settings, size)
+        if stops:
+            with proof.step(STOP):
+                stack.down()
+    except BaseException as error:
+        proof.fail(error)
+        if stops and proof.failed_step != STOP:
+            _stop_quietly(proof)
+        with contextlib.suppress(SetupError, OSError):  # the first error is the one to tell
+            print(f"report: {report.write(proof)}")
+        raise
+    show(proof)
+    if not stops:
+        stack.print_endpoints(settings)
+    print(f"report: {report.write(proof)}")
+
+
+def _steps(proof: report.Proof, settings: Settings, size: seed.Size | None) -> None:
+    with proof.step("seed") as step:
+        if size:
+            seed.seed(size)
+        files = [file for one in csv_files.ensure() for file in one.files()]
+        step.result = size or ", ".join(file.name for file in files[:NAMED]) + (" ..." if len(files) > NAMED else "")
+        proof.extract_bytes = sum(file.stat().st_size for file in files)
+    with proof.step(report.START) as step:
+        try:
+            stack.up(settings, START_SECONDS, proof.changes.append)
+        finally:
+            proof.supervisor = stack.supervisor()
+        step.result = "all processes healthy"
+    begun = time.time()
+    with proof.step(report.PIPELINE) as step, contextlib.closing(runs.client(settings)) as api:
+        run = runs.run_pipeline(api, None, {"environment": settings.elt_environment}, proof.saw)
+        step.result = run
+    for name, check in checks(settings, run, begun).items():
+        with proof.step(name) as step:
+            try:
+                step.result, found = check()
+            except quality.DiffersError as error:
+                proof.figures += error.figures
+                raise
+            proof.figures += found
+
+
+def show(proof: report.Proof) -> None:
+    """Print the table of steps."""
+    table = Table("step", "result", "seconds", title="e2e", title_justify="left")
+    table.columns[2].justify = "right"
+    for step in proof.steps:
+        table.add_row(step.name, step.result, f"{step.seconds:.1f}")
+    table.add_row("all", "", f"{proof.seconds:.1f}", style="bold")
+    Console(width=120).print(table)
+
+
+def _stop_quietly(proof: report.Proof) -> None:
+    """Stop the stack while another error is on its way to the user."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EltError, OSError), proof.step(STOP):
+        stack.down()

@@ -1,0 +1,1 @@
+"""What keeps a clone healthy: doctor, backup and restore, trimming, the bill of materials."""

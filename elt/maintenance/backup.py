@@ -1,0 +1,391 @@
+"""Back up all that the platform knows to one file, and restore it in another clone.
+
+The stack must be down: then PostgreSQL's folder, the warehouses and what was published belong together, and to copy
+the files is all there is to do. What bootstrap and the next start make again stays out. The file holds `.env` as
+well, since the databases were made with its passwords.
+
+A restore reads all of the file first, unpacks it beside the state, and then moves each part into place. From the
+first move to the last a mark lies in the state: with it no stack starts, and the restore may be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tarfile
+import time
+import typing as t
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from packaging.version import Version
+
+from elt import layout
+from elt.atomic import draft, is_draft
+from elt.config import process_env
+from elt.errors import ConfigError, DataError, StackError
+from elt.supervisor import lockfile, orphans, signals
+from elt.supervisor.stack import UNFINISHED
+
+FORMAT, OLDER = 3, (2,)
+MANIFEST, STATE, ENV = "manifest.json", "state", "env"
+"""Members of a backup: what it is of, the folder of the state, the settings."""
+UNPACKED, BEFORE = "restore.part", "before-restore"
+"""In the state: what a restore unpacks, and what it has replaced."""
+PARTS = {
+    **dict.fromkeys(
+        ("postgres", "postgres.host"),
+        r"PG_VERSION|(base|global|pg_(?!tblspc)\w+)(/.+)?|pg_tblspc",
+    ),
+    **dict.fromkeys(("valkey", "valkey.host"), r"appendonlydir(/[\w.]+\.(aof|rdb|manifest))?"),
+    "airflow": r"migrated",
+    "warehouse": r"[^/]+\.duckdb(\.wal)?",
+    "published": r"\w+(/[^/]+\.duckdb)?",
+    "extract": r".+",
+    "logs": r"tasks(/.+)?|[\w-]+\.log(\.\d+)?",
+    "e2e": r"report\.html|runs\.jsonl",
+    "alerted": r"[^/]+",
+}
+"""What a backup holds, by parts of the state: the names in there. Whatever else lies in a part is made again, is left
+over, or could be run by whoever restores it, such as settings of PostgreSQL and modules of Airflow."""
+EMPTY_SETTINGS = ("postgresql.conf", "postgresql.auto.conf", "pg_ident.conf")
+"""Files that PostgreSQL asks for: each start says what stands in them, so a restore leaves them empty."""
+HELD = ("postgres", "postgres.host", "valkey", "valkey.host", "warehouse", "published")
+"""Parts that hold data; another backup must not replace them."""
+PIECE = 1 << 20
+"""Bytes that are read at once; far more than a header or a manifest has."""
+FAR_SECONDS = 1 << 36
+"""No file was changed further from 1970 than these 2,177 years: what says so is damaged."""
+_DAMAGES = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    LookupError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+def back_up(goal: Path | None = None) -> Path:
+    """Write the backup, readable for this user only; a half-written one never has the name.
+
+    Args:
+        goal: the file; default: a name with the time in the current folder.
+
+    Raises:
+        StackError: the stack runs.
+        DataError: there is nothing to back up, the file exists, or it cannot be written.
+    """
+    with _alone("backup"):
+        if (layout.STATE / UNFINISHED).exists():
+            raise DataError("backup: a restore has not come to its end: repeat scripts/restore.sh FILE")
+        version = next((path.read_text().strip() for path in layout.STATE.glob("postgres*/PG_VERSION")), "")
+        if not version:
+            raise DataError(f"backup: {layout.STATE} holds no PostgreSQL: nothing ran here yet")
+        now, began = datetime.now(UTC), time.monotonic()
+        goal = goal or Path(f"elt-backup-{now:%Y%m%dT%H%M%S}.tar.gz")
+        if goal.exists():
+            raise DataError(f"backup: {goal} is there already: name another file")
+        manifest = {
+            "format": FORMAT,
+            "created": now.isoformat(timespec="seconds"),
+            "airflow": importlib.metadata.version("apache-airflow"),
+            "postgres": version,
+            "machine": platform.machine(),
+        }
+        size = sum(path.lstat().st_size for path, _ in _kept())
+        print(f"backup: packing {layout.STATE} ({size >> 20:,} MiB)", flush=True)
+        try:
+            with draft(goal, 0o600) as written, tarfile.open(written, "w:gz", compresslevel=1) as archive:
+                head = tarfile.TarInfo(MANIFEST)
+                body = json.dumps(manifest).encode()
+                head.size = len(body)
+                archive.addfile(head, io.BytesIO(body))
+                _add(archive, layout.ENV_FILE, ENV)
+                for path, name in _kept():
+                    _add(archive, path, name)
+        except OSError as error:
+            raise DataError(f"backup: {goal} cannot be written: {error}") from error
+        packed, seconds = goal.stat().st_size, time.monotonic() - began
+        print(f"backup: {goal}, {packed >> 20:,} MiB, {seconds:.1f} s; it holds passwords")
+        return goal
+
+
+def restore(source: Path) -> None:
+    """Put a backup in the place of this clone's state and settings.
+
+    Args:
+        source: the file.
+
+    Raises:
+        StackError: the stack runs.
+        DataError: the file is damaged, or this clone has data of its own.
+        ConfigError: the file was made by a version, or on a machine, that does not fit.
+    """
+    with _alone("restore"):
+        held = [layout.STATE / name for name in HELD]
+        taken = [path for path in held if path.exists() and _holds_something(path)]
+        if taken and not (layout.STATE / UNFINISHED).exists():
+            raise DataError(f"restore: {taken[0]} holds data: restore into a new clone, or move {layout.STATE} away")
+        began, unpacked = time.monotonic(), layout.STATE / UNPACKED
+        shutil.rmtree(unpacked, ignore_errors=True)
+        try:
+            print(f"restore: reading {source} ({source.stat().st_size >> 20:,} MiB)", flush=True)
+            manifest = _verify(source)
+            print(f"restore: unpacking {source}, made {manifest['created']}", flush=True)
+            unpacked.mkdir(mode=0o700)
+            _unpack(source, unpacked)
+            _take_over(unpacked)
+        except _DAMAGES as error:
+            raise DataError(f"restore: {source} is damaged: {error}") from error
+        except OSError as error:
+            raise DataError(f"restore: {source} cannot be restored: {error}") from error
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
+        print("restore: a backup is code: its databases may run it; restore only what you trust")
+        print(f"restore: .env is the backup's, with its ports and passwords; what was here is in {_before()}")
+        print(f"restore: done in {time.monotonic() - began:.1f} s; scripts/up.sh starts it")
+
+
+@contextlib.contextmanager
+def _alone(verb: str) -> t.Iterator[None]:
+    """Keep the stack from starting meanwhile; SIGTERM ends the verb in order.
+
+    Raises:
+        StackError: it runs, or somebody else is at the files.
+    """
+    layout.prepare()
+    lock = lockfile.take(layout.RUN, lockfile.FILES)
+    if lock is None:
+        raise StackError(f"{verb}: another backup or restore is at work here: wait for its end")
+    try:
+        if lockfile.is_held(layout.RUN):
+            raise StackError(f"{verb}: the stack runs, and its files change: scripts/down.sh first")
+        if any(record.is_live() for record in orphans.records(layout.STATE).values()):
+            raise StackError(f"{verb}: processes of a killed supervisor still run: scripts/down.sh first")
+        with signals.interruptible():
+            yield
+    finally:
+        os.close(lock)
+
+
+# Packing -----------------------------------------------------------------------------------------
+
+
+def _kept() -> t.Iterator[tuple[Path, str]]:
+    """What goes into a backup: each file and folder, and its name there. A part may be a link to another disk."""
+    for part in sorted(layout.STATE.iterdir()):
+        if part.name in PARTS and part.exists():
+            top = part.resolve()
+            for path in (top, *sorted(top.rglob("*"))):
+                name = f"{STATE}/{part.name}/{path.relative_to(top)}".removesuffix("/.")
+                if _is_named(PurePosixPath(name)):
+                    yield path, name
+
+
+def _is_named(path: PurePosixPath) -> bool:
+    """Whether a name below the state is one of PARTS, or a part itself."""
+    if path.parts[:1] != (STATE,) or len(path.parts) < 2:
+        return False
+    _, part, *rest = path.parts
+    return part in PARTS and (not rest or re.fullmatch(PARTS[part], "/".join(rest), re.DOTALL) is not None)
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add one file, folder or link; sockets, drafts and links to other places are left out.
+
+    Whoever restores it shall own it. A file with several names is packed once for each.
+    """
+    member = archive.gettarinfo(path, name)
+    if member is None or is_draft(path):
+        return
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    if member.isreg() or member.islnk():
+        with path.open("rb") as file:
+            member.type, member.size = tarfile.REGTYPE, os.fstat(file.fileno()).st_size
+            archive.addfile(member, file)
+    elif member.isdir() or _leads_inside(member):
+        archive.addfile(member)
+
+
+def _leads_inside(member: tarfile.TarInfo) -> bool:
+    """Whether it is a link that leads up first and then down by names, and stays below the state."""
+    if not member.issym() or not re.fullmatch(r"(\.\./)*[^/]+(/[^/]+)*", member.linkname):
+        return False
+    parts = PurePosixPath(member.linkname).parts
+    ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+    is_plain = ".." not in parts[ups:] and "." not in parts and ups < len(parts)
+    return is_plain and len(PurePosixPath(member.name).parts) - 1 - ups >= 1
+
+
+# Unpacking ---------------------------------------------------------------------------------------
+
+
+def _verify(source: Path) -> dict[str, t.Any]:
+    """Read all of a backup before anything is written, and return its manifest.
+
+    Raises:
+        DataError: it is none, is damaged, or holds what no backup holds.
+        ConfigError: it does not fit this version or machine.
+    """
+    members = _members(source)
+    archive, first = next(members)
+    words = t.cast("t.IO[bytes]", archive.extractfile(first)).read()
+    paths = [PurePosixPath(member.name) for _, member in members]
+    if PurePosixPath(ENV) not in paths or not any(path.match(f"{STATE}/postgres*/PG_VERSION") for path in paths):
+        raise DataError(f"restore: {source} is damaged: it lacks the settings or PostgreSQL")
+    manifest: dict[str, t.Any] = json.loads(words)
+    _check(source, manifest)
+    return manifest
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    """Unpack all of a backup but its manifest to a folder."""
+    for archive, member in _members(source):
+        if member.name != MANIFEST:
+            _write(archive, member, folder / member.name)
+    for cluster in (folder / STATE).glob("postgres*"):
+        for name in EMPTY_SETTINGS:
+            (cluster / name).touch(mode=0o600)
+
+
+def _members(source: Path) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Each member of a backup, its manifest first; then comes the last byte, whose checksum the file ends with.
+
+    An older version packed more than PARTS names; that is passed over.
+
+    Raises:
+        DataError: it is no backup, or holds what no backup holds.
+    """
+    with _Stream(source) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        first = archive.next()
+        if not first or first.name != MANIFEST or not first.isreg() or first.size < 0:
+            raise DataError(f"restore: {source} is no backup of this workspace")
+        form = json.loads(t.cast("t.IO[bytes]", archive.extractfile(first)).read())["format"]
+        yield archive, first
+        links: set[PurePosixPath] = set()
+        while (found := archive.next()) is not None:
+            path = PurePosixPath(found.name)
+            is_named = path.parts == (ENV,) or _is_named(path)
+            if not _belongs(found, path, links) or not (is_named or form in OLDER):
+                raise DataError(
+                    f"restore: {source}: {found.name!r} does not belong into a backup: nothing was changed"
+                )
+            if found.issym():
+                links.add(path)
+            if is_named:
+                yield archive, found
+        while stream.read(PIECE):
+            pass
+
+
+class _Stream(gzip.GzipFile):
+    """What a backup holds, read piece by piece."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read a piece; tar asks for a header as a whole, however large its damaged size says that it is."""
+        if size is None or not 0 <= size <= PIECE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
+def _belongs(member: tarfile.TarInfo, path: PurePosixPath, links: set[PurePosixPath]) -> bool:
+    """Whether a member is one that `back_up` writes, and its place is not reached through a link."""
+    if member.size < 0 or not abs(member.mtime) < FAR_SECONDS:  # which no number is that is none
+        return False
+    if path.parts == (ENV,):
+        return member.isreg()
+    is_part = len(path.parts) >= 2 and path.parts[0] == STATE
+    is_plain = not path.is_absolute() and not {".", ".."} & set(member.name.split("/"))
+    is_kind = member.isreg() or member.isdir() or _leads_inside(member)
+    return is_part and is_plain and is_kind and links.isdisjoint((path, *path.parents))
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if member.issym():
+        path.symlink_to(member.linkname)
+    elif member.isdir():
+        path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(member.mode & 0o777 | 0o700)
+    else:
+        content = t.cast("t.IO[bytes]", archive.extractfile(member))
+        path.touch(mode=0o600, exist_ok=False)
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file, PIECE)
+        path.chmod(member.mode & 0o777)
+        os.utime(path, (member.mtime, member.mtime))
+
+
+def _check(source: Path, manifest: dict[str, t.Any]) -> None:
+    """Refuse what this version cannot go on with.
+
+    Raises:
+        ConfigError: it was made by a newer one, by another PostgreSQL, or on another kind of machine.
+    """
+    here = importlib.metadata.version("apache-airflow")
+    if manifest["format"] not in {FORMAT, *OLDER} or Version(manifest["airflow"]) > Version(here):
+        raise ConfigError(
+            f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']}; this is "
+            f"Airflow {here}, format {FORMAT}: restore it with the version that made it, or a newer one"
+        )
+    said = subprocess.run([process_env.postgres_bin() / "postgres", "--version"], capture_output=True, text=True)
+    major = next(iter(re.findall(r"\d+", said.stdout)), "")
+    if (manifest["postgres"], manifest["machine"]) != (major, platform.machine()):
+        raise ConfigError(
+            f"restore: {source} holds files of PostgreSQL {manifest['postgres']} on {manifest['machine']}; this is "
+            f"PostgreSQL {major} on {platform.machine()}, which cannot read them"
+        )
+
+
+# Taking over -------------------------------------------------------------------------------------
+
+
+def _before() -> Path:
+    return layout.STATE / BEFORE
+
+
+def _take_over(unpacked: Path) -> None:
+    """Move what was unpacked into place, and keep what was there, once."""
+    mark, before = layout.STATE / UNFINISHED, _before()
+    if not mark.exists():
+        shutil.rmtree(before, ignore_errors=True)
+        with draft(mark) as path:
+            path.write_text(json.dumps([one.name for one in layout.STATE.iterdir() if _holds_something(one)]))
+    before.mkdir(mode=0o700, exist_ok=True)
+    old = set(json.loads(mark.read_text())) - {path.name for path in before.iterdir()}
+    if layout.ENV_FILE.exists() and not (before / ENV).exists():
+        _copy_secret(layout.ENV_FILE, before / ENV)
+    for part in sorted((unpacked / STATE).iterdir()):
+        there = layout.STATE / part.name
+        if part.name in old:
+            there.rename(before / part.name)
+        elif there.is_dir():  # of a restore that was interrupted
+            shutil.rmtree(there)
+        there.unlink(missing_ok=True)
+        part.rename(there)
+    _copy_secret(unpacked / ENV, layout.ENV_FILE)
+    mark.unlink()
+
+
+def _holds_something(part: Path) -> bool:
+    return not part.is_dir() or any(part.iterdir())
+
+
+def _copy_secret(source: Path, target: Path) -> None:
+    """Copy a file for this user's eyes only, in one step."""
+    with draft(target, 0o600) as path:
+        path.write_bytes(source.read_bytes())

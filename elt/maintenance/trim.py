@@ -1,0 +1,94 @@
+"""Forget what is old: runs in Airflow's database, results of Celery, runs of Meltano, logs of tasks.
+
+What grows by itself otherwise is kept short where it is made: logs of processes rotate, publications keep their last
+three, the report of e2e its last ten runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import subprocess
+
+from elt import layout
+from elt.config import process_env, settings
+from elt.errors import StackError
+from elt.orchestration import database
+from elt.services import stack
+
+LAST_LINES = 5
+
+
+def trim(days: int) -> None:
+    """Remove what began or was written longer ago than that, and say how much it was.
+
+    Args:
+        days: age that is kept.
+
+    Raises:
+        StackError: the stack is down, a run that old has not ended, or Airflow could not clean its tables.
+    """
+    now = settings.load()
+    if not stack.is_running():
+        raise StackError("trim: the stack is not running: scripts/up.sh, then again")
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+    print(f"trim: what is older than {before:%Y-%m-%d %H:%M} UTC", flush=True)
+    _refuse_old_runs(now, before)
+    files = trim_files(before)
+    runs = _trim_meltano(now, before)
+    print(f"trim: {files} files of logs, {runs} runs of Meltano; next Airflow's database", flush=True)
+    command = ["airflow", "db", "clean", "--clean-before-timestamp", before.isoformat(timespec="seconds")]
+    command += ["--skip-archive", "--yes", "--error-on-cleanup-failure"]
+    done = subprocess.run(command, env=process_env.build(now), capture_output=True, text=True)
+    if done.returncode:
+        end = "\n    ".join((done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:])
+        raise StackError(f"trim: airflow db clean ended with exit code {done.returncode}:\n    {end}")
+    print("trim: done")
+
+
+def trim_files(before: dt.datetime) -> int:
+    """Remove logs of tasks, of parsing and of Meltano, and marks of alerts, that were last written before that.
+
+    Returns:
+        How many files went.
+    """
+    tops = [layout.LOGS / "tasks", layout.LOGS / "dag_processor", layout.STATE / "meltano" / "logs", layout.ALERTED]
+    removed = 0
+    for top in tops:
+        for path in sorted(top.rglob("*"), reverse=True):  # what is in a folder comes before it
+            if path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # it is not empty
+                    path.rmdir()
+            elif path.lstat().st_mtime < before.timestamp():
+                path.unlink(missing_ok=True)
+                removed += 1
+    return removed
+
+
+def _refuse_old_runs(now: settings.Settings, before: dt.datetime) -> None:
+    """A run that has not ended must not lose what it is made of.
+
+    Raises:
+        StackError: there is one that began before that.
+    """
+    database.wait_for_postgres(now).close()
+    statement = "select dag_id, run_id from dag_run where state in ('running', 'queued') and queued_at < %s limit 1"
+    with contextlib.closing(database.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+        cursor.execute(statement, (before,))
+        if found := cursor.fetchone():
+            run = " ".join(found)
+            raise StackError(f"trim: {run} is that old and has not ended: wait for it, or stop it in Airflow")
+
+
+def _trim_meltano(now: settings.Settings, before: dt.datetime) -> int:
+    """Forget runs of Meltano that ended before that; its state stays. Returns how many."""
+    with (
+        contextlib.closing(database.connect(now, "meltano")) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("select to_regclass('runs')")
+        if cursor.fetchone() == (None,):
+            return 0
+        cursor.execute("delete from runs where ended_at < %s", (before.replace(tzinfo=None),))
+        return cursor.rowcount

@@ -1,0 +1,1 @@
+"""All that touches Airflow: its database, executor, API, alerts and operators."""

@@ -1,0 +1,275 @@
+"""Airflow's REST API, as far as the workspace needs it: trigger a run, follow its tasks, read a log."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import re
+import time
+import typing as t
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from elt import layout
+from elt.config.settings import ADMIN, Settings
+from elt.errors import StackError
+from elt.sources import csv_files
+from elt.supervisor.guard import Stopwatch
+
+FINAL = ("success", "failed")
+"""States in which a run stays."""
+SILENT_SECONDS = 2
+"""A wait for a DAG that takes longer is told."""
+LOGIN = "/auth/token"
+ANSWER_SECONDS, REPEAT_SECONDS = 30, 10
+"""How long a request may take, and one that is repeated as long as the stack lives."""
+ERROR_SECONDS = 60
+"""How long the API may answer with errors of its own, as it does when its database was restarted."""
+PARSE_SECONDS = 1
+"""An import error this much younger than the last change of the file is of the file as it stands."""
+ASK_SECONDS = 2
+"""Time between two requests to parse a file."""
+REPARSE_SECONDS = 10
+"""How long a DAG whose file was changed since it was parsed is waited for; then it is taken as it is."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a run, as it stands now; moments in seconds since the epoch, None when it was not so far."""
+
+    name: str
+    state: str
+    tries: int
+    queued: float | None = None
+    started: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True)
+class ImportFailure:
+    """A file of DAGs that could not be imported: when (seconds since the epoch), and Python's words."""
+
+    path: Path
+    moment: float
+    trace: str
+
+    def __str__(self) -> str:
+        """File, line and reason."""
+        line = self._line()
+        return f"{self.path}{line and f', line {line}'}: {self.trace.strip().splitlines()[-1]}"
+
+    def is_of(self, dag: str) -> bool:
+        """Whether the file is the one of the DAG."""
+        return re.search(rf"\b{re.escape(dag)}\b", self._text()) is not None
+
+    def is_final(self) -> bool:
+        """Whether Airflow tried it as it stands now: nothing that it reads was changed since."""
+        return self.moment > _changed(self.path, *(path for path, _ in self._places())) + PARSE_SECONDS
+
+    def _places(self) -> list[tuple[Path, str]]:
+        """The lines of the clone's own files in the traceback."""
+        found = [(Path(path), line) for path, line in re.findall(r'File "(.+?)", line (\d+)', self.trace)]
+        return [
+            (path, line) for path, line in found if path.is_relative_to(layout.ROOT) and ".venv" not in path.parts
+        ]
+
+    def _line(self) -> str:
+        """The line of the file that is at fault: by the traceback, or where the value stands that the words quote."""
+        own = [line for path, line in self._places() if path == self.path]
+        if own:
+            return own[-1]
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse(self._text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and f"[{node.value}]" in self.trace:
+                    return str(node.lineno)
+        return ""
+
+    def _text(self) -> str:
+        try:
+            return self.path.read_text(errors="replace")
+        except OSError:
+            return ""
+
+
+class AirflowApi:
+    """A logged-in client of one Airflow.
+
+    Args:
+        settings: the checked settings.
+        is_alive: whether an Airflow that does not answer is to be waited for, as it will; without it none is.
+    """
+
+    def __init__(self, settings: Settings, is_alive: t.Callable[[], bool] | None = None) -> None:
+        seconds = REPEAT_SECONDS if is_alive else ANSWER_SECONDS
+        self._http = httpx.Client(base_url=settings.url(settings.airflow_port), timeout=seconds, trust_env=False)
+        self._login = {"username": ADMIN, "password": settings.admin_password}
+        self._is_alive = is_alive or (lambda: False)
+        self._log_in()
+
+    def _log_in(self) -> None:
+        self._http.headers.pop("Authorization", None)
+        token = self._json("POST", LOGIN, json=self._login)["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _json(self, method: str, path: str, **arguments: t.Any) -> t.Any:  # noqa: ANN401 - JSON
+        answer = self._answer(method, path, **arguments)
+        if answer.is_error:
+            raise StackError(f"Airflow's API answers {method} {path} with {answer.status_code}: {answer.text[:300]}")
+        return answer.json()
+
+    def _answer(self, method: str, path: str, **arguments: t.Any) -> httpx.Response:  # noqa: ANN401 - httpx's
+        """Make a request that may be repeated, until it is answered.
+
+        Raises:
+            StackError: no answer came, and none is to be waited for.
+        """
+        failing, told, renewed = Stopwatch(), False, False
+        while True:
+            try:
+                answer = self._http.request(method, path, **arguments)
+            except httpx.TransportError as error:
+                if not self._is_alive():
+                    raise StackError(f"Airflow's API does not answer {method} {path}: {error}") from None
+                failing, why = Stopwatch(), f"does not answer ({str(error) or type(error).__name__})"
+            else:
+                if answer.status_code == httpx.codes.UNAUTHORIZED and path != LOGIN and not renewed:
+                    renewed = True
+                    self._log_in()  # a login holds for a day
+                    continue
+                if not answer.is_server_error or not self._is_alive() or failing.seconds(1) > ERROR_SECONDS:
+                    return answer
+                why = f"answers with {answer.status_code}"
+            if not told:
+                told = True
+                print(f"  waits for Airflow's API, which {why}, as long as the stack runs", flush=True)
+            time.sleep(1)
+
+    def wait_for_dag(self, dag: str, seconds: float) -> None:
+        """Wait until the DAG is parsed, as its file stands now, which Airflow is asked to do at once.
+
+        Raises:
+            StackError: its file cannot be imported as it stands, or it does not appear in time.
+        """
+        waited, asked = Stopwatch(), Stopwatch()
+        told = has_asked = False
+        while (passed := waited.seconds(ANSWER_SECONDS)) < seconds:
+            answer = self._answer("GET", f"/api/v2/dags/{dag}")
+            known = answer.json() if answer.status_code == httpx.codes.OK else {}
+            is_there = known and not known["is_stale"] and not known.get("has_import_errors")
+            if is_there and (not _is_outdated(known) or passed > REPARSE_SECONDS):
+                return
+            self.refuse_broken(dag)
+            token = known.get("file_token")
+            if token and (not has_asked or asked.seconds(1) > ASK_SECONDS):
+                has_asked, asked = True, Stopwatch()
+                self._answer("PUT", f"/api/v2/parseDagFile/{token}")  # else it may take half a minute
+            if not told and passed > SILENT_SECONDS:
+                told = True
+                why = "; ".join(map(str, self._import_errors()))
+                said = f"; what it could not read so far: {why}" if why else ""
+                print(f"  waits until Airflow has parsed {dag}, up to {seconds:.0f} s{said}", flush=True)
+            time.sleep(0.2)
+        why = "; ".join(map(str, self._import_errors()))
+        raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s{why and f' ({why})'}")
+
+    def refuse_broken(self, dag: str) -> None:
+        """See that the file of a DAG can be imported, as far as Airflow has tried since it was changed.
+
+        Raises:
+            StackError: it cannot; the message names file, line and reason.
+        """
+        for error in self._import_errors():
+            if error.is_of(dag) and error.is_final():
+                raise StackError(f"Airflow cannot import the file of {dag}: {error}")
+
+    def _import_errors(self) -> list[ImportFailure]:
+        """The files of DAGs that could not be imported."""
+        errors = self._json("GET", "/api/v2/importErrors")["import_errors"]
+        return [
+            ImportFailure(layout.DAGS / one["filename"], _moment(one["timestamp"]) or 0.0, one["stack_trace"])
+            for one in errors
+        ]
+
+    def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
+        """Start a run now, also of a paused DAG, and return its id."""
+        self._json("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": False})
+        run = f"manual__{datetime.now(UTC).isoformat()}"  # as Airflow names it; ours, so that it is not made twice
+        body = {"dag_run_id": run, "logical_date": None, "conf": conf or {}}
+        answer = self._answer("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)
+        if answer.is_error and answer.status_code != httpx.codes.CONFLICT:  # made by a request that got no answer
+            raise StackError(f"Airflow starts no run of {dag}: {answer.status_code}: {answer.text[:300]}")
+        return run
+
+    def last_run(self, dag: str) -> tuple[str, str]:
+        """Id and state of the run that was created last.
+
+        Raises:
+            StackError: there was none yet.
+        """
+        rows = self._json("GET", f"/api/v2/dags/{dag}/dagRuns?order_by=-id&limit=1")["dag_runs"]
+        if not rows:
+            raise StackError(f"{dag} has not run yet")
+        return rows[0]["dag_run_id"], rows[0]["state"]
+
+    def clear(self, dag: str, run: str, task: str | None = None) -> None:
+        """Let tasks of a run that ended run again: one and all after it, else those that failed and what waited."""
+        which = {"task_ids": [task], "include_downstream": True, "only_failed": False} if task else {}
+        body = {"dag_run_id": run, "only_failed": True, "reset_dag_runs": True, "dry_run": False} | which
+        self._json("POST", f"/api/v2/dags/{dag}/clearTaskInstances", json=body)
+
+    def run_state(self, dag: str, run: str) -> str:
+        """State of a run: queued, running, success or failed."""
+        return str(self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])
+
+    def tasks(self, dag: str, run: str) -> list[Task]:
+        """The tasks of a run, in the order in which they started."""
+        rows = self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        rows.sort(key=lambda row: row["start_date"] or "9")
+        return [
+            Task(
+                row["task_id"],
+                row["state"] or "none",
+                row["try_number"],
+                *(_moment(row[field]) for field in ("queued_when", "start_date", "end_date")),
+            )
+            for row in rows
+        ]
+
+    def log(self, dag: str, run: str, task: Task) -> list[str]:
+        """The log of a task's last try, a line each."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.tries, 1)}"
+        content = self._json("GET", path, headers={"Accept": "application/json"})["content"]
+        return [text for line in content for text in _texts(line)]
+
+
+def _changed(*paths: Path) -> float:
+    """When one of the files, or meltano.yml, was changed last, in seconds since the epoch."""
+    states = [path.stat() for path in (csv_files.MELTANO_YML, *paths) if path.exists()]
+    return max((max(state.st_mtime, state.st_ctime) for state in states), default=0.0)
+
+
+def _is_outdated(dag: t.Mapping[str, t.Any]) -> bool:
+    """Whether the file of a DAG was changed since Airflow parsed it, by what its API says of the DAG."""
+    parsed = _moment(dag.get("last_parsed_time"))
+    return parsed is not None and parsed < _changed(Path(dag["fileloc"]))
+
+
+def _moment(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def _texts(line: str | dict[str, t.Any]) -> t.Iterator[str]:
+    """The text of one entry of a log, and what an exception in it says."""
+    if isinstance(line, str):
+        yield line
+        return
+    yield str(line.get("event", ""))
+    for error in line.get("error_detail") or ():
+        yield f"{error['exc_type']}: {error['exc_value']}"

@@ -1,0 +1,118 @@
+"""Airflow's Celery executor, which lets the scheduler go on at the moment when there is something to do.
+
+The scheduler calls `heartbeat` once in each of its turns. When a turn has found nothing to do, this one waits there
+for a notification (elt/orchestration/notify.py), where Airflow itself sleeps for a time that is too long for a
+chain of short tasks and too short for an idle machine. airflow/airflow.cfg names it, and sets Airflow's own sleep to
+nothing.
+
+Being in each turn, it also knows when there was none: the machine slept, or the database answered nobody. What the
+scheduler then reads from time stamps, that a task is dead or a message lost, is put off until the time-out of that
+check has passed once more.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import typing as t
+
+from airflow.providers.celery.executors.celery_executor import CeleryExecutor
+from airflow.providers.common.compat.sdk import conf
+
+from elt.config import settings
+from elt.orchestration import database
+from elt.orchestration.notify import Bell
+
+if t.TYPE_CHECKING:
+    from airflow.api_fastapi.auth.tokens import JWTGenerator
+
+P = t.ParamSpec("P")
+T = t.TypeVar("T")
+
+IDLE_SECONDS = 0.5
+"""The longest wait: schedules, retries and time-outs ring no bell."""
+RESULT_SECONDS = 0.1
+"""Time between two looks for the end of what runs on Celery: its slot is free then, and no bell rings either."""
+TURN_SECONDS = 10.0
+"""A turn of the scheduler that takes longer was held up, and so may have been what it waits for."""
+CHECKS = {
+    "_find_and_purge_task_instances_without_heartbeats": "task_instance_heartbeat_timeout",
+    "_handle_tasks_stuck_in_queued": "task_queued_timeout",
+    "adopt_or_reset_orphaned_tasks": "scheduler_health_check_threshold",
+    "check_trigger_timeouts": "trigger_timeout_check_interval",
+}
+"""Checks of Airflow's SchedulerJobRunner -> the setting of section `scheduler` that says how long each is put off."""
+
+
+class Turns:
+    """When the scheduler was held up, by the clock of the time stamps."""
+
+    def __init__(self) -> None:
+        self._seen = time.time()
+        self._held_up = float("-inf")
+
+    def look(self) -> float:
+        """Seconds since the scheduler was last held up."""
+        now = time.time()
+        if now - self._seen > TURN_SECONDS:
+            self._held_up = now
+        self._seen = now
+        return now - self._held_up
+
+    def put_off(self, check: t.Callable[P, T], seconds: float) -> t.Callable[P, T | None]:
+        """A check that does nothing until its time-out has passed since the scheduler was held up."""
+
+        @functools.wraps(check)
+        def checks_in_time(*args: P.args, **named: P.kwargs) -> T | None:
+            return check(*args, **named) if self.look() > seconds else None
+
+        return checks_in_time
+
+
+class LongValid:
+    """Signs what a message bears for as long as a task's own token: the message may lie in the broker as long.
+
+    Airflow signs it for `task_queued_timeout`, and a task whose message is read later fails.
+    """
+
+    def __init__(self, generator: JWTGenerator) -> None:
+        self._generator = generator
+
+    def generate(self, extras: dict[str, t.Any] | None = None, **_: object) -> str:
+        """A signed token, valid for `jwt_expiration_time` of section `execution_api`."""
+        return self._generator.generate(extras)
+
+
+class PromptCeleryExecutor(CeleryExecutor):
+    """A CeleryExecutor that waits for events of the database."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        load = functools.cache(settings.load)  # once: a change to .env takes effect with the next start
+        self._turns = Turns()
+        self._bell = Bell(lambda: database.connect(load(), "airflow"))
+
+    @functools.cached_property
+    def jwt_generator(self) -> LongValid:  # type: ignore[override]
+        """What signs the token in a message."""
+        return LongValid(super().jwt_generator)
+
+    def start(self) -> None:
+        """Make the scheduler's checks heed that it may have been held up; only the scheduler starts its executors."""
+        from airflow.jobs.scheduler_job_runner import SchedulerJobRunner  # noqa: PLC0415 - other processes do without
+
+        super().start()
+        self._turns = Turns()  # the start took its time
+        for name, timeout in CHECKS.items():
+            check = self._turns.put_off(getattr(SchedulerJobRunner, name), conf.getfloat("scheduler", timeout))
+            setattr(SchedulerJobRunner, name, check)
+
+    def heartbeat(self) -> None:
+        """Send what is queued and learn what has ended; then wait, if there is nothing more to do."""
+        self._turns.look()
+        super().heartbeat()
+        until = time.monotonic() + IDLE_SECONDS
+        while not self.event_buffer and (left := until - time.monotonic()) > 0:
+            if self._bell.wait(min(left, RESULT_SECONDS) if self.workloads else left):
+                return
+            self.sync()

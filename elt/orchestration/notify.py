@@ -1,0 +1,100 @@
+"""Notifications of Airflow's database that there is something for the scheduler to decide.
+
+Airflow's scheduler looks for work in turns, and sleeps in between. PostgreSQL knows the moment at which a task ends
+or a run is asked for, and tells whoever listens (NOTIFY). elt/orchestration/database.py installs the triggers, and
+elt/orchestration/executor.py listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+import typing as t
+
+import psycopg2
+import psycopg2.extensions
+
+CHANNEL = "elt_wake"
+# The function looks at columns, and not the trigger: PostgreSQL would then refuse to migrate those.
+# The queue is one for all databases. Where a reader of the marts has filled it, a commit that rings would fail.
+_BODY = f"""
+    begin
+        if pg_notification_queue_usage() > 0.5 then
+            null;
+        elsif tg_table_name = 'dag_run' then
+            if new.state = 'queued' then notify {CHANNEL}; end if;
+        elsif old.state in ('running', 'deferred') and new.state is distinct from old.state then
+            notify {CHANNEL};
+        end if;
+        return null;
+    end """
+INSTALL = f"""
+    create or replace function {CHANNEL}() returns trigger language plpgsql as $${_BODY}$$;
+    create or replace trigger {CHANNEL} after insert or update on dag_run
+        for each row execute function {CHANNEL}();
+    create or replace trigger {CHANNEL} after update on task_instance
+        for each row execute function {CHANNEL}();
+"""
+"""Statements that hang the bell up; they may be repeated."""
+HANGS = f"""
+    select count(*) = 2 from pg_trigger join pg_proc on pg_proc.oid = tgfoid
+    where tgname = '{CHANNEL}' and tgenabled = 'O' and prosrc = $${_BODY}$$
+"""  # noqa: S608 - constants
+"""Query whether it hangs there, as this version hangs it up."""
+
+
+def _readable(connection: psycopg2.extensions.connection, seconds: float) -> bool:
+    poll = select.poll()  # select() knows no descriptor beyond 1,023
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+class Bell:
+    """The listener's side.
+
+    Args:
+        connect: opens a connection to Airflow's database.
+    """
+
+    def __init__(self, connect: t.Callable[[], psycopg2.extensions.connection]) -> None:
+        self._connect = connect
+        self._connection: psycopg2.extensions.connection | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it rings, or has rung since the last call, at most that long; without a database just wait.
+
+        Returns:
+            Whether it rang, or may have while nobody listened.
+        """
+        until = time.monotonic() + seconds
+        try:
+            if self._connection is None:
+                self._connection = self._listen()
+                return True
+            while True:
+                ready = _readable(self._connection, max(0, until - time.monotonic()))
+                self._connection.poll()
+                if self._connection.notifies:
+                    self._connection.notifies.clear()
+                    return True
+                if not ready:
+                    return False
+        except psycopg2.Error:
+            self.close()
+            time.sleep(max(0, until - time.monotonic()))
+            return False
+
+    def close(self) -> None:
+        """Stop listening; the next wait begins anew."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg2.Error):
+                self._connection.close()
+        self._connection = None
+
+    def _listen(self) -> psycopg2.extensions.connection:
+        connection = self._connect()
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"listen {CHANNEL}")
+        return connection

@@ -1,0 +1,47 @@
+"""Airflow operators of the workspace's DAGs."""
+
+from __future__ import annotations
+
+import subprocess
+import typing as t
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from elt.pipeline import meltano_log
+
+if t.TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class MeltanoOperator(BashOperator):
+    """Run a command of Meltano; a failure that a second try would meet again ends the task at once."""
+
+    def execute(self, context: Context) -> None:
+        """Run the command, and log each line of its output.
+
+        Raises:
+            AirflowFailException: it failed for a reason that lies in a model, a test or the input: no other try.
+            AirflowException: it failed otherwise.
+        """
+        outcome = meltano_log.Outcome()
+        # No `with`: when the task's time is up, it would wait for the process that only on_kill ends.
+        process = self.subprocess_hook.sub_process = subprocess.Popen(
+            ["bash", "-c", t.cast("str", self.bash_command)],
+            cwd=self.cwd,
+            env=self.get_env(context),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            self.log.info("%s", line)
+            outcome.take(line)
+        process.wait()
+        process.stdout.close()
+        self.log.info("%s %s", meltano_log.COMMAND_ENDED, process.returncode)
+        if process.returncode:
+            kind = AirflowFailException if outcome.is_final() else AirflowException
+            raise kind(outcome.reason())

@@ -1,0 +1,196 @@
+"""Runs of the pipeline on Airflow: trigger one, follow it, let it go on, and say why it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+
+from elt import disk, layout
+from elt.errors import EltError, StackError
+from elt.orchestration.api import FINAL, AirflowApi, Task
+from elt.pipeline import meltano_log, quality
+from elt.services import stack
+from elt.sources import csv_files
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from elt.config.settings import Settings
+
+DAG = "meltano_elt_pipeline"
+PARSED_SECONDS = 60
+QUEUED_SECONDS = 5
+"""Seconds without news of a run before its wait is told and looked into."""
+AT_WORK = {"running", "deferred", "up_for_retry"}
+"""States of a task that may last."""
+LOG_LINES = 30
+
+
+def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) -> None:
+    """Run the pipeline on the running stack and follow it to its end.
+
+    Raises:
+        StackError: there is no stack, or the run failed.
+    """
+    if not stack.is_running():
+        raise StackError("the stack is not running: scripts/up.sh starts it")
+    disk.refuse_full()
+    csv_files.ensure()
+    conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
+    with contextlib.closing(client(settings)) as api, _goes_on():
+        run_pipeline(api, None, conf)
+
+
+def client(settings: Settings) -> AirflowApi:
+    """A client that waits for its Airflow as long as the stack lives."""
+    return AirflowApi(settings, stack.is_running)
+
+
+def resume(settings: Settings) -> None:
+    """Let the last run, which failed, go on at the task that failed, and follow it to its end.
+
+    What the fix changed may be the input of an earlier task, and then that one is repeated as well.
+
+    Raises:
+        StackError: there is no stack, the last run did not fail, or it failed again.
+    """
+    if not stack.is_running():
+        raise StackError("the stack is not running: scripts/up.sh starts it")
+    disk.refuse_full()
+    with contextlib.closing(client(settings)) as api, _goes_on():
+        api.wait_for_dag(DAG, PARSED_SECONDS)
+        run, state = api.last_run(DAG)
+        if state != "failed":
+            raise StackError(f"the last run of {DAG}, {run}, did not fail but is {state}: nothing to go on with")
+        outdated = _outdated(api.tasks(DAG, run))
+        if outdated:
+            print(f"  {outdated[1]} changed since: goes on with {outdated[0]}", flush=True)
+        api.clear(DAG, run, outdated and outdated[0])
+        follow(api, run, None)
+
+
+@contextlib.contextmanager
+def _goes_on() -> t.Iterator[None]:
+    """Ctrl-C ends the following, and not what is followed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("  the run, once it is there, goes on in Airflow: its page shows it, and stops it", flush=True)
+        raise
+
+
+def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:
+    """The first task that succeeded on input which changed since it began, and what changed."""
+    # The time of a folder tells that a file is gone.
+    folders = [one.path for one in csv_files.listed() if one.path.is_dir()]
+    files = [path for one in csv_files.listed() for path in one.files()]
+    project = [path for path in layout.DBT_PROJECT.rglob("*") if not path.is_relative_to(quality.CHECKS)]
+    inputs = {
+        "extract_load": [
+            csv_files.MELTANO_YML,
+            *files,
+            *folders,
+            *(one for top in folders for one in top.rglob("*")),
+        ],
+        "dbt_run": project,
+        "data_quality": list(quality.CHECKS.glob("*.py")),
+    }
+    began = {task.name: task.started for task in tasks if task.state == "success"}
+    for name, paths in inputs.items():
+        for path in paths:
+            if path.stat().st_ctime > (began.get(name) or float("inf")):
+                return name, path
+    return None
+
+
+def run_pipeline(
+    api: AirflowApi,
+    seconds: float | None,
+    conf: dict[str, object] | None = None,
+    on_task: t.Callable[[Task], None] = lambda _: None,
+) -> str:
+    """Trigger the pipeline and follow it to its end, a line for each change of a task's state.
+
+    Args:
+        api: a client of the Airflow that runs it.
+        seconds: how long it may take; None for as long as Airflow is there.
+        conf: parameters of the run.
+        on_task: is called with each task each time that it is looked at, also when the run fails later.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        StackError: the run failed or did not end in time; the end of the task's log is part of the message.
+    """
+    api.wait_for_dag(DAG, PARSED_SECONDS)
+    run = api.trigger(DAG, conf)
+    follow(api, run, seconds, on_task)
+    return run
+
+
+def follow(
+    api: AirflowApi, run: str, seconds: float | None, on_task: t.Callable[[Task], None] = lambda _: None
+) -> None:
+    """Follow a run to its end, a line for each change of a task's state.
+
+    Args:
+        api: a client of the Airflow that runs it.
+        run: its id.
+        seconds: how long it may take; None for as long as Airflow is there.
+        on_task: is called with each task each time that it is looked at, also when the run fails later.
+
+    Raises:
+        StackError: the run failed or did not end in time; the end of the task's log is part of the message.
+    """
+    print(f"  {DAG} {run}", flush=True)
+    seen: dict[str, str] = {}
+    told = False
+    begin = news = time.monotonic()
+    while seconds is None or time.monotonic() < begin + seconds:
+        state = api.run_state(DAG, run)
+        for task in api.tasks(DAG, run):
+            on_task(task)
+            if seen.get(task.name) != task.state and task.state != "none":
+                seen[task.name], news = task.state, time.monotonic()
+                print(f"  {time.monotonic() - begin:6.1f} s  {task.name:<18} {task.state}", flush=True)
+        if state in FINAL:
+            break
+        if time.monotonic() > news + QUEUED_SECONDS and not AT_WORK & set(seen.values()):
+            api.refuse_broken(DAG)
+            if not seen and not told:
+                told = True
+                what = f"another run of {DAG} to end" if state == "queued" else "the scheduler"
+                print(f"  {time.monotonic() - begin:6.1f} s  waits for {what}", flush=True)
+        time.sleep(0.3)
+    else:
+        raise StackError(f"run {run} of {DAG} did not end within {seconds:.0f} s: {seen}")
+    if state != "success":
+        raise StackError(_why_failed(api, run))
+
+
+def _why_failed(api: AirflowApi, run: str) -> str:
+    """What the log of the task that failed says, in a line if Meltano or we wrote it, else its end; and its file."""
+    failed: list[Task] = [task for task in api.tasks(DAG, run) if task.state == "failed"]
+    if not failed:
+        return f"run {run} of {DAG} failed, and no task of it"
+    task = failed[0]
+    what = f"task {task.name} of {DAG} failed"
+    lines = [line for line in api.log(DAG, run, task) if line and not line.startswith("::")]
+    ends = [place for place, line in enumerate(lines) if line.startswith(meltano_log.COMMAND_ENDED)]
+    told = [message for kind, _, message in (line.partition(": ") for line in lines) if kind in _told_by(EltError)]
+    if ends:
+        why = [f"{what}: {meltano_log.reason(lines[: ends[0]])}"]
+    elif told:
+        why = [f"{what}: {told[-1]}"]
+    else:
+        why = [f"{what}; the end of its log:", *lines[-LOG_LINES:]]
+    files = layout.LOGS.glob(f"tasks/*/run_id={run}/task_id={task.name}/attempt={task.tries}.log")
+    where = [f"log: {file}" for file in files]
+    return "\n    ".join([*why, *where, "once that is fixed, `elt pipeline --resume` goes on"])
+
+
+def _told_by(error: type[EltError]) -> set[str]:
+    """Names of an error and of all that are made of it: their messages are for a person to read."""
+    return {error.__name__}.union(*map(_told_by, error.__subclasses__()))

@@ -1,0 +1,1 @@
+"""One run of the pipeline: the local run, what Meltano logs, the quality checks."""

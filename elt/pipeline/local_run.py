@@ -1,0 +1,127 @@
+"""The local run: load, transform and test without any server, in a warehouse of its own.
+
+It runs the very plugins and models of the pipeline, by one call of Meltano, on the same extracts. Warehouse,
+Meltano's state (SQLite) and dbt's folders stand under `.state/inner`, so the stack's are never touched, and both may
+run at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+from elt import disk, layout
+from elt.config import process_env
+from elt.errors import DataError
+from elt.pipeline import quality
+from elt.pipeline.meltano_log import DBT, Outcome
+from elt.sources import csv_files
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from elt.config.settings import Settings
+
+LOAD = ("tap-csv", "target-duckdb")
+LOG = "run.log"
+
+
+def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False) -> None:
+    """Load the extracts if they changed, build and test the models, and compare the result with the extracts.
+
+    Args:
+        settings: the checked settings.
+        select: dbt selection; empty for all models. With one the comparison is left out, since models that
+            were not built may be older than the extracts.
+        full_refresh: load even unchanged extracts, and build incremental models anew.
+
+    Raises:
+        DataError: a step failed; the message says why and where the log is.
+    """
+    started = time.perf_counter()
+    disk.refuse_full()
+    layout.prepare()
+    layout.INNER.mkdir(exist_ok=True)
+    with _alone():
+        listed = csv_files.ensure()
+        warehouse = layout.warehouse(settings.elt_environment, layout.INNER)
+        if select and not warehouse.exists() and not any(one.startswith("+") for one in select):
+            raise DataError(
+                f"run: nothing is built in {layout.INNER} yet: run `elt run` once, or `elt run +{select[0]}`"
+            )
+        stamp, inputs = warehouse.with_suffix(".loaded.json"), _inputs(listed)
+        load = full_refresh or not warehouse.exists() or not stamp.exists() or stamp.read_text() != inputs
+        if load:
+            stamp.unlink(missing_ok=True)
+        else:
+            print("load: skipped, the extracts are as they were at the last load (--full-refresh loads anew)")
+        build = "build" + ("-selected" if select else "") + ("-full-refresh" if full_refresh else "")
+        blocks = [*(LOAD if load else ()), f"{DBT}:{build}"]
+        env = process_env.build(settings, inner=True) | {"ELT_SELECT": " ".join(select)}
+        print(f"run: meltano run {' '.join(blocks)} (log: {layout.INNER / LOG})", flush=True)
+        outcome = Outcome(started)
+        code = _meltano(blocks, env, outcome)
+        if load and outcome.loaded:
+            stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
+        if code != 0:
+            raise DataError(f"run: {outcome.reason()} (log: {layout.INNER / LOG})")
+        if select:
+            print("quality: left out, since only a part was built; elt run compares all")
+        else:
+            quality.check(layout.EXTRACT, warehouse)
+    print(f"run: done in {time.perf_counter() - started:.1f} s; `elt sql --inner` opens the result")
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Refuse a second run at the same time, since the warehouse takes one writer."""
+    with (layout.INNER / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError("run: another `elt run` is at work in this clone: wait for it") from None
+        yield
+
+
+def _inputs(listed: Sequence[csv_files.Extract]) -> str:
+    """Size and time of all that decides on the raw tables, to tell whether a load would change anything."""
+    connectors = (layout.MELTANO_PROJECT / "connectors").rglob("src/**/*.py")
+    paths = [*connectors, csv_files.MELTANO_YML, layout.ROOT / "uv.lock"]
+    paths += [path for one in listed for path in one.files()]
+    states = {str(path): path.stat() for path in paths}
+    return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})
+
+
+def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: Outcome) -> int:
+    """Run the blocks; every line goes to the log, and through the outcome to the person. Returns the exit code."""
+    # The guard leaves nothing of Meltano's tap and target behind, whatever ends this process. A run that was
+    # killed is still noted as running, hence --force; that no other runs is known from the lock.
+    guard = str(Path(sys.prefix) / "bin" / "elt-guard")
+    command = [guard, "-t", "5", "meltano", "run", "--force", *blocks]
+    with (
+        (layout.INNER / LOG).open("w") as log,
+        subprocess.Popen(
+            command,
+            cwd=layout.MELTANO_PROJECT,  # relative paths of meltano.yml count from there
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                log.write(line)
+                outcome.take(line.rstrip())
+        except BaseException:
+            process.terminate()
+            raise
+        return process.wait()

@@ -1,0 +1,194 @@
+"""The quality step: the warehouse compared with totals taken from the CSV files by an independent route.
+
+For every extract of meltano.yml the number of records is compared. What a project's own marts must equal is said in
+transform/checks: each file there has a function `figures(extract, warehouse)` that returns a list of `Figure`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+import traceback
+import typing as t
+from collections import defaultdict
+from dataclasses import dataclass
+from decimal import Decimal
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from elt import layout
+from elt.errors import ConfigError, DataError, EltError
+from elt.sources.csv_files import listed
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+CHECKS = layout.DBT_PROJECT / "checks"
+NAMED = 3
+"""How many keys a message names when a figure of many differs."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One comparison; the two values are equal when all is well."""
+
+    name: str
+    source: object
+    warehouse: object
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both routes give the same."""
+        return self.source == self.warehouse
+
+
+class DiffersError(DataError):
+    """Some figures differ; `figures` holds all that were compared."""
+
+    def __init__(self, message: str, figures: list[Figure]) -> None:
+        super().__init__(message)
+        self.figures = figures
+
+
+def check(extract: Path, warehouse: Path, *, table: bool = False) -> list[Figure]:
+    """Compare the warehouse with its extracts, and say how it ended.
+
+    Args:
+        extract: folder that $ELT_EXTRACT stands for in meltano.yml.
+        warehouse: the DuckDB file, opened read-only.
+        table: print every figure, not only those that differ.
+
+    Returns:
+        Every figure that was compared.
+
+    Raises:
+        DiffersError: a figure differs; the message names each with both values.
+        DataError: one side cannot be read, or a file of transform/checks raised something.
+        ConfigError: a file of transform/checks is not what it must be.
+    """
+    started = time.perf_counter()
+    if not warehouse.exists():
+        raise DataError(f"quality: {warehouse} is missing: run the pipeline first")
+    figures = _compare(extract, warehouse)
+    wrong = [figure for figure in figures if not figure.agrees]
+    if table or wrong:
+        _print(figures if table else wrong)
+    print(
+        f"quality: {len(figures) - len(wrong)} of {len(figures)} figures agree, {time.perf_counter() - started:.1f} s"
+    )
+    if wrong:
+        details = "; ".join(
+            f"{figure.name}: {_show(figure.warehouse)} in the warehouse, {_show(figure.source)} by the source"
+            for figure in wrong
+        )
+        raise DiffersError(f"quality: {len(wrong)} of {len(figures)} figures differ: {details}", figures)
+    return figures
+
+
+def _compare(extract: Path, warehouse: Path) -> list[Figure]:
+    try:
+        with duckdb.connect(str(warehouse), read_only=True) as connection:
+            extracts = listed(extract)
+            for one in extracts:
+                one.required()
+            own = [figure for path in sorted(CHECKS.glob("*.py")) for figure in _figures(path, extract, connection)]
+            # What the checks have read need not be read again to be counted.
+            rows = [Figure(f"raw.{one.table}: rows", one.rows(), _count(connection, one.table)) for one in extracts]
+    except duckdb.Error as error:
+        raise DataError(f"quality: {warehouse} cannot be read: {error}") from error
+    return rows + own
+
+
+def _figures(path: Path, extract: Path, connection: duckdb.DuckDBPyConnection) -> list[Figure]:
+    """What a file of transform/checks compares.
+
+    Raises:
+        DataError: the file raised something else than an error for a person to read; the message names the line.
+    """
+    try:
+        return list(load(path).figures(extract, connection))
+    except (EltError, duckdb.Error):
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            lines.append(error.lineno)
+        where = "/".join(path.parts[-3:]) + (f", line {lines[-1]}" if lines else "")
+        raise DataError(f"quality: {where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    row = connection.execute(f'select count(*) from raw."{table}"').fetchone()  # noqa: S608
+    assert row is not None
+    return int(row[0])
+
+
+def load(path: Path) -> t.Any:  # noqa: ANN401 - a module
+    """Import a file of transform/checks.
+
+    Raises:
+        ConfigError: it has no function `figures`.
+    """
+    spec = importlib.util.spec_from_file_location(f"checks_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "figures", None)):
+        raise ConfigError(f"{path} has no function figures(extract, warehouse)")
+    return module
+
+
+def keyed(name: str, source: dict[str, t.Any], rows: list[t.Any]) -> list[Figure]:
+    """One figure when all rows agree, else one for each of the first rows that differ.
+
+    Args:
+        name: what a value is, up to the key.
+        source: expected value by key.
+        rows: key and value as the warehouse has them; a key that occurs twice differs by that alone.
+    """
+    found: dict[str, list[t.Any]] = defaultdict(list)
+    for key, value in rows:
+        found[key].append(value)
+    differing = [key for key in source | found if found.get(key) != ([source[key]] if key in source else None)]
+    if not differing:
+        return [Figure(f"{name} each", len(source), len(rows))]
+    figures = []
+    for key in differing[:NAMED]:
+        values = found.get(key, ["absent"])
+        figures.append(Figure(f"{name} {key}", source.get(key, "absent"), values[0] if len(values) == 1 else values))
+    if len(differing) > NAMED:
+        figures.append(Figure(f"{name} each: keys that differ", 0, len(differing)))
+    return figures
+
+
+# What a person reads -----------------------------------------------------------------------------
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return " / ".join(map(_show, value))
+    if isinstance(value, list):
+        return " and ".join(map(_show, value))
+    return f"{value:,}" if isinstance(value, int | Decimal) else str(value)
+
+
+def _print(figures: list[Figure]) -> None:
+    table = Table("figure")
+    table.add_column("by the source", justify="right")
+    table.add_column("in the warehouse", justify="right")
+    table.add_column("agrees")
+    for figure in figures:
+        agrees = "yes" if figure.agrees else "NO"
+        table.add_row(
+            figure.name,
+            _show(figure.source),
+            _show(figure.warehouse),
+            agrees,
+            style=None if figure.agrees else "red",
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

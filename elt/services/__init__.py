@@ -1,0 +1,1 @@
+"""Each server of the stack: how it is started, probed and connected to."""

@@ -1,0 +1,135 @@
+"""The two fork servers of the stack: what each imports once, and how the processes forked from it run a command."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import sys
+from pathlib import Path
+
+from elt.errors import ConfigError, EltError
+from elt.supervisor import fork_server
+from elt.supervisor.fork_server import Program
+
+CONNECT_SECONDS = 0.5
+
+
+def _airflow(command: list[str]) -> None:
+    """Run `airflow ...`. The object-relational mapper is set up anew, as it holds what no two processes may share."""
+    from airflow import __main__ as airflow  # noqa: PLC0415
+    from airflow import settings  # noqa: PLC0415
+
+    settings.dispose_orm(do_log=False)
+    settings.configure_orm()  # type: ignore[no-untyped-call]
+    if command[1:2] == ["celery"]:
+        _leave_out_warm_up()
+    sys.argv = command
+    airflow.main()  # type: ignore[no-untyped-call]
+
+
+def _prepare_airflow() -> None:
+    """Work out how Airflow's tables hang together, and its command line: 0.3 s and 25 MiB in each process."""
+    import airflow.models  # noqa: PLC0415
+    import sqlalchemy.orm  # noqa: PLC0415
+    from airflow.cli import cli_parser  # noqa: PLC0415
+
+    airflow.models.import_all_models()  # type: ignore[no-untyped-call]
+    sqlalchemy.orm.configure_mappers()
+    cli_parser.get_parser()
+
+
+def _leave_out_warm_up() -> None:
+    """Keep Airflow from warming Celery's processes up: all is imported but numpy, which no process of ours needs.
+
+    What it does besides would undo gc.freeze, and the collector's marks would then copy every shared page.
+    """
+    from airflow.providers.celery.executors import celery_executor_utils as utils  # noqa: PLC0415
+    from celery import signals  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    signals.import_modules.disconnect(utils.on_celery_import_modules)
+    signals.worker_ready.disconnect(utils.on_celery_worker_ready)
+    signals.import_modules.connect(lambda **_: gc.freeze(), weak=False)
+
+
+def _meltano_or_dbt(command: list[str]) -> None:
+    """Run `meltano ...` or `dbt ...`."""
+    sys.argv = command
+    if Path(command[0]).name == "dbt":
+        from dbt.cli.main import cli  # noqa: PLC0415
+
+        cli()
+    else:
+        from meltano.cli import main  # noqa: PLC0415
+
+        main()
+
+
+def _airflow_answers() -> bool:
+    """Whether Airflow's API listens, which comes last in a start.
+
+    It gets the first request that tasks would make: for a second it works out all versions of what it offers them.
+    """
+    api = os.environ["CONNECT_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
+    with contextlib.suppress(OSError), socket.create_connection(api, timeout=CONNECT_SECONDS) as connection:
+        connection.sendall(b"GET /execution/health HTTP/1.0\r\n\r\n")
+        return True
+    return False
+
+
+PROGRAMS = {
+    "airflow": Program(
+        (
+            "airflow.__main__",
+            "airflow.api_fastapi.app",
+            "airflow.api_fastapi.core_api.app",
+            "airflow.api_fastapi.execution_api.app",
+            "airflow.api_fastapi.execution_api.routes",
+            "airflow.api_fastapi.execution_api.versions",
+            "airflow.cli.commands.api_server_command",
+            "airflow.cli.commands.dag_processor_command",
+            "airflow.cli.commands.scheduler_command",
+            "airflow.cli.commands.triggerer_command",
+            "airflow.dag_processing.manager",
+            "airflow.jobs.scheduler_job_runner",
+            "airflow.jobs.triggerer_job_runner",
+            # Not Celery's application, airflow.providers.celery.executors: it reads the client's name when imported.
+            "airflow.providers.celery.cli.celery_command",
+            "airflow.utils.db",
+            "celery.apps.worker",
+            "celery.backends.database",
+            "celery.bin.celery",
+            "celery.concurrency.prefork",
+            "flower.command",
+            "kombu.transport.redis",
+            "uvicorn.lifespan.on",
+            "uvicorn.protocols.http.h11_impl",
+            # what the first tasks would import
+            "airflow.providers.standard.operators.bash",
+            "airflow.providers.standard.operators.python",
+            "airflow.providers.standard.sensors.filesystem",
+            "airflow.providers.standard.triggers.file",
+            "airflow.sdk.execution_time.supervisor",
+            "airflow.sdk.execution_time.task_runner",
+        ),
+        _airflow,
+        _prepare_airflow,
+    ),
+    # Not DuckDB, which starts a thread when it is imported.
+    "pipeline": Program(("dbt.cli.main", "meltano.cli"), _meltano_or_dbt, is_due=_airflow_answers),
+}
+
+
+def main() -> None:
+    """Run the fork server named on the command line: `elt-preload airflow` or `elt-preload pipeline`."""
+    try:
+        if len(sys.argv) != 2 or sys.argv[1] not in PROGRAMS:
+            raise ConfigError(f"usage: elt-preload {'|'.join(PROGRAMS)}")
+        fork_server.run(PROGRAMS[sys.argv[1]])
+    except EltError as error:
+        sys.exit(f"elt-preload: {error}")
+
+
+if __name__ == "__main__":
+    main()

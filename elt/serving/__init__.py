@@ -1,0 +1,1 @@
+"""What readers get: the published file, the tables in PostgreSQL, the SQL prompt."""

@@ -1,0 +1,250 @@
+"""Publishing: readers get an immutable copy of the marts, and a new one replaces it in one step.
+
+DuckDB lets either one writer or many readers open a file, so nobody but the pipeline opens the warehouse. The folder
+of an environment holds the last copies `marts-<time>.duckdb`, read-only, and the link `latest.duckdb` to the newest.
+A reader resolves the link and opens what it finds: that file never changes.
+
+A copy holds the marts in schema `marts` with their comments, as the warehouse does, and in `main` the table
+`published` of one row: published_at (UTC), environment, row_counts (a map from the mart's name).
+"""
+
+# ruff: noqa: S608 - names and values of the queries are quoted by elt/quoting.py
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import subprocess
+import sys
+import typing as t
+
+import duckdb
+
+from elt import layout, quoting
+from elt.config import settings
+from elt.errors import DataError
+from elt.serving import postgres
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+LINK = "latest.duckdb"
+"""Not `marts`: DuckDB names the catalog after the file, and a schema of the same name would be ambiguous."""
+SCHEMA = "marts"
+SEARCH_PATH = f"{SCHEMA},main"
+"""With this a reader may leave out the schema."""
+TABLE = "published"
+"""Says in every copy when it was published, from which environment, and how many rows each mart has."""
+KEPT = 3
+"""Copies that stay: whoever resolved the link a moment ago still finds the file."""
+STORAGE_VERSION = "v1.5.0"
+"""Named outright, so that the format does not change unseen with a newer engine."""
+
+
+def to_all_readers(environment: str, now: settings.Settings) -> None:
+    """Publish the marts of an environment as a file and in PostgreSQL.
+
+    Raises:
+        DataError: one of the two failed; all readers see what they saw before.
+    """
+    with _new_copy(layout.warehouse(environment), layout.published(environment)) as copy:
+        postgres.publish(copy, environment, now)
+
+
+def publish(warehouse: Path, published: Path) -> Path:
+    """Copy the marts aside, and let the copy take the place of the last one.
+
+    Args:
+        warehouse: the DuckDB file of an environment, opened read-only.
+        published: folder that readers know.
+
+    Returns:
+        The file that the link now names.
+
+    Raises:
+        DataError: there is no warehouse, it holds no marts, or a writer has it open.
+    """
+    with _new_copy(warehouse, published) as copy:
+        pass
+    return copy
+
+
+@contextlib.contextmanager
+def _new_copy(warehouse: Path, published: Path) -> t.Iterator[Path]:
+    """Copy the marts aside; the copy becomes what readers find once the body has ended well, else it goes.
+
+    One publication of a folder at a time, so that file and PostgreSQL never hold different ones.
+    """
+    if not warehouse.exists():
+        raise DataError(f"publish: {warehouse} is missing: run the pipeline first")
+    published.mkdir(parents=True, exist_ok=True)
+    with _alone(published):
+        for left in (*published.glob(".marts*"), published / f".{LINK}"):  # of a publish that was killed
+            left.unlink(missing_ok=True)
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        version = f"marts-{now:%Y%m%dT%H%M%S%f}.duckdb"
+        building, copy = published / f".{version}.building", published / version
+        try:
+            counts = _build(warehouse, building, now)
+        except duckdb.Error as error:
+            building.unlink(missing_ok=True)
+            reason = " ".join(str(error).split())
+            raise DataError(f"publish: the marts of {warehouse} cannot be copied: {reason}") from error
+        _settle(building, copy)
+        try:
+            yield copy
+        except BaseException:
+            copy.unlink()
+            raise
+        link = published / f".{LINK}"
+        link.symlink_to(version)
+        link.replace(published / LINK)
+        _sync(published)
+        for old in sorted(published.glob("marts-*.duckdb"))[:-KEPT]:
+            old.unlink()
+    rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    print(f"publish: {copy} ({rows})")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> t.Iterator[None]:
+    """Wait until no other publish works in the folder; the lock goes with its holder."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
+    """Write every mart and the table `published` to a new file; returns rows by mart."""
+    with duckdb.connect() as connection:
+        connection.execute(f"attach {quoting.text(warehouse)} as warehouse (read_only)")
+        connection.execute(f"attach {quoting.text(building)} as copy (storage_version '{STORAGE_VERSION}')")
+        names = connection.execute(
+            "select table_name from duckdb_tables()"
+            f" where database_name = 'warehouse' and schema_name = '{SCHEMA}' order by table_name"
+        ).fetchall()
+        if not names:
+            raise DataError(f"publish: {warehouse} holds no marts: run the pipeline first")
+        if (TABLE,) in names:
+            raise DataError(
+                f"publish: a mart cannot be called {TABLE}, the table that says when: give it another name"
+            )
+        connection.execute(f"create schema copy.{SCHEMA}; use copy")
+        counts = {}
+        for (name,) in names:
+            mart = f"{SCHEMA}.{quoting.name(name)}"
+            copied = connection.execute(f"create table {mart} as from warehouse.{mart}").fetchone()
+            assert copied is not None
+            counts[name] = copied[0]
+            _copy_comments(connection, name)
+        environment = quoting.text(warehouse.stem.removeprefix("warehouse_"))
+        by_mart = ", ".join(f"{quoting.text(name)}: {count}::bigint" for name, count in counts.items())
+        connection.execute(
+            f"create table copy.main.published as select timestamp '{now}' as published_at,"
+            f" {environment} as environment, map {{{by_mart}}} as row_counts"
+        )
+        connection.execute("use memory; checkpoint copy")
+        connection.execute("detach copy")
+    return counts
+
+
+def _copy_comments(connection: duckdb.DuckDBPyConnection, mart: str) -> None:
+    """Write to the copy of a mart what its model says of it and of its columns."""
+    of_mart = (
+        f"where database_name = 'warehouse' and schema_name = '{SCHEMA}' and table_name = {quoting.text(mart)}"
+        " and comment is not null"
+    )
+    columns = connection.execute(
+        f"select column_name, comment from duckdb_columns() {of_mart}"
+        f" union all select null, comment from duckdb_tables() {of_mart}"
+    ).fetchall()
+    for column, comment in columns:
+        table = f"{SCHEMA}.{quoting.name(mart)}"
+        what = f"column {table}.{quoting.name(column)}" if column else f"table {table}"
+        connection.execute(f"comment on {what} is {quoting.text(comment.strip())}")
+
+
+def _settle(building: Path, target: Path) -> None:
+    """Bring the file to the disk, make it read-only and give it its name."""
+    wal = building.with_name(building.name + ".wal")
+    if wal.exists():
+        raise DataError(f"publish: {wal} is left: the copy is not complete")
+    building.chmod(0o444)
+    _sync(building)
+    building.replace(target)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def prompt(query: str | None, environment: str | None = None, *, inner: bool = False, unsafe: bool = False) -> None:
+    """Open a read-only SQL prompt, or run one query and print its result.
+
+    It reads and writes no other file and runs no program, since a query may be somebody else's.
+
+    Args:
+        query: SQL; none opens a prompt that replaces this process.
+        environment: which one's; default: ELT_ENVIRONMENT.
+        inner: read the warehouse of `elt run` instead of what was published.
+        unsafe: let it use files, extensions and programs.
+
+    Raises:
+        DataError: there is nothing to read yet.
+        SystemExit: with 1, when the query fails.
+    """
+    environment = environment or settings.load().elt_environment
+    path = _inner_warehouse(environment) if inner else _published(layout.published(environment))
+    program = str(layout.package("duckdb_cli") / "duckdb")
+    command = [*filter(None, (layout.LOADER, program)), "-readonly", str(path)]
+    for name, value in (("extension_directory", layout.DUCKDB_EXTENSIONS), ("search_path", SEARCH_PATH)):
+        command += ["-cmd", f"set {name} = {quoting.text(value)}"]
+    if not sys.stdout.isatty():
+        command += ["-cmd", ".highlight off"]
+    if not unsafe:
+        command += ["-cmd", ".safe_mode"]  # the last one, as it locks all settings
+    if query is None:
+        os.execv(command[0], command)  # noqa: S606 - that is what a prompt is for
+    sys.stdout.flush()
+    command += ["-dark-mode"]  # else it asks the terminal for its colours, and waits for those that do not answer
+    sys.exit(1 if subprocess.run([*command, "-c", query], check=False).returncode else 0)
+
+
+def _published(folder: Path) -> Path:
+    """The newest copy; says on standard error when it was published."""
+    when, environment = latest(folder)
+    path = (folder / LINK).resolve()
+    print(f"published {when:%Y-%m-%d %H:%M:%S} UTC from {environment}: {path}", file=sys.stderr)
+    return path
+
+
+def latest(folder: Path) -> tuple[dt.datetime, str]:
+    """When readers last got new marts (UTC), and from which environment.
+
+    Raises:
+        DataError: nothing was published yet.
+    """
+    path = (folder / LINK).resolve()
+    if not path.exists():
+        raise DataError(
+            f"nothing is published in {folder} yet: `elt pipeline` on a running stack does that; "
+            "`elt sql --inner` shows the result of `elt run`"
+        )
+    with duckdb.connect(str(path), read_only=True) as connection:
+        row = connection.execute("select published_at::timestamp, environment from published").fetchone()
+    assert row is not None
+    return row[0].replace(tzinfo=dt.UTC), row[1]
+
+
+def _inner_warehouse(environment: str) -> Path:
+    path = layout.warehouse(environment, layout.INNER)
+    if not path.exists():
+        raise DataError(f"sql: {path} is missing: run `elt run` first")
+    print(f"warehouse of `elt run`: {path}", file=sys.stderr)
+    return path

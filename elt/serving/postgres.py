@@ -1,0 +1,282 @@
+"""The published marts in PostgreSQL, for BI servers: database `marts`, a schema for each environment.
+
+The marts of a published file are written to a schema aside. Then, in one transaction, their rows take the place of
+the rows that readers see: a query keeps to one snapshot, so it sees all marts of one publication or all of another,
+and neither waits for the other. Where a mart came, went or has other columns, the schema aside takes the name of the
+one that readers know, since tables cannot change under a snapshot; what was renamed away is dropped as soon as
+nobody reads it, with the views that somebody built on it by hand.
+
+The role `bi` reads there and nowhere else.
+"""
+
+# ruff: noqa: S608 - names and values of the queries are quoted by elt/quoting.py
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import typing as t
+
+import duckdb
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from psycopg2 import sql
+
+from elt import layout, quoting
+from elt.config.settings import BI, OWNER
+from elt.errors import DataError
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from elt.config.settings import Settings
+
+DATABASE = "marts"
+SCHEMA = "marts"
+"""Where the published file holds them."""
+LOCK_DATABASE = "postgres"
+"""Where publications of one environment wait for each other: anybody who may connect to a database can take its
+advisory locks, and the role `bi` may not connect to this one."""
+PUBLICATION_TIMEOUT = "10min"
+"""How long a publication waits for another one of the same environment."""
+LOCK_TIMEOUT = "30s"
+"""How long a statement waits for a session that holds a table or a row."""
+DROP_TIMEOUT = "2s"
+"""How long dropping old tables waits for a reader; the next publication tries again."""
+MOST_COLUMNS = 1_600
+"""Of a table in PostgreSQL, whatever their types."""
+TOO_BIG = (
+    " (PostgreSQL keeps a row on one page of 8 kB, and there 18 bytes of each long text: divide the mart into several"
+    " of fewer columns)"
+)
+PSQL = "elt exec bash -c 'PGPASSWORD=$POSTGRES_PASSWORD psql -h $POSTGRES_HOST -p $POSTGRES_PORT -U $POSTGRES_USER"
+"""The beginning of a command, in quotes that it leaves open, by which the owner talks to PostgreSQL."""
+BLOCKERS = """
+    select distinct pid, usename, coalesce(nullif(application_name, ''), 'unnamed program') as program,
+        to_char(xact_start at time zone 'utc', 'HH24:MI:SS') as since
+    from pg_locks
+    join pg_class on pg_class.oid = relation
+    join pg_namespace on pg_namespace.oid = relnamespace
+    join pg_stat_activity using (pid)
+    where granted and pid <> pg_backend_pid() and nspname ~ %s
+    order by pid
+"""
+"""Sessions that hold tables of the environment."""
+
+
+def publish(published: Path, environment: str, settings: Settings) -> None:
+    """Let the marts of a published file replace those of the environment.
+
+    Args:
+        published: a file of elt/serving/duckdb_copy.py.
+        environment: name of the schema that readers know.
+        settings: how to reach PostgreSQL.
+
+    Raises:
+        DataError: PostgreSQL does not answer, or a mart cannot be stored there; readers see what they saw before.
+    """
+    started = time.perf_counter()
+    building = f"{environment}_building"
+    try:
+        with _alone(environment, settings), _cursor(settings, DATABASE, LOCK_TIMEOUT) as cursor:
+            _run(cursor, "drop schema if exists {building} cascade", building=building)
+            _run(cursor, "create schema {building}", building=building)
+            tables = _copy(published, building, settings)
+            _describe(cursor, published, building)
+            _analyze(cursor, building)
+            columns = _columns(cursor, building)
+            if columns == _columns(cursor, environment):
+                _replace_rows(cursor, columns, building, environment)
+            else:
+                _swap(cursor, building, environment)
+            _drop_old(cursor, environment)
+    except psycopg2.errors.LockNotAvailable:
+        raise DataError(f"publish: {_blocked(environment, settings)}") from None
+    except (psycopg2.Error, duckdb.Error) as error:
+        reason = " ".join(str(error).split()).replace(settings.postgres_password, "***")
+        raise DataError(f"publish: the marts did not get into PostgreSQL's database {DATABASE}: {reason}") from None
+    print(
+        f"publish: PostgreSQL {DATABASE}.{environment} ({', '.join(tables)}), {time.perf_counter() - started:.1f} s",
+        flush=True,
+    )
+
+
+@contextlib.contextmanager
+def _cursor(settings: Settings, database: str, lock_timeout: str) -> t.Iterator[psycopg2.extensions.cursor]:
+    """A cursor of a connection of its own, each statement a transaction, none of which waits longer for a lock."""
+    url = settings.postgres_url(database, scheme="postgresql")
+    options = f"-c lock_timeout={lock_timeout}"
+    with contextlib.closing(psycopg2.connect(url, connect_timeout=5, options=options)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+
+
+@contextlib.contextmanager
+def _alone(environment: str, settings: Settings) -> t.Iterator[None]:
+    """Let one publication of an environment run at a time; the lock goes with the connection.
+
+    Raises:
+        DataError: another one does not come to its end.
+    """
+    with _cursor(settings, LOCK_DATABASE, PUBLICATION_TIMEOUT) as cursor:
+        try:
+            cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {environment}",))
+        except psycopg2.errors.LockNotAvailable:
+            raise DataError(
+                f"publish: another publication of {environment} has not ended for {PUBLICATION_TIMEOUT}"
+            ) from None
+        yield
+
+
+def _blocked(environment: str, settings: Settings) -> str:
+    """Say who holds the tables of an environment, and how to end that."""
+    with _cursor(settings, DATABASE, LOCK_TIMEOUT) as cursor:
+        cursor.execute(BLOCKERS, (f"^{environment}(_building|_old_[0-9]+)?$",))
+        sessions = cursor.fetchall()
+    waited = (
+        f"schema {environment} of PostgreSQL's database {DATABASE} was held by another session for {LOCK_TIMEOUT}"
+    )
+    if not sessions:
+        return f"{waited}, which has ended: publish again"
+    who = ", ".join(f"{program} as {role}, pid {pid}, since {since} UTC" for pid, role, program, since in sessions)
+    ends = "; ".join(f"select pg_terminate_backend({pid})" for pid, *_ in sessions)
+    command = f'{PSQL} {DATABASE} -c "{ends}"\''
+    return f"{waited}: {who}; end it there, or by `{command}`; readers see what they saw"
+
+
+def _run(cursor: psycopg2.extensions.cursor, statement: str, **names: str) -> None:
+    cursor.execute(sql.SQL(statement).format(**{key: sql.Identifier(name) for key, name in names.items()}))
+
+
+def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
+    """Write every mart to a schema, by DuckDB's own PostgreSQL extension; returns their names."""
+    with duckdb.connect(config={"extension_directory": str(layout.DUCKDB_EXTENSIONS)}) as connection:
+        connection.execute("load postgres_scanner")
+        connection.execute(
+            f"create secret (type postgres, host '{settings.sockets}', port {settings.postgres_port},"
+            f" database '{DATABASE}', user '{OWNER}', password '{settings.postgres_password}')"
+        )
+        connection.execute("attach '' as pg (type postgres)")
+        connection.execute(f"attach {quoting.text(published)} as copy (read_only)")
+        mine = f"database_name = 'copy' and schema_name = '{SCHEMA}'"
+        query = f"select table_name from duckdb_tables() where {mine} order by all"
+        names = [name for (name,) in connection.execute(query).fetchall()]
+        _refuse_too_wide(connection, mine)
+        for name in names:
+            try:
+                connection.execute(
+                    f"create table pg.{quoting.name(schema)}.{quoting.name(name)} as {_exactly(connection, name)}"
+                )
+            except duckdb.Error as error:
+                raise duckdb.Error(f"{name}: {error}{TOO_BIG if 'row is too big' in str(error) else ''}") from None
+    return names
+
+
+def _refuse_too_wide(connection: duckdb.DuckDBPyConnection, mine: str) -> None:
+    """Check that PostgreSQL takes so many columns, before rows are sent.
+
+    Args:
+        connection: where the published file is attached.
+        mine: the condition on its columns.
+
+    Raises:
+        DataError: it does not; readers see what they saw before.
+    """
+    query = f"select table_name, count(*) from duckdb_columns() where {mine} group by all order by all"
+    for name, columns in connection.execute(query).fetchall():
+        if columns > MOST_COLUMNS:
+            raise DataError(
+                f"publish: mart {name} has {columns:,} columns and PostgreSQL takes {MOST_COLUMNS:,}: divide it into"
+                " several marts, or let rows hold what columns do"
+            )
+
+
+def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    """The query that reads a mart; what `sum` of integers gives would become a double, and lose its last digits."""
+    query = (
+        f"select column_name from duckdb_columns() where database_name = 'copy' and schema_name = '{SCHEMA}'"
+        f" and table_name = {quoting.text(name)} and data_type in ('HUGEINT', 'UHUGEINT')"
+    )
+    wide = connection.execute(query).fetchall()
+    casts = ", ".join(f"{quoting.name(column)}::decimal(38, 0) as {quoting.name(column)}" for (column,) in wide)
+    return f"select * {f'replace ({casts})' if casts else ''} from copy.{SCHEMA}.{quoting.name(name)}"
+
+
+def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) -> None:
+    """Say in the table `published` when the marts were published, as the file itself does."""
+    with duckdb.connect(str(published), read_only=True) as connection:
+        row = connection.execute("select published_at, environment, row_counts from main.published").fetchone()
+    assert row is not None
+    _run(
+        cursor,
+        "create table {schema}.published (published_at timestamptz, environment text, row_counts jsonb)",
+        schema=schema,
+    )
+    insert = sql.SQL("insert into {}.published values (%s at time zone 'utc', %s, %s)").format(sql.Identifier(schema))
+    cursor.execute(insert, (row[0], row[1], json.dumps(row[2])))
+
+
+def _analyze(cursor: psycopg2.extensions.cursor, schema: str) -> None:
+    """Let the planner know the tables before readers see them."""
+    cursor.execute("select table_name from information_schema.tables where table_schema = %s", (schema,))
+    for (name,) in cursor.fetchall():
+        _run(cursor, "analyze {schema}.{name}", schema=schema, name=name)
+
+
+def _columns(cursor: psycopg2.extensions.cursor, schema: str) -> dict[str, list[tuple[str, str]]]:
+    """Name and type of each column, in their order, by table."""
+    cursor.execute(
+        "select relname, attname, format_type(atttypid, atttypmod) from pg_attribute"
+        " join pg_class on pg_class.oid = attrelid join pg_namespace on pg_namespace.oid = relnamespace"
+        " where nspname = %s and relkind = 'r' and attnum > 0 and not attisdropped order by relname, attnum",
+        (schema,),
+    )
+    found: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in cursor.fetchall():
+        found.setdefault(table, []).append((column, kind))
+    return found
+
+
+def _replace_rows(
+    cursor: psycopg2.extensions.cursor, tables: t.Iterable[str], building: str, environment: str
+) -> None:
+    """Let the new rows take the place of those that readers see, in one transaction."""
+    cursor.execute("begin")
+    for name in tables:  # not `truncate`, which takes the rows from under a snapshot
+        _run(cursor, "delete from {schema}.{name}", schema=environment, name=name)
+        statement = "insert into {schema}.{name} select * from {building}.{name}"
+        _run(cursor, statement, schema=environment, building=building, name=name)
+    cursor.execute("commit")
+    _run(cursor, "drop schema {building} cascade", building=building)
+    for name in tables:
+        _run(cursor, "vacuum analyze {schema}.{name}", schema=environment, name=name)
+
+
+def _swap(cursor: psycopg2.extensions.cursor, building: str, environment: str) -> None:
+    """Let the new schema take the name that readers know, and open it to them, in one transaction.
+
+    Not before: a reader's open transaction on what is being built would hold up the next publication.
+    """
+    cursor.execute("select 1 from pg_namespace where nspname = %s", (environment,))
+    there = cursor.fetchone() is not None
+    cursor.execute("begin")
+    if there:
+        _run(
+            cursor, "alter schema {old} rename to {away}", old=environment, away=f"{environment}_old_{time.time_ns()}"
+        )
+    _run(cursor, "alter schema {building} rename to {name}", building=building, name=environment)
+    _run(cursor, "grant usage on schema {name} to {bi}", name=environment, bi=BI)
+    _run(cursor, "grant select on all tables in schema {name} to {bi}", name=environment, bi=BI)
+    cursor.execute("commit")
+
+
+def _drop_old(cursor: psycopg2.extensions.cursor, environment: str) -> None:
+    """Drop what was renamed away, unless somebody still reads it."""
+    cursor.execute("select set_config('lock_timeout', %s, false)", (DROP_TIMEOUT,))
+    cursor.execute("select nspname from pg_namespace where nspname ~ %s", (f"^{environment}_old_[0-9]+$",))
+    for (name,) in cursor.fetchall():
+        with contextlib.suppress(psycopg2.errors.LockNotAvailable):
+            _run(cursor, "drop schema {name} cascade", name=name)

@@ -1,0 +1,1 @@
+"""What meltano.yml loads, and an independent count of it."""

@@ -1,0 +1,279 @@
+"""The CSV files that are loaded, as meltano.yml lists them, and their records by a route that shares nothing with it.
+
+The list of meltano.yml is the one place that names extracts: the DAG, the local run and the quality checks read it
+here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import gzip
+import io
+import operator
+import typing as t
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from elt import layout
+from elt.errors import ConfigError, DataError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from elt.sources.columns import Block
+
+    CsvReader = t.Any  # its type has no public name
+
+MELTANO_YML = layout.MELTANO_PROJECT / "meltano.yml"
+TAP = "tap-csv"
+SUFFIXES = (".csv", ".csv.gz")
+"""What the tap takes out of a folder."""
+
+
+@dataclass(frozen=True)
+class Extract:
+    """One entry of tap-csv's `files`."""
+
+    table: str
+    path: Path
+    """A file, a folder of CSV files, or a glob."""
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+    def files(self) -> list[Path]:
+        """The files behind the path; none when it leads nowhere."""
+        if self.path.is_dir():
+            return sorted(p for p in self.path.rglob("*") if p.name.lower().endswith(SUFFIXES) and p.is_file())
+        if any(character in str(self.path) for character in "*?["):
+            return sorted(Path(self.path.anchor).glob(str(self.path.relative_to(self.path.anchor))))
+        return [self.path] if self.path.exists() else []
+
+    def required(self) -> list[Path]:
+        """The files behind the path.
+
+        Raises:
+            DataError: there is none; the message says what to do.
+        """
+        if not (files := self.files()):
+            raise DataError(self.missing())
+        return files
+
+    def rows(self) -> int:
+        """Number of records; files of which this program has read all records are not read again.
+
+        Raises:
+            DataError: there is no file, or one cannot be read.
+        """
+        return sum(_rows(path, delimiter=self.delimiter, encoding=self.encoding) for path in self.required())
+
+    def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
+        """The wanted columns of all files, many records at a time: for more than a few 100,000.
+
+        Raises:
+            DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
+        """
+        from elt.sources.columns import blocks  # noqa: PLC0415 - brings Arrow, and a DAG imports this module
+
+        for path in self.required():
+            yield from blocks(path, columns, delimiter=self.delimiter, encoding=self.encoding)
+
+    def records(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """The wanted columns of all files, record by record.
+
+        Raises:
+            DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
+        """
+        for path in self.required():
+            yield from records(path, columns, delimiter=self.delimiter, encoding=self.encoding)
+
+    def missing(self) -> str:
+        """What to say when there is no file."""
+        ours = " (scripts/seed.sh writes those of the grocery data)" if self.path.parent == layout.EXTRACT else ""
+        return f"{self.path} is missing: put the extract of table {self.table} there{ours}, or mend {MELTANO_YML}"
+
+
+def listed(extract: Path | None = None) -> list[Extract]:
+    """What tap-csv loads.
+
+    Args:
+        extract: the folder that $ELT_EXTRACT stands for (default: layout.EXTRACT); other paths count from meltano/.
+
+    Raises:
+        ConfigError: meltano.yml cannot be read, or an entry lacks its table or path.
+    """
+    folder = str(extract or layout.EXTRACT)
+    try:
+        extractors = yaml.safe_load(MELTANO_YML.read_text(encoding="utf-8"))["plugins"]["extractors"]
+        files: list[dict[str, t.Any]] = next((one["config"]["files"] for one in extractors if one["name"] == TAP), [])
+        return [
+            Extract(
+                table=str(one["entity"]),
+                path=layout.MELTANO_PROJECT / str(one["path"]).replace("$ELT_EXTRACT", folder),
+                delimiter=str(one.get("delimiter", ",")),
+                encoding=str(one.get("encoding", "utf-8")),
+            )
+            for one in files
+        ]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{MELTANO_YML}{place}: {error.problem}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{MELTANO_YML} is not UTF-8: {error}") from None
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{MELTANO_YML}: the files of {TAP} cannot be read: {error!r}") from error
+
+
+def ensure() -> list[Extract]:
+    """The extracts, after a clone that has none of the grocery data's got it.
+
+    Raises:
+        DataError: a file is missing, or has no row: marts of nothing would be published.
+    """
+    from elt.sources import seed  # noqa: PLC0415 - brings duckdb, and a DAG imports this module
+
+    extracts = listed()
+    ours = {layout.EXTRACT / f"{name}.csv" for name in seed.FILES}
+    if any(one.path in ours for one in extracts) and not any(path.exists() for path in ours):
+        seed.seed("full")
+    for one in extracts:
+        if not any(_has_row(path, one.encoding) for path in one.required()):
+            raise DataError(
+                f"{one.path} is empty, or has no row below its header: put the extract of table {one.table} there"
+            )
+    return extracts
+
+
+def _has_row(path: Path, encoding: str) -> bool:
+    """Whether a second line holds something; of what cannot be read tap-csv says more."""
+    try:
+        with _text(path, encoding) as file:
+            file.readline()
+            return any(line.strip() for line in file)
+    except (OSError, UnicodeError, EOFError):
+        return True
+
+
+_counted: dict[tuple[Path, str, str], tuple[int, int, int]] = {}
+"""Size and time of change of the files that were read to their end, and how many records they held."""
+
+
+def remember(path: Path, delimiter: str, encoding: str, state: tuple[int, int], rows: int) -> None:
+    """Keep the number of records of a file that was read to its end, so that it need not be read again.
+
+    Args:
+        path: the file.
+        delimiter: how it was read.
+        encoding: how it was read.
+        state: what `stat` gave before.
+        rows: how many records it held.
+    """
+    _counted[path, delimiter, encoding] = (*state, rows)
+
+
+def _rows(path: Path, *, delimiter: str, encoding: str) -> int:
+    from elt.sources.columns import blocks  # noqa: PLC0415 - brings Arrow, and a DAG imports this module
+
+    known = _counted.get((path, delimiter, encoding))
+    if known is None or known[:2] != stat(path):
+        return sum(block.rows for block in blocks(path, (), delimiter=delimiter, encoding=encoding))
+    return known[2]
+
+
+def stat(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with _readable(path):
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+
+
+def header(path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = "utf-8") -> list[str]:
+    """The first record of a CSV file, which must name these columns; empty if the file is.
+
+    Raises:
+        DataError: the file cannot be read or lacks a column.
+    """
+    with _reader(path, delimiter, encoding) as reader:
+        return _header(path, reader, columns)
+
+
+def records(
+    path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = "utf-8"
+) -> Iterator[tuple[str, ...]]:
+    """The wanted columns of a CSV file, record by record, by Python's csv module.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column or holds a ragged record.
+    """
+    number, state = 0, stat(path)
+    with _reader(path, delimiter, encoding) as reader:
+        names = _header(path, reader, columns)
+        wanted = _picker([names.index(column) for column in columns])
+        width = len(names)
+        for row in filter(None, reader):
+            number += 1
+            if len(row) != width:
+                raise DataError(f"quality: {path}, line {reader.line_num}: {len(row)} fields instead of {width}")
+            yield wanted(row)
+    remember(path, delimiter, encoding, state, number)
+
+
+def _header(path: Path, reader: CsvReader, columns: Sequence[str]) -> list[str]:
+    names: list[str] = next(reader, [])
+    if missing := [column for column in columns if column not in names]:
+        raise DataError(f"quality: {path} lacks the column {', '.join(missing)}")
+    return names
+
+
+def _picker(places: list[int]) -> t.Callable[[list[str]], tuple[str, ...]]:
+    """What takes the fields at these places out of a record; the fastest way, as there may be millions."""
+    if len(places) > 1:
+        return operator.itemgetter(*places)
+    return lambda row: tuple(row[place] for place in places)
+
+
+@contextlib.contextmanager
+def _reader(path: Path, delimiter: str, encoding: str) -> Iterator[CsvReader]:
+    """The csv module's reader of a file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with _readable(path), _text(path, "utf-8-sig" if encoding == "utf-8" else encoding) as lines:
+        yield csv.reader(lines, strict=True, delimiter=delimiter)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say in a line what keeps a file from being read.
+
+    Raises:
+        DataError: something does.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"quality: {path} is missing: run scripts/seed.sh") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError, csv.Error) as error:
+        raise DataError(f"quality: {path} cannot be read: {error}") from error
+
+
+def _text(path: Path, encoding: str) -> t.TextIO:
+    codecs.lookup(encoding)  # for its error, before a file is open
+    return io.TextIOWrapper(opened(path), encoding=encoding, newline="")
+
+
+def opened(path: Path) -> t.BinaryIO:
+    """The bytes of a file, uncompressed if it is a gzip file."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return t.cast("t.BinaryIO", gzip.open(path, "rb")) if packed else path.open("rb")

@@ -1,0 +1,97 @@
+"""End what a killed supervisor left behind: exactly the processes that its guards registered, and their families.
+
+To be called only while no supervisor of this state folder runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import typing as t
+
+import psutil
+
+from elt.supervisor import guard
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = 30.0
+"""Seconds that guards whose supervisor has vanished get to end their processes in order."""
+
+
+def records(state: Path) -> dict[str, guard.Record]:
+    """What is registered, by name, live or not."""
+    found = {}
+    for path in sorted((state / "run" / "processes").glob("*.json")):
+        if record := guard.read_record(str(path)):
+            found[path.stem] = record
+    return found
+
+
+def sweep(state: Path, patience: float = PATIENCE) -> dict[str, int]:
+    """Wait for live guards to finish, then end all that is left, and clear the register.
+
+    Args:
+        state: the state folder.
+        patience: seconds for the guards.
+
+    Returns:
+        How many processes had to be killed, by the name of the process they belonged to.
+    """
+    left = records(state)
+    waited = guard.Stopwatch()
+    while waited.seconds() < patience and any(record.is_live() for record in left.values()):
+        time.sleep(0.05)
+    killed = {name: count for name, record in left.items() if (count := _end(name, record, state))}
+    for path in (state / "run" / "processes").glob("*"):
+        path.unlink(missing_ok=True)
+    return killed
+
+
+def _end(name: str, record: guard.Record, state: Path) -> int:
+    """Kill until nothing of a record is left; returns how many were killed."""
+    waited = guard.Stopwatch()
+    killed: set[int] = set()
+    while (found := _find(name, record, state)) and waited.seconds() < guard.KILL_TIMEOUT_SECONDS:
+        guard.end(found)
+        killed |= found
+        time.sleep(0.01)
+    return len(killed)
+
+
+def _find(name: str, record: guard.Record, state: Path) -> set[int]:
+    """The guard and its command if they live, what descends from them, and what they have lost sight of."""
+    table = guard.processes()
+    mark = {"ELT_STATE": str(state), "PC_PROC_NAME": name}
+    roots = {
+        pid
+        for pid, start in ((record.guard, record.guard_start), (record.main, record.main_start))
+        if pid in table and guard.start_of(pid) == start
+    }
+    is_group_ours = record.guard in roots or record.guard not in table  # else the number is a stranger's by now
+    for pid, row in table.items():
+        if (env := _environment(pid)) or row.group != record.guard:
+            is_ours = bool(env) and mark.items() <= env.items()
+        else:
+            is_ours = is_group_ours  # it shows its state in `ps` and has overwritten its environment for that
+        if is_ours:
+            roots.add(pid)
+    return (roots | guard.process_tree(roots, table)) - _ourselves(table)
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """The environment a process was started with; {} when it is overwritten or not for us to see."""
+    with contextlib.suppress(psutil.Error, OSError):
+        found = psutil.Process(pid).environ()
+        return found if "PATH" in found else {}
+    return {}
+
+
+def _ourselves(table: dict[int, guard.Row]) -> set[int]:
+    found, pid = set(), os.getpid()
+    while pid in table and pid not in found:
+        found.add(pid)
+        pid = table[pid].parent
+    return found
