@@ -125,6 +125,15 @@ def logs(
 
 
 @app.command()
+def parts() -> None:
+    """List the optional parts of the stack, which ELT_PARTS in .env switches on, and what each needs."""
+    from elt.config import settings
+    from elt.services import parts as optional
+
+    optional.show(settings.load())
+
+
+@app.command()
 def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt status`.")]) -> None:
     """Restart one process and wait until it is healthy."""
     from elt.services import stack

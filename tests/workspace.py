@@ -15,13 +15,14 @@ import time
 import typing as t
 from pathlib import Path
 
+from elt.config import services
 from elt.supervisor import guard
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.prefix) / "bin"
 DEADLINE = 60.0
 """Seconds that a test waits for what should come at once, on a machine that may be busy with other things."""
-PORTS = ("AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "POSTGRES_PORT", "VALKEY_PORT")
+PORTS = [one.port for one in services.SERVICES if one.port]
 
 PACKAGES = """
 import json

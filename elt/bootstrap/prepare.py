@@ -19,7 +19,7 @@ import typing as t
 from elt import layout
 from elt.atomic import draft
 from elt.bootstrap import git_hooks, process_compose, uv
-from elt.config import env_file
+from elt.config import env_file, services
 from elt.errors import EltError, SetupError, last_line
 from elt.supervisor import lockfile
 from elt.supervisor import ports as network
@@ -177,21 +177,15 @@ def _taken_ports() -> dict[str, tuple[int, int]]:
     if lockfile.is_held(layout.RUN):
         return {}
     text = layout.ENV_FILE.read_text() if layout.ENV_FILE.exists() else ""
-    known = (
-        {name: value for name, value, _ in env_file.example_settings()}
-        | dict(env_file.ASSIGNMENT.findall(text))
-        | dict(os.environ)
-    )
-    host = known["BIND_ADDRESS"]
-    wanted = {
-        name: int(known[name])
-        for name, _, _ in env_file.example_settings()
-        if name.endswith("_PORT") and known[name].isdigit() and known.get(f"{name[:-5]}_TCP") != "off"
-    }
+    defaults = {name: value for name, value, _ in env_file.example_settings()}
+    known = defaults | dict(env_file.ASSIGNMENT.findall(text)) | dict(os.environ)
+    known |= {name: defaults[name] for name in defaults if name.endswith("_PORT") and not known[name].isdigit()}
+    wanted = services.listeners(known)
+    ports = {port for _, port in wanted.values()}
     found: dict[str, tuple[int, int]] = {}
-    for name, port in wanted.items():
+    for name, (host, port) in wanted.items():
         if not network.is_free(host, port):
-            others = {*wanted.values(), *(free for _, free in found.values())}
+            others = {*ports, *(free for _, free in found.values())}
             free = next((n for n in range(port + 1, 65536) if n not in others and network.is_free(host, n)), 0)
             found[name] = port, free
     return found

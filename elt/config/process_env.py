@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 from elt import layout
-from elt.config.settings import ADMIN, LOOPBACK, OWNER, Settings, airflow_names
+from elt.config import services
+from elt.config.services import LOOPBACK
+from elt.config.settings import ADMIN, OWNER, Settings, airflow_names
 from elt.errors import ConfigError
 
 FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|TARGET_DUCKDB_|TAP_CSV_|CELERY_|PG[A-Z]+$")
@@ -66,7 +68,8 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     valkey_server()  # for its error
     # psql and pg_dump fit the server, whichever the user has besides
     folders = (layout.PROGRAMS, str(Path(sys.prefix) / "bin"), str(postgres_bin()), env.get("PATH", os.defpath))
-    env |= {name.upper(): str(value) for name, value in settings.model_dump().items()}
+    env |= settings.values()
+    listeners = settings.listeners()
     direct = ",".join(dict.fromkeys((settings.connect_address, LOOPBACK, "localhost", "::1")))
     env |= {
         "PATH": os.pathsep.join(filter(None, folders)),
@@ -78,9 +81,9 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         "ELT_WAREHOUSES": str(layout.INNER if inner else layout.WAREHOUSES),
         "DUCKDB_EXTENSION_DIRECTORY": str(layout.DUCKDB_EXTENSIONS),
         "CONNECT_ADDRESS": settings.connect_address,
-        "POSTGRES_ADDRESS": settings.postgres_address,
+        "POSTGRES_ADDRESS": listeners.get("POSTGRES_PORT", ("",))[0],
         "POSTGRES_HOST": str(settings.sockets),
-        "VALKEY_ADDRESS": settings.valkey_address,
+        "VALKEY_ADDRESS": listeners.get("VALKEY_PORT", ("",))[0],
         "VALKEY_SOCKET": str(settings.valkey_socket),
         "NO_PROXY": direct,
         "no_proxy": direct,
@@ -92,6 +95,10 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         "SHLVL": "1",
         "PYTHONWARNINGS": "ignore:Could not import graphviz",  # `airflow dags` would say so each time
     }
+    off = services.parts_off(settings.elt_parts)
+    shared = services.shared_ports(env)
+    env["ELT_SHARED_PORTS"] = " ".join(f"{process}={port}" for process, (_, port) in shared.items())
+    env |= {part.variable: "true" if part.name in off else "false" for part in services.PARTS}
     env |= layout.libraries()
     return env | _airflow(settings) | _meltano_and_dbt(settings, work, inner=inner) | _streamlit(settings)
 

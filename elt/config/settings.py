@@ -20,6 +20,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from elt import layout
+from elt.config import services
+from elt.config.services import LOOPBACK
 from elt.errors import ConfigError, SetupError
 
 Port = t.Annotated[int, Field(ge=1024, le=65535)]
@@ -27,7 +29,6 @@ Secret = t.Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9_=-]+$", rep
 
 ADMIN = "admin"
 """Name of the one user of Airflow and Flower."""
-LOOPBACK = "127.0.0.1"
 OWNER = "elt"
 """PostgreSQL's role that owns everything here."""
 BI = "bi"
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     elt_environment: t.Literal["dev", "staging", "prod"]
     worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
     task_retry_seconds: t.Annotated[int, Field(ge=1, le=86_400)]
+    elt_parts: str
     elt_supervisor: t.Literal["auto", "process-compose", "embedded"]
     elt_preload: bool
     postgres_password: Secret
@@ -109,6 +111,14 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("elt_parts")
+    @classmethod
+    def _names_parts(cls, value: str) -> str:
+        known = [one.name for one in services.PARTS]
+        if strange := [name for word in value.split(",") if (name := word.strip()) and name not in known]:
+            raise ValueError(f"no part is called {strange[0]!r}; there are {', '.join(known)}")
+        return value
+
     @model_validator(mode="after")
     def _ports_differ(self) -> Settings:
         names = [name for name in type(self).model_fields if name.endswith("_port")]
@@ -119,26 +129,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name.upper()} and {other.upper()} are the same port")
         return self
 
+    def values(self) -> dict[str, str]:
+        """Every setting as text, by its name in `.env`."""
+        return {name.upper(): str(value) for name, value in self.model_dump().items()}
+
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Address and port of each server of the stack, by the name of the port's setting."""
-        addresses = {
-            "airflow_port": self.bind_address,
-            "flower_port": self.bind_address,
-            "streamlit_port": LOOPBACK,
-            "postgres_port": self.postgres_address,
-            "valkey_port": self.valkey_address,
-        }
-        return {name.upper(): (address, getattr(self, name)) for name, address in addresses.items() if address}
-
-    @property
-    def postgres_address(self) -> str:
-        """The address that PostgreSQL listens on besides its socket; empty for none."""
-        return {"off": "", "bi": LOOPBACK, "on": self.bind_address}[self.postgres_tcp]
-
-    @property
-    def valkey_address(self) -> str:
-        """The address that Valkey listens on besides its socket; empty for none."""
-        return self.bind_address if self.valkey_tcp == "on" else ""
+        return services.listeners(self.values())
 
     @property
     def sockets(self) -> Path:

@@ -9,6 +9,7 @@ import httpx
 import psycopg2
 
 from elt import layout
+from elt.config import services
 from elt.config.settings import ADMIN, BI, OWNER, Settings
 from elt.errors import DataError, StackError
 from elt.orchestration.runs import DAG
@@ -39,13 +40,16 @@ def checks(settings: Settings, run: str, begun: float) -> dict[str, t.Callable[[
         begun: when it was about to begin, in seconds since the epoch.
     """
     warehouse = layout.warehouse(settings.elt_environment)
-    return {
+    found = {
         "executed by Celery": lambda: Finding(executed_by_celery(settings, run)),
         "marts": lambda: marts_equal_totals(warehouse),
         "published": lambda: Finding(was_published(settings, begun)),
         "Meltano's state": lambda: Finding(meltano_state(settings, begun)),
         "Streamlit": lambda: Finding(streamlit_answers(settings)),
     }
+    if "streamlit" in services.parts_off(settings.elt_parts):
+        del found["Streamlit"]
+    return found
 
 
 def executed_by_celery(settings: Settings, run: str) -> str:

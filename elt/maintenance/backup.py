@@ -31,7 +31,7 @@ from packaging.version import Version
 
 from elt import layout
 from elt.atomic import draft, is_draft
-from elt.config import process_env
+from elt.config import process_env, services
 from elt.errors import ConfigError, DataError, StackError
 from elt.supervisor import lockfile, orphans, signals
 from elt.supervisor.stack import UNFINISHED
@@ -42,11 +42,7 @@ MANIFEST, STATE, ENV = "manifest.json", "state", "env"
 UNPACKED, BEFORE = "restore.part", "before-restore"
 """In the state: what a restore unpacks, and what it has replaced."""
 PARTS = {
-    **dict.fromkeys(
-        ("postgres", "postgres.host"),
-        r"PG_VERSION|(base|global|pg_(?!tblspc)\w+)(/.+)?|pg_tblspc",
-    ),
-    **dict.fromkeys(("valkey", "valkey.host"), r"appendonlydir(/[\w.]+\.(aof|rdb|manifest))?"),
+    **{folder: names for one in services.SERVICES for folder, names in one.data.items()},
     "airflow": r"migrated",
     "warehouse": r"[^/]+\.duckdb(\.wal)?",
     "published": r"\w+(/[^/]+\.duckdb)?",
@@ -59,7 +55,7 @@ PARTS = {
 over, or could be run by whoever restores it, such as settings of PostgreSQL and modules of Airflow."""
 EMPTY_SETTINGS = ("postgresql.conf", "postgresql.auto.conf", "pg_ident.conf")
 """Files that PostgreSQL asks for: each start says what stands in them, so a restore leaves them empty."""
-HELD = ("postgres", "postgres.host", "valkey", "valkey.host", "warehouse", "published")
+HELD = (*(folder for one in services.SERVICES for folder in one.data), "warehouse", "published")
 """Parts that hold data; another backup must not replace them."""
 PIECE = 1 << 20
 """Bytes that are read at once; far more than a header or a manifest has."""

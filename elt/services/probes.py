@@ -13,37 +13,18 @@ import os
 import sys
 import time
 
+from elt.config import services
 from elt.errors import ConfigError
-from elt.supervisor import guard
+from elt.supervisor import guard, health
 
 TYPE_CHECKING = False  # importing typing costs as much as all the rest
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-LOOPBACK = "127.0.0.1"
 _LISTENING = "0A"
 """State of a socket that listens, in /proc/net/tcp."""
-TRUST_SECONDS = 5
-"""How long a yes holds for the process of the same start."""
 HEARTBEAT_SECONDS = 30
 """A job whose heartbeat is older is not alive."""
-JOBS = {
-    "airflow-scheduler": "SchedulerJob",
-    "airflow-dag-processor": "DagProcessorJob",
-    "airflow-triggerer": "TriggererJob",
-}
-"""Process of process-compose.yaml -> type of its row in Airflow's table `job`."""
-LISTENERS = {
-    "postgres": ("POSTGRES_ADDRESS", "POSTGRES_PORT"),
-    "redis": ("VALKEY_ADDRESS", "VALKEY_PORT"),
-    "airflow-api-server": ("BIND_ADDRESS", "AIRFLOW_PORT"),
-    "flower": ("BIND_ADDRESS", "FLOWER_PORT"),
-    "streamlit": ("STREAMLIT_SERVER_ADDRESS", "STREAMLIT_PORT"),
-}
-"""Process -> variables of the address (empty: none) and the port that it listens on."""
-PRELOADS = ("airflow-preload", "pipeline-preload")
-"""Processes that others are forked from."""
 
 
 def main() -> None:
@@ -58,52 +39,44 @@ def healthy(process: str) -> bool:
     """Whether the process runs and does its work.
 
     Raises:
-        ConfigError: there is no probe for a process of that name.
+        ConfigError: there is no record of a process of that name.
     """
-    checks: dict[str, Callable[[float], bool]] = {
-        "postgres": _postgres_answers,
-        "redis": _redis_answers,
-        **{name: lambda _, name=name: guard.answers(name) for name in PRELOADS},  # type: ignore[misc]
-        "celery-worker": _worker_takes_tasks,
-        "flower": _flower_listens,
-        "airflow-api-server": lambda _: _serves("AIRFLOW_PORT", "/api/v2/version"),
-        "streamlit": lambda _: _serves("STREAMLIT_PORT", "/_stcore/health"),
-        **{name: lambda since, job=job: _job_beats(job, since) for name, job in JOBS.items()},  # type: ignore[misc]
-    }
-    if process not in checks:
-        raise ConfigError(f"no probe for {process!r}; there are {', '.join(sorted(checks))}")
+    service = services.service(process)
+    if service is None:
+        known = ", ".join(sorted(one.process for one in services.SERVICES))
+        raise ConfigError(f"no probe for {process!r}; there are {known}")
     path = guard.register_path(process)
-    answer = path.removesuffix(".json") + ".healthy"
-    if _holds(answer, path):
+    if health.is_fresh(path):
         return True
     asked = time.time()
     record = guard.read(process)
-    if record is None or not _listens(process, record) or not checks[process](record.started_at):
+    if record is None or not _listens(service, record) or not _does_its_work(service, record.started_at):
         return False
-    with contextlib.suppress(OSError):
-        with open(answer, "w"):  # noqa: PTH123 - pathlib costs more than all the rest
-            pass
-        os.utime(answer, (asked, asked))  # the process may have been started anew since
+    health.keep(path, asked)
     return True
 
 
-def _holds(answer: str, record: str) -> bool:
-    """Whether the last yes, kept as a file, is young, and of the start that the process's record tells of."""
-    try:
-        said, started = os.stat(answer).st_mtime, os.stat(record).st_mtime  # noqa: PTH116
-    except OSError:
-        return False
-    return said > started and 0 <= time.time() - said < TRUST_SECONDS
+def _does_its_work(service: services.Service, since: float) -> bool:
+    """Whether all holds that the record of the service says; `since`: its start, in epoch seconds."""
+    if service.process in SERVERS:
+        return SERVERS[service.process](since)
+    return (
+        (not service.forks or guard.answers(service.process))
+        and (not service.health or _serves(service))
+        and (not service.job or _job_beats(service.job, since))
+        and (not service.broker or _broker_has(service.process, service.broker, since))
+    )
 
 
-def _listens(process: str, record: guard.Record) -> bool:
+def _listens(service: services.Service, record: guard.Record) -> bool:
     """Whether the port of the process is held by the process itself, or one that descends from it or its guard.
 
     A stranger's server may answer there as well as ours would, and be sent what is for ours alone.
     """
-    address, port = (os.environ.get(name, "") for name in LISTENERS.get(process, ("", "")))
+    address = service.address(os.environ)
     if not address:
         return True
+    port = os.environ[service.port]
     pids = {record.main} | guard.process_tree({record.main, record.guard})
     if not guard.LINUX:  # who has lost his parent is known by the process group
         groups = {row.group for pid, row in guard.processes().items() if pid == record.main}
@@ -185,25 +158,11 @@ def _redis_answers(since: float) -> bool:
     return b"+PONG" in _valkey("PING")
 
 
-def _worker_takes_tasks(since: float) -> bool:
-    """A client with the worker's name waits for tasks."""
-    return _broker_has("celery-worker", "cmd=brpop", since)
-
-
-def _flower_listens(since: float) -> bool:
-    """Flower answers, and hears of tasks: what happens before it listens it never learns of."""
-    return _serves("FLOWER_PORT", "/healthcheck") and _broker_has("flower", "psub=1", since)
-
-
-def _serves(port: str, path: str) -> bool:
-    """Whether a server answers a request with 200.
-
-    Args:
-        port: the variable of its port.
-        path: what is asked for.
-    """
-    host = LOOPBACK if port == "STREAMLIT_PORT" else os.environ["CONNECT_ADDRESS"]
-    answer = _said((host, int(os.environ[port])), f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")
+def _serves(service: services.Service) -> bool:
+    """Whether a server answers a request for the path of its record with 200."""
+    address = service.address(os.environ)
+    host = os.environ["CONNECT_ADDRESS"] if address == os.environ.get("BIND_ADDRESS") else address
+    answer = _said((host, int(os.environ[service.port])), f"GET {service.health} HTTP/1.0\r\nHost: {host}\r\n\r\n")
     return answer.split()[1:2] == [b"200"]
 
 
@@ -240,3 +199,7 @@ def _said(address: str | tuple[str, int], words: str) -> bytes:
     except OSError:
         return b""
     return answer
+
+
+SERVERS = {"postgres": _postgres_answers, "redis": _redis_answers}
+"""Processes that are asked in a language of their own."""

@@ -9,10 +9,12 @@ import time
 import typing as t
 
 from elt import disk, layout
+from elt.config import env_file, services
 from elt.errors import EltError, StackError
 from elt.services import task_logs
+from elt.supervisor.logs import last_lines, plain
 from elt.supervisor.progress import FINISHED
-from elt.supervisor.stack import Stack, last_lines, plain
+from elt.supervisor.stack import Plan, Stack
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -39,27 +41,32 @@ def refuse_other_settings(settings: Settings) -> None:
     """
     from elt.config import process_env  # noqa: PLC0415 - the other verbs work without
 
-    ours().refuse_other_settings(process_env.build(settings))
-
-
-def endpoints(settings: Settings) -> dict[str, str]:
-    """What a person opens, by name."""
-    return {
-        "Airflow": settings.airflow_url(),
-        "Flower": settings.url(settings.flower_port),
-        "Streamlit": settings.streamlit_url(),
-    }
+    ours().facts.refuse_other_settings(_settings_of(process_env.build(settings)))
 
 
 def print_endpoints(settings: Settings) -> None:
-    """Print the addresses, and the login of those that ask for one."""
+    """Print the addresses that a person opens, and the login of those that ask for one."""
     from elt.config.settings import ADMIN, DEFAULT_PASSWORD  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
 
-    for name, url in endpoints(settings).items():
-        login = "" if name == "Streamlit" else f"{ADMIN} / {settings.admin_password}"
-        print(f"  {name:<12} {url:<28} {login}".rstrip())
+    off = services.parts_off(settings.elt_parts)
+    for one in services.SERVICES:
+        if one.title and one.part not in off:
+            login = f"{ADMIN} / {settings.admin_password}" if one.has_login else ""
+            print(f"  {one.title:<12} {one.url(settings):<28} {login}".rstrip())
     if settings.admin_password == DEFAULT_PASSWORD:
         print("  whoever is on this machine can log in and run code as you: set another ADMIN_PASSWORD in .env")
+
+
+def _optional() -> list[str]:
+    return [one.process for one in services.SERVICES if one.part]
+
+
+def _settings_of(env: t.Mapping[str, str]) -> dict[str, str]:
+    """What a stack is started with, by name: the settings, and the connections and variables of Airflow."""
+    from elt.config.settings import CONNECTION, VARIABLE  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
+
+    named = {name: env.get(name, "") for name, _, _ in env_file.example_settings() if name != "ELT_SUPERVISOR"}
+    return named | {name: env[name] for name in sorted(env) if name.startswith((CONNECTION, VARIABLE))}
 
 
 def supervisor() -> str:
@@ -82,7 +89,9 @@ def up(settings: Settings, timeout: float, on_change: t.Callable[[Change], None]
     began = time.monotonic()
     stack = ours()
     stack.on_change = on_change
-    stack.up(process_env.build(settings), timeout, settings.listeners(), settings.elt_supervisor)
+    env = process_env.build(settings)
+    plan = Plan(settings.listeners(), services.shared_ports(env).values(), _settings_of(env), _optional())
+    stack.up(env, timeout, plan, settings.elt_supervisor)
     print(f"healthy after {time.monotonic() - began:.1f} s")
     print_endpoints(settings)
 

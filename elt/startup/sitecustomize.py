@@ -12,11 +12,9 @@ import os
 
 gc.set_threshold(100_000, 50, 50)
 
-if os.environ.get("PC_PROC_NAME") in {  # elt.supervisor.ports.SHARING, without its import
-    "airflow-api-server",
-    "flower",
-    "streamlit",
-}:
+name = os.environ.get("PC_PROC_NAME")
+if name and f"{name}=" in os.environ.get("ELT_SHARED_PORTS", ""):
     from elt.supervisor import ports
 
     ports.share()
+del name

@@ -60,6 +60,10 @@ class Client:
         """Restart a process; returns once the old one has ended and the new one is on its way."""
         self._ask("POST", f"/process/restart/{name}", timeout)
 
+    def stop(self, name: str) -> None:
+        """Stop a process, which is not started again."""
+        self._ask("PATCH", f"/process/stop/{name}", ANSWER_SECONDS)
+
     def stop_all(self) -> bool:
         """Ask for the end of everything; says whether the request was taken."""
         try:

@@ -85,8 +85,7 @@ class Request:
         """Apply the client's environment, folder, umask, niceness and limits to this new process."""
         os.environ.clear()
         os.environ.update(self.environment)
-        if self.environment.get("PC_PROC_NAME") in ports.SHARING:
-            ports.share()
+        ports.share()
         os.chdir(self.folder)
         os.umask(self.umask)
         with contextlib.suppress(PermissionError):  # a nicer one than the client stays so

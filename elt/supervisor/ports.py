@@ -14,10 +14,6 @@ from elt.errors import SetupError
 if t.TYPE_CHECKING:
     from elt.supervisor.spec import Process
 
-SHARING = {"airflow-api-server", "flower", "streamlit"}
-"""Processes whose servers are made to share their port with whoever of the same user holds it (`share`)."""
-SHARED = {"AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT"}
-"""The settings of these ports."""
 TWIN = "::1"
 """Loopback in IPv6."""
 
@@ -129,14 +125,15 @@ def hold(shared: t.Iterable[tuple[str, int]]) -> list[socket.socket]:
 
 
 def share() -> None:
-    """Let the servers of this process listen on ports that `hold` has taken."""
-    if sys.platform != "linux":
+    """Let this process listen on the port that `hold` has taken for it, as ELT_SHARED_PORTS says (NAME=PORT ...)."""
+    ports = dict(word.split("=") for word in os.environ.get("ELT_SHARED_PORTS", "").split())
+    own = int(ports.get(os.environ.get("PC_PROC_NAME", ""), 0))
+    if not own or sys.platform != "linux":
         return
-    held = {int(os.environ.get(name) or 0) for name in SHARED}
     bind = socket.socket.bind
 
     def bind_shared(self: socket.socket, address: t.Any) -> None:  # noqa: ANN401 - of any family
-        if self.family in {socket.AF_INET, socket.AF_INET6} and address[1] in held:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and address[1] == own:
             self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bind(self, address)
 

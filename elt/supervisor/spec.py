@@ -45,6 +45,7 @@ PROBE = {
 PROCESS = {
     "command": str,
     "description": str,
+    "disabled": bool,
     "namespace": str,
     "working_dir": str,
     "environment": [],
@@ -87,7 +88,7 @@ def load(file: Path, env: t.Mapping[str, str]) -> dict[str, Process]:
         env: where each `${NAME}` of the file is looked up.
 
     Returns:
-        The processes by name, each after those it depends on.
+        The processes by name, each after those it depends on, without those that are disabled.
 
     Raises:
         ConfigError: something in it is not supported or does not fit; the message names file and key.
@@ -100,7 +101,7 @@ def load(file: Path, env: t.Mapping[str, str]) -> dict[str, Process]:
         processes = {name: _complete(process) for name, process in project["processes"].items()}
         for name, process in processes.items():
             _check_process(f"processes.{name}", process, processes)
-        return {name: processes[name] for name in _order(processes)}
+        return {name: processes[name] for name in _order(processes) if not processes[name].get("disabled")}
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -189,6 +190,8 @@ def _check_process(where: str, process: Process, processes: dict[str, Process]) 
         at = f"{where}.depends_on.{other}"
         if other not in processes:
             raise ConfigError(f"{at}: no such process")
+        if processes[other].get("disabled") and not process.get("disabled"):
+            raise ConfigError(f"{at}: {other} is disabled")
         _require(need, "condition", f"{at}.condition")
         if need["condition"] == "process_healthy" and "readiness_probe" not in processes[other]:
             raise ConfigError(f"{at}.condition: process_healthy, but {other} has no readiness_probe")

@@ -7,11 +7,7 @@ holds as long as it lives, never by a file that says so.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -19,11 +15,11 @@ import time
 import typing as t
 from pathlib import Path
 
-from elt.config.env_file import example_settings
 from elt.errors import SetupError, StackError
-from elt.services.probes import TRUST_SECONDS
-from elt.supervisor import guard, lockfile, orphans, ports, signals, spec
+from elt.supervisor import guard, health, lockfile, orphans, ports, signals, spec
 from elt.supervisor.client import ANSWER_SECONDS, SOCKET_NAME, Client, Row, short_path
+from elt.supervisor.facts import Facts
+from elt.supervisor.logs import last_lines
 from elt.supervisor.progress import FINISHED, Change, Progress
 
 if t.TYPE_CHECKING:
@@ -39,8 +35,6 @@ TOO_OFTEN = 3
 """Restarts without ever being healthy after which `up` gives up."""
 TAIL = 15
 """Lines of a log that an error shows."""
-_COMMANDS = re.compile(r"(?!\x1b\[[0-9;]*m|\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a terminal obeys, but for colours and ends of lines."""
 
 
 def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
@@ -53,6 +47,22 @@ def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
         return "done" if is_once and not row["exit_code"] else "failed"
     names = {"Pending": "waiting", "Terminating": "stopping", "Error": "failed"}
     return names.get(row["status"], str(row["status"]).lower())
+
+
+class Plan(t.NamedTuple):
+    """What a start needs to know besides the process-compose.yaml.
+
+    Attributes:
+        listeners: addresses and ports that must be free, by the name of the port's setting.
+        shared: those of them that the guard of the supervisor holds as well.
+        settings: values by name; a stack that runs with others is not joined.
+        optional: processes without which a start is complete: one that fails is stopped and told of in a line.
+    """
+
+    listeners: t.Mapping[str, tuple[str, int]] = {}
+    shared: t.Collection[tuple[str, int]] = ()
+    settings: t.Mapping[str, str] = {}
+    optional: t.Collection[str] = ()
 
 
 class Stack:
@@ -72,8 +82,7 @@ class Stack:
         self.client = Client(self.run)
         self.child: subprocess.Popen[bytes] | None = None
         """The supervisor, while `up` that started it waits."""
-        self.facts = self.run / "stack.json"
-        """What `up` knew of the running stack, for verbs that must work with a damaged .env."""
+        self.facts = Facts(self.run / "stack.json")
         self.on_change: t.Callable[[Change], None] = lambda _: None
         """Is called with each change of a process' state while `up` or `restart` waits, also when these fail."""
 
@@ -83,7 +92,7 @@ class Stack:
         self,
         env: t.Mapping[str, str],
         timeout: float,
-        listeners: t.Mapping[str, tuple[str, int]] | None = None,
+        plan: Plan | None = None,
         supervisor: str = "auto",
     ) -> bool:
         """Start the stack, or join the one that runs, and wait until everything is healthy.
@@ -91,7 +100,7 @@ class Stack:
         Args:
             env: environment of the supervisor and all processes.
             timeout: seconds until everything must be healthy.
-            listeners: addresses and ports that must be free, by the name of the port's setting.
+            plan: what the file does not say of the processes.
             supervisor: auto, process-compose or embedded.
 
         Returns:
@@ -105,17 +114,16 @@ class Stack:
         """
         env = {**env, "ELT_STATE": str(self.state)}
         processes = spec.load(self.file, env)
-        needed = ports.wanted(listeners or {}, processes)
-        names = ports.SHARED | ({"POSTGRES_PORT"} if env.get("POSTGRES_TCP") == "bi" else set())
-        shared = [at for name, at in (listeners or {}).items() if name in names]
+        plan = plan or Plan()
+        needed = ports.wanted(plan.listeners, processes)
         for folder in (self.state, self.run, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with signals.interruptible():
             try:
                 while True:
-                    self._start_unless_running(env, processes, needed, shared, supervisor)
+                    self._start_unless_running(env, processes, needed, plan, supervisor)
                     with contextlib.suppress(_GoneError):  # the one that ran when we came: start anew
-                        self._wait_healthy(timeout)
+                        self._wait_healthy(timeout, optional=set(plan.optional))
                         return self._let_go()
             except (StackError, KeyboardInterrupt, BrokenPipeError):
                 if self.child:
@@ -128,49 +136,31 @@ class Stack:
         env: dict[str, str],
         processes: dict[str, spec.Process],
         needed: t.Mapping[tuple[str, int], str],
-        shared: t.Collection[tuple[str, int]],
+        plan: Plan,
         supervisor: str,
     ) -> None:
         with self._lock() as lock:
             if lock is None:
-                self.refuse_other_settings(env)
+                self.facts.refuse_other_settings(plan.settings)
                 print("the stack is running already", flush=True)
                 return
             self._refuse_half_files()
-            self.facts.unlink(missing_ok=True)  # those of an earlier start
+            self.facts.path.unlink(missing_ok=True)  # those of an earlier start
             for name, count in orphans.sweep(self.state).items():
                 print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
             ports.check(needed)
             kind, command, why = self.choose(supervisor, env)
             print(f"supervisor: {kind} ({why})", flush=True)
-            self.facts.touch(mode=0o600)
-            self.facts.write_text(json.dumps(self._describe(kind, processes) | {"settings": _digests(env)}))
+            self.facts.write(kind, processes, plan.settings, self.root)
             (self.run / SOCKET_NAME).unlink(missing_ok=True)
             with signals.held():
-                self.child = self._spawn(command, env, lock, {port for _, port in needed}, shared)
+                self.child = self._spawn(command, env, lock, {port for _, port in needed}, plan.shared)
 
     def _refuse_half_files(self) -> None:
         if lockfile.is_held(self.run, lockfile.FILES):
             raise SetupError("a backup or a restore is at work on the files: start when it has ended")
         if (self.state / UNFINISHED).exists():
             raise SetupError("a restore has not come to its end: repeat scripts/restore.sh FILE, then start")
-
-    def refuse_other_settings(self, env: t.Mapping[str, str]) -> None:
-        """Compare with what the running stack was started with.
-
-        Args:
-            env: with which a stack would be started now.
-
-        Raises:
-            SetupError: settings differ; it names them.
-        """
-        was = self._facts()["settings"]
-        now = _digests(env, was.get("salt", ""))
-        if was and (names := sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))):
-            which = ", ".join(names)
-            raise SetupError(
-                f"the stack runs with other settings than now ({which}): scripts/down.sh, then scripts/up.sh"
-            )
 
     def _let_go(self) -> bool:
         """Leave the supervisor to itself; says whether it is ours."""
@@ -242,16 +232,8 @@ class Stack:
             for one in held:
                 one.close()
 
-    def _describe(self, kind: str, processes: dict[str, spec.Process]) -> dict[str, t.Any]:
-        return {
-            "supervisor": kind,
-            "once": [name for name in processes if spec.is_once(name, processes)],
-            "probed": [name for name, process in processes.items() if "readiness_probe" in process],
-            "logs": {name: str(self.root / process["log_location"]) for name, process in processes.items()},
-        }
-
-    def _wait_healthy(self, timeout: float, only: str | None = None) -> None:
-        """Show each process until all (or the one) are healthy.
+    def _wait_healthy(self, timeout: float, only: str | None = None, optional: set[str] | None = None) -> None:
+        """Show each process until all (or the one) are healthy, without the optional ones that cannot be.
 
         Raises:
             StackError: a process failed or the time is up.
@@ -261,13 +243,18 @@ class Stack:
         with Progress(self.on_change) as progress:
             before: dict[str, int] = {}
             states: dict[str, str] = {}
+            left_out: set[str] = set()
             while waited.seconds(ANSWER_SECONDS) < timeout:
                 try:
-                    states = self._look(before, only)
+                    states, failed = self._look(before, only)
+                    for name in failed.keys() - left_out:
+                        self._leave_out(name, failed[name], optional or set())
+                    left_out |= failed.keys()
                 except StackError:
                     if self.child or not self._is_stopping():
                         raise
                     continue
+                states = {name: state for name, state in states.items() if name not in left_out}
                 progress.show(states)
                 if states and set(states.values()) <= FINISHED:
                     return
@@ -275,31 +262,49 @@ class Stack:
                     self._check_alive()
                 time.sleep(0.1)
         late = [name for name, state in states.items() if state not in FINISHED | {"waiting"}] or [*states, ""]
+        if late[0] and set(late) <= (optional or set()):
+            for name in late:
+                self._leave_out(name, f"{name}: not healthy after {timeout:g} s", {name})
+            return
         what = f"{late[0]}: not healthy after {timeout:g} s" if late[0] else f"nothing after {timeout:g} s"
         raise StackError(self._with_log(what, late[0]))
 
-    def _look(self, before: dict[str, int], only: str | None) -> dict[str, str]:
-        """The state of each process, in the order of the file; nothing when no supervisor answers.
+    def _leave_out(self, name: str, why: str, optional: set[str]) -> None:
+        """Stop an optional process that failed, and say so.
 
         Raises:
-            StackError: one has failed for good, or too often.
+            StackError: it is not optional.
         """
-        states = {}
+        if name not in optional:
+            raise StackError(self._with_log(why, name))
+        print(f"  {why}; the rest runs without it, elt logs {name} says more", flush=True)
+        with contextlib.suppress(OSError):
+            self.client.stop(name)
+
+    def _look(self, before: dict[str, int], only: str | None) -> tuple[dict[str, str], dict[str, str]]:
+        """Look at each process, in the order of the file.
+
+        Returns:
+            The state of each, nothing when no supervisor answers; and of each that has failed for good or too often,
+            what happened.
+
+        Raises:
+            StackError: some are skipped, as what they depend on has failed.
+        """
+        states, failed = {}, {}
         for row, state in self.rows():
             name = row["name"]
             if only not in {None, name}:
                 continue
             again = row["restarts"] - before.setdefault(name, row["restarts"])
             if state == "failed":
-                raise StackError(self._with_log(f"{name}: ended with exit code {row['exit_code']}", name))
-            if state not in FINISHED and again >= TOO_OFTEN:
-                raise StackError(
-                    self._with_log(f"{name}: ended {again} times, last with exit code {row['exit_code']}", name)
-                )
+                failed[name] = f"{name}: ended with exit code {row['exit_code']}"
+            elif state not in FINISHED and again >= TOO_OFTEN:
+                failed[name] = f"{name}: ended {again} times, last with exit code {row['exit_code']}"
             states[name] = state
-        if set(states.values()) <= FINISHED | {"skipped"} and "skipped" in states.values():
+        if not failed and set(states.values()) <= FINISHED | {"skipped"} and "skipped" in states.values():
             raise StackError(f"skipped: {', '.join(name for name in states if states[name] == 'skipped')}")
-        return states
+        return states, failed
 
     def _is_stopping(self) -> bool:
         """Whether the stack that ran when we came is being stopped, so that what ends there has not failed."""
@@ -387,20 +392,17 @@ class Stack:
             rows = self.client.processes()
         except OSError:
             return []
-        facts = self._facts()
+        facts = self.facts.read()
         order = {name: place for place, name in enumerate(facts["logs"])}
+        rows = [row for row in rows if row["status"] != "Disabled"]
         rows.sort(key=lambda row: order.get(row["name"], len(order)))
         return [(row, self._state(row, facts)) for row in rows]
 
     def _state(self, row: Row, facts: t.Mapping[str, t.Any]) -> str:
         """Its state; "unhealthy" when elt-probe found it healthy in this start, and that holds no more."""
         state = state_of(row, facts)
-        if state == "starting":
-            record = Path(guard.register_path(row["name"], str(self.state)))
-            with contextlib.suppress(OSError):
-                said = record.with_suffix(".healthy").stat().st_mtime
-                if record.stat().st_mtime < said < time.time() - TRUST_SECONDS:
-                    return "unhealthy"
+        if state == "starting" and health.is_stale(guard.register_path(row["name"], str(self.state))):
+            return "unhealthy"
         return state
 
     def restart(self, name: str, timeout: float) -> None:
@@ -437,53 +439,11 @@ class Stack:
 
     def supervisor(self) -> str:
         """Name of the supervisor that runs or ran the stack; nothing before the first start."""
-        return str(self._facts()["supervisor"])
+        return str(self.facts.read()["supervisor"])
 
     def _log_of(self, name: str) -> Path:
-        return Path(self._facts()["logs"].get(name, self.logs / f"{name}.log"))
-
-    def _facts(self) -> dict[str, t.Any]:
-        facts: dict[str, t.Any] = {"supervisor": "", "once": [], "probed": [], "logs": {}, "settings": {}}
-        with contextlib.suppress(OSError, ValueError):
-            known = json.loads(self.facts.read_text())
-            if isinstance(known, dict):
-                facts |= {key: value for key, value in known.items() if isinstance(value, type(facts.get(key, "")))}
-        return facts
+        return Path(self.facts.read()["logs"].get(name, self.logs / f"{name}.log"))
 
 
 class _GoneError(Exception):
     """The supervisor that ran when we came is gone."""
-
-
-def _digests(env: t.Mapping[str, str], salt: str = "") -> dict[str, str]:
-    """A digest of each setting with which a stack is started, by its name; no value is to be read from it.
-
-    Args:
-        env: the environment of the stack.
-        salt: that of the digests to compare with; none makes one.
-
-    Returns:
-        The digests, and the salt as `salt`.
-    """
-    from elt.config.settings import CONNECTION, VARIABLE  # noqa: PLC0415 - the other verbs work without
-
-    salt = salt or secrets.token_hex(16)
-    named = {name: env.get(name, "") for name, _, _ in example_settings() if name != "ELT_SUPERVISOR"}
-    named |= {name: env[name] for name in sorted(env) if name.startswith((CONNECTION, VARIABLE))}
-    return {"salt": salt} | {
-        name: hashlib.sha256(f"{salt}{name}={value}".encode()).hexdigest() for name, value in named.items()
-    }
-
-
-def plain(text: str) -> str:
-    """A text of a log for a terminal: what would command it, as names out of a file might, is spelt; colours stay."""
-    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a file, at most 64 KiB of it; nothing when there is no such file."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
-        lines = file.read().decode(errors="replace").splitlines(keepends=True)
-        return [plain(line) for line in lines[-count:]] if count else []
-    return []

@@ -22,7 +22,7 @@ from workspace import BIN, DEADLINE, ROOT, free_ports, wait_for
 
 from elt.errors import ConfigError, SetupError, StackError
 from elt.supervisor import guard, orphans, ports
-from elt.supervisor.stack import KEEPER, Stack
+from elt.supervisor.stack import KEEPER, Plan, Stack
 
 PROBE = {"period_seconds": 1, "timeout_seconds": 2, "failure_threshold": 20}
 STEADY = "trap 'echo stop $PC_PROC_NAME >> order; exit' TERM; echo start $PC_PROC_NAME >> order; "
@@ -217,6 +217,29 @@ def test_order_health_and_stop(toy: Toy) -> None:
     assert not toy.stack.is_running()
     assert not toy.stack.down()
     assert orphans.records(toy.state) == {}
+
+
+def test_what_is_disabled_is_not_run(toy: Toy) -> None:
+    app = process(STEADY + WAIT, readiness_probe=probe("grep -q app order"))
+    toy.write(app=app, off=process(STEADY + WAIT, disabled=True))
+    toy.up()
+    assert list(toy.rows()) == ["app"]
+    assert toy.order() == ["start app"]
+
+
+@pytest.mark.parametrize("how", ["ends", "is never healthy"])
+def test_an_optional_process_that_fails_does_not_keep_the_rest_from_running(toy: Toy, capsys, how: str) -> None:
+    app = process(STEADY + WAIT, readiness_probe=probe("grep -q app order"))
+    extra = process("exit 3") if how == "ends" else process(WAIT, readiness_probe=probe("false"))
+    toy.write(app=app, extra=extra)
+    assert toy.up(timeout=20 if how == "ends" else 4, plan=Plan(optional={"extra"}))
+    said = [line for line in capsys.readouterr().out.splitlines() if "elt logs extra" in line]
+    assert len(said) == 1
+    wait_for(lambda: toy.rows()["extra"]["pid"] == 0)
+    restarts = toy.rows()["extra"]["restarts"]
+    time.sleep(2.5)
+    assert toy.rows()["extra"]["restarts"] == restarts
+    assert toy.state_of("app") == "ready"
 
 
 def test_restart_touches_one_process_only(toy: Toy) -> None:
@@ -437,7 +460,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder(toy: Toy) -> None:
         first, second = one.getsockname()[1], two.getsockname()[1]
         toy.write(one=process(WAIT, readiness_probe=PROBE | {"http_get": {"port": str(second)}}))
         with pytest.raises(SetupError) as caught:
-            toy.up(listeners={"TOY_PORT": ("127.0.0.1", first)})
+            toy.up(plan=Plan({"TOY_PORT": ("127.0.0.1", first)}))
     me = psutil.Process()
     first_line, second_line = str(caught.value).splitlines()
     assert f"port {first} is taken by {me.name()} (pid {me.pid}, user {me.username()}, in {me.cwd()})" in first_line
@@ -497,10 +520,10 @@ def test_nobody_else_answers_on_the_ipv6_twin_of_a_port(tmp_path, supervisor):
     port = stranger.getsockname()[1]
     toy = Toy(tmp_path / "twin", supervisor)
     toy.write(one=process(f"{STEADY} {WAIT}"))
-    listeners = {"A_PORT": ("127.0.0.1", port)}
+    plan = Plan({"A_PORT": ("127.0.0.1", port)})
     with stranger, pytest.raises(SetupError, match=f"port {port} is taken by .*set A_PORT in .env"):
-        toy.stack.up(toy.env, 30, listeners, supervisor)
-    toy.stack.up(toy.env, 30, listeners, supervisor)
+        toy.stack.up(toy.env, 30, plan, supervisor)
+    toy.stack.up(toy.env, 30, plan, supervisor)
     try:
         for address in ("::1", "::"):
             with pytest.raises(OSError, match="in use"):
@@ -518,7 +541,7 @@ def test_a_port_that_is_held_is_for_servers_that_share_it():
     (port,) = free_ports(1)
     bind = "import socket, sys; socket.create_server(('127.0.0.1', int(sys.argv[1]))).close()"
     command = [sys.executable, "-c", bind, str(port)]
-    startup = os.environ | {"PYTHONPATH": str(ROOT / "elt" / "startup"), "FLOWER_PORT": str(port)}
+    startup = os.environ | {"PYTHONPATH": str(ROOT / "elt" / "startup"), "ELT_SHARED_PORTS": f"flower={port}"}
     (held,) = ports.hold([("127.0.0.1", port)])
     with held:
         assert not ports.is_free("127.0.0.1", port)

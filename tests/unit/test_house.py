@@ -11,6 +11,7 @@ import yaml
 from workspace import BIN, ROOT
 
 from elt import layout
+from elt.config import services
 
 
 def tracked() -> list[str]:
@@ -84,3 +85,12 @@ def test_words_that_readers_see_are_those_of_the_field():
         name: (ROOT / name).read_text().replace("tests/doors", "") for name in [*pages, "elt/cli.py", ".env.example"]
     }
     assert [name for name, text in texts.items() if strange.search(text)] == []
+
+
+def test_every_process_that_lasts_has_a_record_and_every_record_a_process():
+    processes = yaml.safe_load(layout.PROCESS_FILE.read_text())["processes"]
+    lasting = {name for name, one in processes.items() if one["availability"]["restart"] != "no"}
+    assert {one.process for one in services.SERVICES} == lasting
+    optional = {name: one.get("disabled", "") for name, one in processes.items()}
+    parts = {part.name: f"${{{part.variable}}}" for part in services.PARTS}
+    assert {one.process: parts.get(one.part, "") for one in services.SERVICES}.items() <= optional.items()

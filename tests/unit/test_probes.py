@@ -12,7 +12,7 @@ import pytest
 from workspace import DEADLINE, ROOT
 
 from elt.services import probes
-from elt.supervisor import guard
+from elt.supervisor import guard, health
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def process(state, monkeypatch):
             file.write(record)
         os.utime(path, (time.time() - ago,) * 2)
 
-    monkeypatch.setattr(probes, "_redis_answers", check)
+    monkeypatch.setitem(probes.SERVERS, "redis", check)
     start(60)
     return said, asked, start, path.replace(".json", ".healthy")
 
@@ -47,7 +47,7 @@ def test_a_yes_holds_for_a_while(process):
     said[0] = False
     assert probes.healthy("redis")
     assert asked == [1]
-    os.utime(answer, (time.time() - probes.TRUST_SECONDS - 1,) * 2)
+    os.utime(answer, (time.time() - health.TRUST_SECONDS - 1,) * 2)
     assert not probes.healthy("redis")
     assert asked == [1, 1]
     said[0] = True
@@ -76,15 +76,15 @@ def test_a_yes_is_of_one_start(process):
 
 def test_a_yes_that_took_long_is_of_the_start_before(process, monkeypatch):
     said, _, start, _ = process
-    check = probes._redis_answers
+    check = probes.SERVERS["redis"]
 
     def slow(since):
         start(0)
         return check(since)
 
-    monkeypatch.setattr(probes, "_redis_answers", slow)
+    monkeypatch.setitem(probes.SERVERS, "redis", slow)
     assert probes.healthy("redis")
-    monkeypatch.setattr(probes, "_redis_answers", check)
+    monkeypatch.setitem(probes.SERVERS, "redis", check)
     said[0] = False
     assert not probes.healthy("redis")
 
@@ -119,7 +119,8 @@ def test_a_process_is_healthy_only_if_its_port_is_its_own(process, monkeypatch, 
             elsewhere = socket.create_server(("127.0.0.2", port))
         if who == "a stranger":
             monkeypatch.setattr(guard, "process_tree", lambda _: set())
-        monkeypatch.setenv("VALKEY_ADDRESS", "127.0.0.1")
+        monkeypatch.setenv("BIND_ADDRESS", "127.0.0.1")
+        monkeypatch.setenv("VALKEY_TCP", "on")
         monkeypatch.setenv("VALKEY_PORT", str(port))
         assert probes.healthy("redis") is (who in ("itself", "a child", "a stranger elsewhere"))
         if who == "a stranger elsewhere":

@@ -52,6 +52,7 @@ def test_environment_goes_before_the_file(dotenv_file, monkeypatch):
         ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
         ("TASK_RETRY_SECONDS", "soon", "TASK_RETRY_SECONDS"),
         ("ELT_SUPERVISOR", "systemd", "ELT_SUPERVISOR"),
+        ("ELT_PARTS", "streamlit, metabse", "no part is called 'metabse'; there are streamlit"),
         ("POSTGRES_PASSWORD", "short", "POSTGRES_PASSWORD"),
         ("ADMIN_PASSWORD", "hunter2,x", "letters, digits and"),
         ("AIRFLOW_FERNET_KEY", "xyzxyzxyzxyzxyzxyzxyz", "Fernet key"),

@@ -47,6 +47,15 @@ def test_dependencies_come_first(tmp_path: Path) -> None:
     assert list(load(tmp_path, project(needs))) == ["two", "one"]
 
 
+def test_what_is_disabled_is_left_out_and_needed_by_nothing_that_runs(tmp_path: Path) -> None:
+    assert list(load(tmp_path, project({"disabled": True}))) == ["two"]
+    needs = {"depends_on": {"two": {"condition": "process_started"}}}
+    content = project(needs)
+    content["processes"]["two"]["disabled"] = True
+    with pytest.raises(ConfigError, match=r"processes\.one\.depends_on\.two: two is disabled"):
+        load(tmp_path, content)
+
+
 def test_expands_names_only(tmp_path: Path) -> None:
     one = load(tmp_path, project({"command": "echo $$HOME ${PORT} $$$$", "log_location": "${ELT_STATE}/l"}))
     assert one["one"]["command"] == "echo $HOME 15999 $$"
@@ -145,6 +154,9 @@ def test_what_must_not_be_waited_for_is_refused(tmp_path: Path) -> None:
 
 def test_the_stack_itself_fits() -> None:
     names = ("CONNECT_ADDRESS", "AIRFLOW_PORT", "FLOWER_PORT", "STREAMLIT_PORT", "ELT_STATE", "ELT_ROOT", "PATH")
-    processes = spec.load(layout.PROCESS_FILE, dict.fromkeys(names, "8080"))
+    env = dict.fromkeys(names, "8080")
+    processes = spec.load(layout.PROCESS_FILE, env | {"ELT_WITHOUT_STREAMLIT": "false"})
+    without = spec.load(layout.PROCESS_FILE, env | {"ELT_WITHOUT_STREAMLIT": "true"})
+    assert processes.keys() - without.keys() == {"streamlit"}
     behind_guard = [name for name, one in processes.items() if one["availability"]["restart"] == "always"]
     assert all(processes[name]["command"].startswith("elt-guard ") for name in behind_guard)

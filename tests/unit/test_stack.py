@@ -13,6 +13,7 @@ from elt.config.process_env import build
 from elt.errors import SetupError
 from elt.maintenance import doctor
 from elt.services import stack as verbs
+from elt.supervisor import facts
 from elt.supervisor import stack as stacks
 
 
@@ -20,24 +21,24 @@ def test_the_settings_that_differ_are_named_and_no_value_is(state):
     env = apart(state) | {"AIRFLOW_VAR_C": "hidden-1", "AIRFLOW_CONN_A": "hidden-2", "FLOWER_PORT": "5555"}
     stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
-    stack.facts.write_text(json.dumps({"settings": stacks._digests(env)}))
-    stack.refuse_other_settings(env)
+    stack.facts.path.write_text(json.dumps({"settings": facts._digests(verbs._settings_of(env))}))
+    stack.facts.refuse_other_settings(verbs._settings_of(env))
     now = env | {"AIRFLOW_VAR_C": "hidden-3", "AIRFLOW_CONN_B": "hidden-4", "ELT_SUPERVISOR": "embedded"}
     with pytest.raises(
         SetupError, match=r"settings than now \(AIRFLOW_CONN_B, AIRFLOW_VAR_C\): scripts/down.sh"
     ) as error:
-        stack.refuse_other_settings(now)
-    assert "hidden" not in str(error.value) + stack.facts.read_text()
-    digests = json.loads(stack.facts.read_text())["settings"]
+        stack.facts.refuse_other_settings(verbs._settings_of(now))
+    assert "hidden" not in str(error.value) + stack.facts.path.read_text()
+    digests = json.loads(stack.facts.path.read_text())["settings"]
     assert len(set(digests.values())) == len(digests), "equal values are not to be seen"
 
 
 def test_a_stack_of_an_older_version_is_joined(state):
     stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
-    for facts in ("{}", '{"settings": "a digest of all"}', "[]", "{"):
-        stack.facts.write_text(facts)
-        stack.refuse_other_settings(apart(state))
+    for text in ("{}", '{"settings": "a digest of all"}', "[]", "{"):
+        stack.facts.path.write_text(text)
+        stack.facts.refuse_other_settings(verbs._settings_of(apart(state)))
 
 
 @pytest.mark.parametrize("value", ["7", "many"])
@@ -48,7 +49,7 @@ def test_no_address_is_shown_of_a_stack_with_other_settings(state, monkeypatch, 
     monkeypatch.setattr(stack, "rows", lambda: [(row, "ready")])
     monkeypatch.setattr(verbs, "ours", lambda: stack)
     monkeypatch.setattr(verbs, "is_running", lambda: True)
-    stack.facts.write_text(json.dumps({"settings": stacks._digests(build(settings.load()))}))
+    stack.facts.path.write_text(json.dumps({"settings": facts._digests(verbs._settings_of(build(settings.load())))}))
     assert verbs.status()
     assert "http://" in capsys.readouterr().out
     doctor.dot_env()
