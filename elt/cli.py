@@ -170,19 +170,28 @@ def e2e(
 @app.command()
 def backup(
     file: t.Annotated[Path | None, typer.Argument(help="Default: elt-backup-<time>.tar.gz, here.")] = None,
+    sign: t.Annotated[Path | None, typer.Option(metavar="KEY", help="A secret key of minisign's.")] = None,
+    new_key: t.Annotated[bool, typer.Option("--new-key", help="Make that key and KEY.pub first.")] = False,
 ) -> None:
     """Write databases, warehouses, extracts and settings to one file, while the stack is down."""
     from elt.maintenance import backup as archive
 
-    archive.back_up(file)
+    if new_key and not sign:
+        raise typer.BadParameter("--new-key makes the key that --sign names")
+    archive.back_up(file, sign, new_key=new_key)
 
 
 @app.command()
-def restore(file: t.Annotated[Path, typer.Argument(help="What `elt backup` wrote.")]) -> None:
+def restore(
+    file: t.Annotated[Path, typer.Argument(help="What `elt backup` wrote.")],
+    verify: t.Annotated[
+        Path | None, typer.Option(metavar="KEY.pub", help="The public key that FILE.minisig must be of.")
+    ] = None,
+) -> None:
     """Put a backup into a clone that has no data yet, all of it or nothing."""
     from elt.maintenance import backup as archive
 
-    archive.restore(file)
+    archive.restore(file, verify)
 
 
 # The data ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -33,6 +34,7 @@ from elt import layout
 from elt.atomic import draft, is_draft
 from elt.config import process_env, services
 from elt.errors import ConfigError, DataError, StackError
+from elt.maintenance import signature
 from elt.supervisor import lockfile, orphans, signals
 from elt.supervisor.stack import UNFINISHED
 
@@ -74,15 +76,18 @@ _DAMAGES = (
 )
 
 
-def back_up(goal: Path | None = None) -> Path:
+def back_up(goal: Path | None = None, secret: Path | None = None, *, new_key: bool = False) -> Path:
     """Write the backup, readable for this user only; a half-written one never has the name.
 
     Args:
         goal: the file; default: a name with the time in the current folder.
+        secret: the key that signs it; none signs nothing.
+        new_key: make that key first.
 
     Raises:
         StackError: the stack runs.
         DataError: there is nothing to back up, the file exists, or it cannot be written.
+        ConfigError: the key does not fit.
     """
     with _alone("backup"):
         if (layout.STATE / UNFINISHED).exists():
@@ -94,6 +99,10 @@ def back_up(goal: Path | None = None) -> Path:
         goal = goal or Path(f"elt-backup-{now:%Y%m%dT%H%M%S}.tar.gz")
         if goal.exists():
             raise DataError(f"backup: {goal} is there already: name another file")
+        if secret and new_key:
+            signature.new_key(secret)
+            print(f"backup: made the key {secret}; keep it, and {signature.of_key(secret)} apart from the backup")
+        key = signature.load_key(secret) if secret else None
         manifest = {
             "format": FORMAT,
             "created": now.isoformat(timespec="seconds"),
@@ -112,22 +121,29 @@ def back_up(goal: Path | None = None) -> Path:
                 _add(archive, layout.ENV_FILE, ENV)
                 for path, name in _kept():
                     _add(archive, path, name)
+                archive.close()
+                if key:  # before the file has its name
+                    with draft(signature.of_file(goal)) as signed:
+                        signed.write_text(key.sign(written))
         except OSError as error:
             raise DataError(f"backup: {goal} cannot be written: {error}") from error
         packed, seconds = goal.stat().st_size, time.monotonic() - began
         print(f"backup: {goal}, {packed >> 20:,} MiB, {seconds:.1f} s; it holds passwords")
+        if key:
+            print(f"backup: signed, {signature.of_file(goal)}")
         return goal
 
 
-def restore(source: Path) -> None:
+def restore(source: Path, public: Path | None = None) -> None:
     """Put a backup in the place of this clone's state and settings.
 
     Args:
         source: the file.
+        public: the key that must have signed it; with none anything is taken.
 
     Raises:
         StackError: the stack runs.
-        DataError: the file is damaged, or this clone has data of its own.
+        DataError: the file is damaged or not signed by that key, or this clone has data of its own.
         ConfigError: the file was made by a version, or on a machine, that does not fit.
     """
     with _alone("restore"):
@@ -139,10 +155,11 @@ def restore(source: Path) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
         try:
             print(f"restore: reading {source} ({source.stat().st_size >> 20:,} MiB)", flush=True)
+            digest = signature.verify(source, public) if public else None
             manifest = _verify(source)
             print(f"restore: unpacking {source}, made {manifest['created']}", flush=True)
             unpacked.mkdir(mode=0o700)
-            _unpack(source, unpacked)
+            _unpack(source, unpacked, digest)
             _take_over(unpacked)
         except _DAMAGES as error:
             raise DataError(f"restore: {source} is damaged: {error}") from error
@@ -248,25 +265,42 @@ def _verify(source: Path) -> dict[str, t.Any]:
     return manifest
 
 
-def _unpack(source: Path, folder: Path) -> None:
-    """Unpack all of a backup but its manifest to a folder."""
-    for archive, member in _members(source):
+def _unpack(source: Path, folder: Path, digest: bytes | None) -> None:
+    """Unpack all of a backup but its manifest to a folder.
+
+    Raises:
+        DataError: it is not the file of that digest any more, as somebody else can write to it.
+    """
+    whole = hashlib.blake2b()
+    for archive, member in _members(source, whole if digest else None):
         if member.name != MANIFEST:
             _write(archive, member, folder / member.name)
+    if digest and whole.digest() != digest:
+        raise DataError(f"restore: {source} changed while it was read: nothing was changed")
     for cluster in (folder / STATE).glob("postgres*"):
         for name in EMPTY_SETTINGS:
             (cluster / name).touch(mode=0o600)
 
 
-def _members(source: Path) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+def _members(
+    source: Path, whole: hashlib.blake2b | None = None
+) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Each member of a backup, its manifest first; then comes the last byte, whose checksum the file ends with.
 
     An older version packed more than PARTS names; that is passed over.
 
+    Args:
+        source: the file.
+        whole: takes all that is read of it.
+
     Raises:
         DataError: it is no backup, or holds what no backup holds.
     """
-    with _Stream(source) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with (
+        _File(source, whole) as file,
+        _Stream(fileobj=file) as stream,
+        tarfile.open(fileobj=stream, mode="r:") as archive,
+    ):
         first = archive.next()
         if not first or first.name != MANIFEST or not first.isreg() or first.size < 0:
             raise DataError(f"restore: {source} is no backup of this workspace")
@@ -286,6 +320,21 @@ def _members(source: Path) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]
                 yield archive, found
         while stream.read(PIECE):
             pass
+
+
+class _File(io.FileIO):
+    """A file that a hash takes as it is read."""
+
+    def __init__(self, path: Path, whole: hashlib.blake2b | None) -> None:
+        super().__init__(path)
+        self._whole = whole
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read a piece."""
+        piece = super().read(size)
+        if self._whole:
+            self._whole.update(piece)
+        return piece
 
 
 class _Stream(gzip.GzipFile):

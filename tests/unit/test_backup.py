@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from elt import layout
 from elt.errors import ConfigError, DataError, SetupError, StackError
-from elt.maintenance import backup
+from elt.maintenance import backup, signature
 from elt.supervisor import lockfile
 from elt.supervisor.stack import Stack
 
@@ -459,3 +459,59 @@ def test_files_that_this_machine_cannot_read_are_refused(clone, saved, key, valu
             archive.addfile(one, io.BytesIO(content))
     with pytest.raises(ConfigError, match=r"which cannot read them"):
         backup.restore(saved)
+
+
+@pytest.fixture
+def signed(clone, tmp_path):
+    """A signed backup, and the public key."""
+    write(clone("old"), "postgres/PG_VERSION", "18\n")
+    key = tmp_path / "key"
+    return backup.back_up(tmp_path / "signed.tar.gz", key, new_key=True), signature.of_key(key)
+
+
+def test_a_signed_backup_comes_back_by_its_key(clone, signed):
+    root = clone("new")
+    backup.restore(*signed)
+    assert (root / ".state/postgres/PG_VERSION").read_text() == "18\n"
+
+
+def test_a_backup_that_its_key_has_not_signed_is_refused(clone, signed):
+    saved, public = signed
+    root = clone("new")
+    good = saved.read_bytes()
+    for damage in (
+        lambda: repacked(saved, lambda one, content: (one, content)[0]),  # a backup like any other
+        lambda: saved.write_bytes(good + b"\0"),  # which no checksum of the archive tells
+        signature.of_file(saved).unlink,
+    ):
+        damage()
+        with pytest.raises(DataError, match=r"is not what was signed|is not signed"):
+            backup.restore(saved, public)
+        assert contents(root / ".state") == []
+        assert (root / ".env").read_text() == "SECRET=new\n"
+    saved.write_bytes(good)
+    backup.restore(saved)
+
+
+def test_a_backup_that_is_exchanged_once_it_was_verified_is_refused(clone, signed, monkeypatch):
+    saved, public = signed
+    root = clone("new")
+    check = backup._verify
+
+    def exchange(source):
+        manifest = check(source)
+        repacked(source, lambda one, _: one)
+        return manifest
+
+    monkeypatch.setattr(backup, "_verify", exchange)
+    with pytest.raises(DataError, match="changed while it was read"):
+        backup.restore(saved, public)
+    assert contents(root / ".state") == []
+
+
+def test_a_key_that_does_not_fit_is_told_before_anything_is_packed(clone, signed, tmp_path):
+    clone("old")
+    for key, words in ((tmp_path / "none", "cannot be read"), (signed[1], "is no secret key")):
+        with pytest.raises(ConfigError, match=words):
+            backup.back_up(tmp_path / "more.tar.gz", key)
+    assert not (tmp_path / "more.tar.gz").exists()
