@@ -1,55 +1,10 @@
-"""Refuse requests under a name that is not the stack's: a foreign page may let its own name lead to this machine.
-
-A browser takes such a page for Airflow's own and would let it read the answers (DNS rebinding). An address instead of
-a name cannot be made to lead elsewhere, so each is let in; names are those of ALLOWED_HOSTS in .env.
-"""
+"""Let Airflow's API server answer under no foreign name."""
 
 from __future__ import annotations
 
-import fnmatch
-import ipaddress
-import os
-import typing as t
-
 from airflow.plugins_manager import AirflowPlugin
 
-if t.TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-
-def is_allowed(host: str, names: t.Iterable[str]) -> bool:
-    """Whether a Host header is an address, one of the names, or empty, which no browser sends.
-
-    Args:
-        host: as it was sent, with or without a port.
-        names: in lower case; a leading `*.` stands for any subdomain.
-    """
-    name = host.lower()
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return not host or any(fnmatch.fnmatchcase(name, one) for one in names)
-    return True
-
-
-class AllowedHosts:
-    """An ASGI middleware that answers 400 under any other name."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._names = os.environ.get("ALLOWED_HOSTS", "").lower().split()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the request through."""
-        hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"host"]
-        if scope["type"] == "http" and not all(is_allowed(host, self._names) for host in hosts):
-            from starlette.responses import PlainTextResponse  # noqa: PLC0415 - not in processes that serve nothing
-
-            answer = PlainTextResponse("This name is none of ALLOWED_HOSTS in .env\n", 400)
-            await answer(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+from elt.allowed_hosts import AllowedHosts
 
 
 class AllowedHostsPlugin(AirflowPlugin):  # type: ignore[misc, unused-ignore]

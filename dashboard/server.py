@@ -1,0 +1,12 @@
+"""The dashboard as the stack serves it: app.py, under no foreign name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from elt.allowed_hosts import AllowedHosts
+
+app = st.App(Path(__file__).with_name("app.py"), middleware=[Middleware(AllowedHosts)])
