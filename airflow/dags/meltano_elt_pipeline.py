@@ -13,7 +13,7 @@ from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, CronTriggerTimetable, Param, dag, task
 
 from elt.orchestration import alerts
-from elt.orchestration.operators import MeltanoOperator
+from elt.orchestration.operators import MeltanoOperator, no_second_try
 from elt.sources import csv_files
 
 EXTRACTS = csv_files.listed()
@@ -91,23 +91,19 @@ def meltano_elt_pipeline() -> None:
 
     @task(pool="duckdb_writer")
     def data_quality(environment: str) -> None:
-        from airflow.sdk.exceptions import AirflowFailException  # noqa: PLC0415
-
         from elt import layout  # noqa: PLC0415 - not at every parse
-        from elt.errors import DataError  # noqa: PLC0415
         from elt.pipeline import quality  # noqa: PLC0415 - not at every parse
 
-        try:
+        with no_second_try():
             quality.check(layout.EXTRACT, layout.warehouse(environment))
-        except DataError as error:  # a second look would find the same
-            raise AirflowFailException(str(error)) from error
 
     @task(pool="duckdb_writer", outlets=MARTS)
     def publish(environment: str) -> None:
         from elt.config import settings  # noqa: PLC0415
         from elt.serving import duckdb_copy  # noqa: PLC0415
 
-        duckdb_copy.to_all_readers(environment, settings.load())
+        with no_second_try():
+            duckdb_copy.to_all_readers(environment, settings.load())
 
     environment = "{{ params.environment }}"
     wait_for_extract >> extract_load >> dbt_run >> dbt_test >> data_quality(environment) >> publish(environment)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import typing as t
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from elt.errors import ConfigError, DataError, SetupError
 from elt.pipeline import meltano_log
 
 if t.TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+@contextlib.contextmanager
+def no_second_try() -> t.Iterator[None]:
+    """End a task at once by an error that a second try would meet again: of data, settings or permissions.
+
+    Raises:
+        AirflowFailException: there was one.
+    """
+    try:
+        yield
+    except (ConfigError, DataError, SetupError, PermissionError) as error:
+        raise AirflowFailException(str(error)) from error
 
 
 class MeltanoOperator(BashOperator):

@@ -127,9 +127,13 @@ class _Failure:
 
 def _is_refusal(text: str) -> bool:
     """Whether an error names what is wrong in a statement or in the input."""
-    if named := _DATABASE.search(text):
-        return named["kind"] in FINAL
-    return bool(_PLACED.search(text))
+    return is_final(text) if _DATABASE.search(text) else bool(_PLACED.search(text))
+
+
+def is_final(text: str) -> bool:
+    """Whether an error of DuckDB lies in the statement or in the data."""
+    named = _DATABASE.search(text)
+    return bool(named) and named["kind"] in FINAL
 
 
 class Outcome:

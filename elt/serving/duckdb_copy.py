@@ -47,7 +47,8 @@ def to_all_readers(environment: str, now: settings.Settings) -> None:
     """Publish the marts of an environment as a file and in PostgreSQL.
 
     Raises:
-        DataError: one of the two failed; all readers see what they saw before.
+        DataError: one of the two failed, as it would again; all readers see what they saw before.
+        StackError: one of the two failed, for a lock or a connection; likewise.
     """
     with _new_copy(layout.warehouse(environment), layout.published(environment)) as copy:
         postgres.publish(copy, environment, now)
@@ -64,7 +65,8 @@ def publish(warehouse: Path, published: Path) -> Path:
         The file that the link now names.
 
     Raises:
-        DataError: there is no warehouse, it holds no marts, or a writer has it open.
+        DataError: there is no warehouse, or it holds no marts.
+        StackError: a writer has it open.
     """
     with _new_copy(warehouse, published) as copy:
         pass
@@ -90,8 +92,7 @@ def _new_copy(warehouse: Path, published: Path) -> t.Iterator[Path]:
             counts = _build(warehouse, building, now)
         except duckdb.Error as error:
             building.unlink(missing_ok=True)
-            reason = " ".join(str(error).split())
-            raise DataError(f"publish: the marts of {warehouse} cannot be copied: {reason}") from error
+            raise postgres.failure(f"publish: the marts of {warehouse} cannot be copied", error) from error
         _settle(building, copy)
         try:
             yield copy

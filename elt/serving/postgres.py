@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 import typing as t
 
@@ -26,7 +27,8 @@ from psycopg2 import sql
 
 from elt import layout, quoting
 from elt.config.settings import BI, OWNER
-from elt.errors import DataError
+from elt.errors import DataError, EltError, StackError
+from elt.pipeline import meltano_log
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +53,10 @@ TOO_BIG = (
     " (PostgreSQL keeps a row on one page of 8 kB, and there 18 bytes of each long text: divide the mart into several"
     " of fewer columns)"
 )
+FINAL = re.compile(r"[Pp]ermission denied|FATAL: +(password |database .* not exist)|row is too big")
+"""What databases and the system say of that which a second try would meet again, besides errors of statements."""
+MAY_PASS = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)
+"""Errors of connections, locks, resources; all others lie in the statement, the data or the permissions."""
 PSQL = "elt exec bash -c 'PGPASSWORD=$POSTGRES_PASSWORD psql -h $POSTGRES_HOST -p $POSTGRES_PORT -U $POSTGRES_USER"
 """The beginning of a command, in quotes that it leaves open, by which the owner talks to PostgreSQL."""
 BLOCKERS = """
@@ -75,7 +81,8 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
         settings: how to reach PostgreSQL.
 
     Raises:
-        DataError: PostgreSQL does not answer, or a mart cannot be stored there; readers see what they saw before.
+        StackError: PostgreSQL does not answer, or somebody holds the tables; readers see what they saw before.
+        DataError: PostgreSQL lets nobody in by this password, or a mart cannot be stored there; likewise.
     """
     started = time.perf_counter()
     building = f"{environment}_building"
@@ -93,14 +100,29 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
                 _swap(cursor, building, environment)
             _drop_old(cursor, environment)
     except psycopg2.errors.LockNotAvailable:
-        raise DataError(f"publish: {_blocked(environment, settings)}") from None
+        raise StackError(f"publish: {_blocked(environment, settings)}") from None
     except (psycopg2.Error, duckdb.Error) as error:
-        reason = " ".join(str(error).split()).replace(settings.postgres_password, "***")
-        raise DataError(f"publish: the marts did not get into PostgreSQL's database {DATABASE}: {reason}") from None
+        words = f"publish: the marts did not get into PostgreSQL's database {DATABASE}"
+        told = failure(words, error)
+        raise type(told)(str(told).replace(settings.postgres_password, "***")) from None
     print(
         f"publish: PostgreSQL {DATABASE}.{environment} ({', '.join(tables)}), {time.perf_counter() - started:.1f} s",
         flush=True,
     )
+
+
+def failure(words: str, error: Exception) -> EltError:
+    """What to raise for an error of DuckDB or PostgreSQL: a DataError, or a StackError if a second try may do.
+
+    Args:
+        words: what failed.
+        error: says why, in several lines.
+    """
+    reason = " ".join(str(error).split())
+    may_pass = isinstance(error, MAY_PASS)
+    if isinstance(error, duckdb.Error):
+        may_pass = not meltano_log.is_final(reason)
+    return (StackError if may_pass and not FINAL.search(reason) else DataError)(f"{words}: {reason}")
 
 
 @contextlib.contextmanager
@@ -119,13 +141,13 @@ def _alone(environment: str, settings: Settings) -> t.Iterator[None]:
     """Let one publication of an environment run at a time; the lock goes with the connection.
 
     Raises:
-        DataError: another one does not come to its end.
+        StackError: another one does not come to its end.
     """
     with _cursor(settings, LOCK_DATABASE, PUBLICATION_TIMEOUT) as cursor:
         try:
             cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {environment}",))
         except psycopg2.errors.LockNotAvailable:
-            raise DataError(
+            raise StackError(
                 f"publish: another publication of {environment} has not ended for {PUBLICATION_TIMEOUT}"
             ) from None
         yield

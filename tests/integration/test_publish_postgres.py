@@ -16,7 +16,7 @@ from workspace import BIN, DEADLINE, ROOT, apart, run, wait_for
 
 from elt import layout
 from elt.config import env_file, process_env, settings
-from elt.errors import DataError
+from elt.errors import DataError, StackError
 from elt.orchestration import database, notify
 from elt.services import relay
 from elt.serving import duckdb_copy, postgres
@@ -283,7 +283,7 @@ def test_who_blocks_a_publication_is_named_with_the_way_to_end_it(now, tmp_path,
         cursor.execute("select pg_backend_pid()")
         (pid,) = cursor.fetchone()
         cursor.execute("lock table dev.small in share mode")
-        with pytest.raises(DataError, match=rf"pid {pid}, since .* UTC; .*pg_terminate_backend\({pid}\)"):
+        with pytest.raises(StackError, match=rf"pid {pid}, since .* UTC; .*pg_terminate_backend\({pid}\)"):
             postgres.publish(published(tmp_path, 2), ENV, now)
         with as_bi(now) as reader:
             reader.execute("select max(version) from small")
@@ -297,7 +297,7 @@ def test_publications_of_an_environment_take_turns(now, tmp_path, monkeypatch):
     owner = connect(now, settings.OWNER, now.postgres_password, postgres.LOCK_DATABASE)
     with contextlib.closing(owner), owner.cursor() as cursor:
         cursor.execute("select pg_advisory_lock(hashtext(%s))", (f"publish {ENV}",))
-        with pytest.raises(DataError, match="another publication of dev has not ended"):
+        with pytest.raises(StackError, match="another publication of dev has not ended"):
             postgres.publish(copy, ENV, now)
     postgres.publish(copy, ENV, now)
 
@@ -365,9 +365,35 @@ def test_what_postgres_cannot_hold_leaves_the_readers_theirs(now, tmp_path, monk
         cursor.execute("select max(version) from small")
         assert cursor.fetchone() == (1,)
     away = now.model_copy(update={"postgres_port": 1})
-    with pytest.raises(DataError, match=r"\.s\.PGSQL\.1\b") as error:
+    with pytest.raises(StackError, match=r"\.s\.PGSQL\.1\b") as error:
         postgres.publish(copy, ENV, away)
     assert now.postgres_password not in str(error.value)
+    stranger = now.model_copy(update={"postgres_password": "wrong"})
+    with pytest.raises(DataError, match="password authentication failed"):
+        postgres.publish(copy, ENV, stranger)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (psycopg2.errors.InsufficientPrivilege("permission denied for schema dev"), DataError),
+        (psycopg2.errors.NumericValueOutOfRange("integer out of range"), DataError),
+        (psycopg2.errors.DeadlockDetected("deadlock detected"), StackError),
+        (psycopg2.errors.AdminShutdown("terminating connection"), StackError),
+        (psycopg2.errors.DiskFull("could not extend file"), StackError),
+        (psycopg2.InterfaceError("connection already closed"), StackError),
+        (psycopg2.OperationalError('FATAL:  database "marts" does not exist'), DataError),
+        (psycopg2.OperationalError("FATAL:  the database system is shutting down"), StackError),
+        (duckdb.IOException('IO Error: Could not set lock on file "x"'), StackError),
+        (duckdb.IOException('IO Error: Cannot open file "x": Permission denied'), DataError),
+        (duckdb.IOException('IO Error: ...: FATAL:  password authentication failed for user "elt"'), DataError),
+        (duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate"), StackError),
+        (duckdb.Error("odd: Invalid Input Error: a NULL-byte"), DataError),
+        (duckdb.Error("wide: Failed to copy data: server closed the connection unexpectedly"), StackError),
+    ],
+)
+def test_what_a_second_try_would_meet_again_is_told_apart(error, kind):
+    assert type(postgres.failure("publish", error)) is kind
 
 
 @pytest.mark.parametrize(

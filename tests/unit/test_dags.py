@@ -41,6 +41,17 @@ print("RESULT" + json.dumps({
 """
 
 
+CALL = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+task = DagBag(sys.argv[1]).dags["meltano_elt_pipeline"].get_task(sys.argv[2])
+try:
+    task.python_callable("staging")
+except Exception as error:
+    print("RESULT", type(error).__name__, error)
+"""
+
+
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
     """What Airflow reads out of airflow/dags, without a database."""
@@ -86,3 +97,16 @@ def test_assets_name_the_raw_tables_and_the_marts(bag):
     assert [uri.rsplit("/", 1)[1] for uri in outlets["extract_load"]] == tables
     models = {path.stem for path in (ROOT / "transform" / "models" / "marts").glob("*.sql")}
     assert {uri.rsplit("/", 1)[1] for uri in outlets["publish"]} == models
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"), [("publish", "warehouse_staging.duckdb is missing"), ("data_quality", "")]
+)
+def test_what_a_second_try_would_meet_again_ends_a_task_at_once(tmp_path, task, reason):
+    env = process_env.build(settings.load()) | {"ELT_STATE": str(tmp_path)}
+    env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite://"
+    command = [sys.executable, "-c", CALL, str(ROOT / "airflow" / "dags"), task]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("RESULT"))
+    assert line.startswith("RESULT AirflowFailException ")
+    assert reason in line

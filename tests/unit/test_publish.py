@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from workspace import DEADLINE, apart, run
 
-from elt.errors import DataError
+from elt.errors import DataError, StackError
 from elt.serving import duckdb_copy as publishing
 
 READER = """
@@ -113,7 +113,7 @@ def test_a_failed_publish_leaves_what_was_published(warehouse, tmp_path):
         [sys.executable, "-c", hold, warehouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as writer:
         assert writer.stdout.readline() == "open\n"
-        with pytest.raises(DataError, match="lock"):
+        with pytest.raises(StackError, match="lock"):
             publishing.publish(warehouse, published)
         writer.communicate(timeout=DEADLINE)
     assert (published / publishing.LINK).resolve() == before
