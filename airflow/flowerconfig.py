@@ -7,7 +7,7 @@ import typing as t
 from flower.app import Flower  # type: ignore[import-untyped]
 from tornado.web import ErrorHandler
 
-from elt.allowed_hosts import REFUSAL, is_allowed
+from elt.services.allowed_hosts import REFUSAL, is_allowed
 
 if t.TYPE_CHECKING:
     from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest

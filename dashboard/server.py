@@ -7,6 +7,6 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from elt.allowed_hosts import AllowedHosts
+from elt.services.allowed_hosts import AllowedHosts
 
 app = st.App(Path(__file__).with_name("app.py"), middleware=[Middleware(AllowedHosts)])

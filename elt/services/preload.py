@@ -104,7 +104,7 @@ PROGRAMS = {
             "flower.command",
             "kombu.transport.redis",
             "uvicorn.lifespan.on",
-            "uvicorn.protocols.http.h11_impl",
+            "uvicorn.protocols.http.auto",
             # what the first tasks would import
             "airflow.providers.standard.operators.bash",
             "airflow.providers.standard.operators.python",

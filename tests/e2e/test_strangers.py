@@ -19,6 +19,7 @@ import time
 import typing as t
 from pathlib import Path
 
+import httpx
 import pytest
 from workspace import BIN, apart, run
 
@@ -75,6 +76,16 @@ while time.monotonic() < until:
 """
 """A program that takes each port as soon as it is free, answers as its server would, and says what it heard."""
 
+SILENT = """
+import socket, sys, time
+opened = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(900)]
+for one in opened:
+    one.sendall(b"GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n")
+print("opened", flush=True)
+time.sleep(60)
+"""
+"""A program that begins 900 requests and ends none."""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[dict[str, str], settings.Settings]]:
@@ -93,12 +104,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[dict[str
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def another(program: str, *words: str) -> subprocess.Popen[str]:
+    """Start a program as another user."""
+    python = os.path.realpath(shutil.which("python3", path="/usr/bin:/bin") or sys.executable)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", program, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+
+
 def stranger(ports: t.Iterable[int], seconds: float) -> subprocess.Popen[str]:
     """Start another user's program that takes ports."""
-    python = os.path.realpath(shutil.which("python3", path="/usr/bin:/bin") or sys.executable)
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", STRANGER]
-    words = [*command, ",".join(map(str, ports)), str(seconds)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+    return another(STRANGER, ",".join(map(str, ports)), str(seconds))
 
 
 def secrets(now: settings.Settings) -> list[str]:
@@ -155,6 +170,27 @@ def test_half_open_connections_of_a_stranger_end_no_process(stack):
         assert time.monotonic() < deadline
     after = run("elt", "status", env=env).stdout
     assert [line.split()[:4] for line in after.splitlines()] == [line.split()[:4] for line in before.splitlines()]
+
+
+def test_half_open_connections_of_a_stranger_keep_nobody_out_of_airflow(stack):
+    env, now = stack
+    assert run("elt", "down", env=env).returncode == 0
+    up = [*("bash", "-c", 'ulimit -Sn 1024 && exec "$0" up'), BIN / "elt"]  # as a system has it by default
+    assert subprocess.run(up, env=env, stdout=subprocess.DEVNULL, timeout=240).returncode == 0
+    others = [another(SILENT, str(now.airflow_port)) for _ in range(3)]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "opened\n"
+        for _ in range(20):
+            url = f"{now.url(now.airflow_port)}/api/v2/version"
+            assert httpx.get(url, timeout=5, trust_env=False).status_code == 200
+            time.sleep(0.2)
+        assert run("elt", "status", env=env).returncode == 0
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
 
 
 @pytest.mark.parametrize("name", ["airflow-api-server", "flower", "streamlit", "postgres"])
