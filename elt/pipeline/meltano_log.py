@@ -133,7 +133,7 @@ def _is_refusal(text: str) -> bool:
 def is_final(text: str) -> bool:
     """Whether an error of DuckDB lies in the statement or in the data."""
     named = _DATABASE.search(text)
-    return bool(named) and named["kind"] in FINAL
+    return named is not None and named["kind"] in FINAL
 
 
 class Outcome:
