@@ -111,6 +111,7 @@ def gives_back(text: str, kind: types.Type, value: t.Any) -> bool:  # noqa: PLR0
 @example([f"0.{'0' * 330}1", f"1.{'0' * 400}", "1e22", "1e+22", "12345678901234.5678", "99999999999999.99", "\t7 "])
 @example(["2024-01-1x", "2024-01-31 BST", "2024-01-31 24:00:00", "2024-01-31 10:00:1Z", "2024-01-1T 10:00:00"])
 @example(["10000-01-01", "0000-01-01", "0044-03-15 (BC)", "infinity", "2024-01-31 10:00:00.123456789", "24:00:00"])
+@example(["99999999999999", "-9999999999999", "99999999999.99", "-999999999.9999", "-9.99999999999", " 2024-1-31 "])
 @example(["2024-01-31 10:00:00+02:00:30", "2024-01-31 10:00:00+0230", "0001-01-01 00:00:00+01:00", "t", "yes", "1"])
 def test_what_a_type_takes_gives_the_text_back(engine: duckdb.DuckDBPyConnection, texts: list[str]) -> None:
     rows = engine.execute(QUERY, [texts]).fetchall()
@@ -121,6 +122,9 @@ def test_what_a_type_takes_gives_the_text_back(engine: duckdb.DuckDBPyConnection
             assert value is None or gives_back(text, kind, value), (kind.name, text, value)
             assert fast_value is None or fast_value == value, (kind.name, text, value, fast_value)
             assert value is not None or not is_meant, (kind.name, text)
+            if is_meant and len(text.encode()) <= types.SHORT:
+                for wider in types.implied(kind):
+                    assert found[3 * KINDS.index(wider) + 2], (kind.name, wider.name, text)
 
 
 @settings(deadline=None, max_examples=15)

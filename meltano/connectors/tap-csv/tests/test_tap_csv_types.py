@@ -181,18 +181,20 @@ def test_a_misfit_late_in_the_file(sync: Sync) -> None:
     assert {types.of_schema(schema).name for schema in whole.types.values()} == {"string"}
 
 
+@pytest.mark.parametrize("rows_before", [300, 5000])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_the_narrowest_type_is_found_behind_a_glance(tmp_path: Path, parts: int) -> None:
-    """As by a look at all types in all rows; wider ones need no look once the last sample fits one."""
+def test_the_narrowest_type_is_found_behind_a_glance(tmp_path: Path, parts: int, rows_before: int) -> None:
+    """As by a look at all types in all rows, of few and of many; wider ones need no look mostly."""
     late = ["1.5", "1.2345", "1.23456789", "9" * 25, "x", "7.0", "2024-01-01 10:00:00", "true"]
     early = ["1", "1", "1", "1", "1", "1", "2024-01-01", "false"]
-    header = "id," + ",".join(f"c{place}" for place in range(2 * len(late))) + "\n"
+    names = ["text", "place", "row", "line", "v", "texts", *(f"c{place}" for place in range(2 * len(late)))]
+    header = "id," + ",".join(names[: 2 * len(late)]) + "\n"
     for part in range(parts):
-        rows = [",".join([str(number), *early, *early]) for number in range(300)]
-        rows += [",".join([str(300 + part), *late, *(late if part == parts - 1 else early)])]
+        rows = [",".join([str(number), *early, *early]) for number in range(rows_before)]
+        rows += [",".join([str(rows_before + part), *late, *(late if part == parts - 1 else early)])]
         (tmp_path / f"{part}.csv").write_text(header + "\n".join(rows) + "\n")
     files = [{"entity": "e", "path": str(tmp_path), "keys": []}]
-    sample, whole = (run({"files": files, **TYPED, "infer_rows": rows}) for rows in (1000, -1))
+    sample, whole = (run({"files": files, **TYPED, "infer_rows": rows}) for rows in (10_000, -1))
     assert sample.error is None
     assert sample.types == whole.types
     found = [types.of_schema(one).name for one in sample.types.values()][:9]

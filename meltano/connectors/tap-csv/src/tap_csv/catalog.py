@@ -183,8 +183,7 @@ def _infer(
             whole = segment
             while True:
                 try:
-                    last = rows is not None and file == files[-1]
-                    fitting, now = converter.fits(whole, form, rows, fitting, last=last)
+                    fitting, now = converter.fits(whole, form, rows, fitting)
                     break
                 except OpenEndError:
                     whole = whole.joined(next(segments))

@@ -24,9 +24,10 @@ from tap_csv import sql
 from tap_csv.errors import InputError
 from tap_csv.reader import Reader
 from tap_csv.source import line_ends
+from tap_csv.types import SHORT, implied
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tap_csv.config import Dialect
     from tap_csv.source import Segment
@@ -46,6 +47,8 @@ _ROW_BYTES = 1 << 26
 """Longest row that DuckDB takes from Python, as JSON."""
 _GLANCE = 200
 """Rows that are looked at before all others of a sample: they rule most types out, at little cost."""
+_FEW, _AT_ONCE = 4_000, 100
+"""Rows of which one statement looks at all columns, and columns that one looks at where there are more rows."""
 _MEMORY, _MEMORY_OF_COLUMN = 512, 0.5
 """Most that each DuckDB reserves, in MB: at all, and for each column of a wide table."""
 _PARQUET = "compression uncompressed, parquet_version v2, dictionary_size_limit 1, write_bloom_filter false"
@@ -133,13 +136,7 @@ class Converter:
         return self._by_python(segment, form, goal)
 
     def fits(
-        self,
-        segment: Segment,
-        form: Form,
-        rows: int | None,
-        candidates: Mapping[str, Sequence[Type]],
-        *,
-        last: bool = False,
+        self, segment: Segment, form: Form, rows: int | None, candidates: Mapping[str, Sequence[Type]]
     ) -> tuple[dict[str, list[Type]], set[str]]:
         """Which types the values of a segment fit.
 
@@ -148,7 +145,6 @@ class Converter:
             form: how they are written.
             rows: how many rows; none for all.
             candidates: the types to look at, by column, the narrowest first.
-            last: whether only the narrowest that fits is asked for; those behind it are not looked at then.
 
         Returns:
             Those that every value fits, and the columns that have a value and a type to look at.
@@ -158,84 +154,106 @@ class Converter:
             OpenEndError: the segment's last row goes on in the next one.
         """
         self._make_room(form)
-        with self._texts(segment, form, rows) as texts:
-            glance, filled = self._fitting(f"(from {texts} limit {_GLANCE})", form.header, candidates, last=False)
-            fitting, also_filled = self._fitting(texts, form.header, glance, last=last)
+        with self._texts(segment, form, rows) as listed:
+            glance, filled = self._fitting("glance", form.header, candidates, listed=True)
+            fitting, also_filled = self._fitting("texts", form.header, glance, listed=listed)
         return fitting, filled | also_filled
 
     def _fitting(
-        self, texts: str, header: Sequence[str], candidates: Mapping[str, Sequence[Type]], *, last: bool
+        self, table: str, header: Sequence[str], candidates: Mapping[str, Sequence[Type]], *, listed: bool
     ) -> tuple[dict[str, list[Type]], set[str]]:
-        """As `fits`, of a table whose column `row` holds the texts of each row."""
+        """As `fits`, of a table of `_texts`; a type that follows from a narrower one is not looked at."""
         filled: set[str] = set()
-        settled: set[str] = set()
-        misfits: set[tuple[str, Type]] = set()
+        known: dict[tuple[str, Type], bool] = {}
         by_length = sorted(candidates.values(), key=len, reverse=True)  # so that the narrowest is the first of all
         for kind in dict.fromkeys(itertools.chain.from_iterable(by_length)):
-            chosen = [column for column, those in candidates.items() if kind in those and column not in settled]
-            for column, fits in self._by_column(f"bool_and({kind.meant('text')})", texts, header, chosen):
+            chosen = [column for column, those in candidates.items() if kind in those and (column, kind) not in known]
+
+            def aggregates(text: str, kind: Type = kind) -> tuple[str, ...]:
+                return f"bool_and({kind.meant(text)})", f"max(strlen({text}))"
+
+            for column, fits, longest in self._by_column(aggregates, table, header, chosen, listed=listed):
                 filled.add(column)
-                if not fits:
-                    misfits.add((column, kind))
-                elif last and kind == next(one for one in candidates[column] if (column, one) not in misfits):
-                    settled.add(column)
+                known[column, kind] = fits
+                if fits and longest <= SHORT:
+                    known |= dict.fromkeys(((column, wider) for wider in implied(kind)), True)
         fitting = {
-            column: [one for one in those if (column, one) not in misfits] for column, those in candidates.items()
+            column: [one for one in those if known.get((column, one), True)] for column, those in candidates.items()
         }
         return fitting, filled
 
     def _by_column(
-        self, aggregate: str, table: str, header: Sequence[str], chosen: Iterable[str]
-    ) -> Iterator[tuple[str, t.Any]]:
-        """What an aggregate of `text` is, for each chosen column that has a value.
-
-        With an expression for each column, the time and the memory that DuckDB plans in (which no limit holds) would
-        grow with the square of their number.
+        self,
+        aggregates: Callable[[str], Iterable[str]],
+        table: str,
+        header: Sequence[str],
+        chosen: Sequence[str],
+        *,
+        listed: bool,
+    ) -> Iterator[tuple[t.Any, ...]]:
+        """What aggregates of a text are, for each chosen column that has a value.
 
         Args:
-            aggregate: the expression.
-            table: its column `row` holds the texts of each row.
+            aggregates: makes the expressions for that of a text.
+            table: the table.
             header: names of all columns.
             chosen: those to look at.
+            listed: whether the column `row` of the table holds the texts of each row. With an expression for each
+                column, DuckDB would plan longer than it works, in memory that no limit holds.
         """
-        places = {column: place for place, column in enumerate(header, 1)}
-        here = [places[column] for column in chosen]
-        if not here:
+        if listed and chosen:
+            places = {column: place for place, column in enumerate(header, 1)}
+            here = [places[column] for column in chosen]
+            texts = f"*, unnest(list_select(row, {here})) as text, unnest({here}) as place"
+            query = f"select place, {', '.join(aggregates('text'))} from (select {texts} from {table})"
+            for place, *values in self._engine().execute(f"{query} where text <> '' group by place").fetchall():
+                yield header[place - 1], *values
             return
-        query = (
-            f"select place, {aggregate} from ("
-            f"select *, unnest(list_select(row, {here})) as text, unnest({here}) as place from {table}"
-            ") where text <> '' group by place"
-        )
-        for place, value in self._engine().execute(query).fetchall():
-            yield header[place - 1], value
+        for start in range(0, len(chosen), _AT_ONCE):
+            some = chosen[start : start + _AT_ONCE]
+            expressions = [
+                f"{one} filter ({sql.name(column)} <> '')" for column in some for one in aggregates(sql.name(column))
+            ]
+            row = self._engine().execute(f"select {', '.join(expressions)} from {table}").fetchone()
+            assert row
+            for column, found in zip(some, zip(*[iter(row)] * (len(row) // len(some)), strict=True), strict=True):
+                if found[0] is not None:
+                    yield column, *found
 
     @contextmanager
-    def _texts(self, segment: Segment, form: Form, rows: int | None) -> Iterator[str]:
-        """The first rows, for what does not have to be exact: by DuckDB if it can read them, else as Python does.
+    def _texts(self, segment: Segment, form: Form, rows: int | None) -> Iterator[bool]:
+        """The first rows as table `texts`, and some as table `glance`, whose column `row` is a list of texts.
+
+        They are read for what does not have to be exact: by DuckDB if it can, else as Python does.
 
         Yields:
-            A table whose column `row` is a list of the texts of each row.
+            Whether `texts` has such a column too; if it has many rows, each column of the file is one of its own.
         """
-        create = "create or replace temp table texts as select"
-        if not self._made_by_duckdb(create, segment, form, rows):
+        listed = self._texts_by_duckdb(segment, form, rows)
+        if listed is None:
+            listed = True
             with self._as_text(segment, form, rows) as table:
-                self._engine().execute(f"{create} row from {table}")
-        yield "texts"
+                self._engine().execute(f"create or replace temp table texts as select row from {table}")
+        row = "row" if listed else f"[{sql.names(form.header)}] as row"
+        self._engine().execute(f"create or replace temp table glance as select {row} from texts limit {_GLANCE}")
+        yield listed
         self._engine().execute("drop table texts")
 
-    def _made_by_duckdb(self, create: str, segment: Segment, form: Form, rows: int | None) -> bool:
-        """Make the table of `_texts`, if DuckDB can read the rows."""
-        if _quoted_text(segment, form) is None:
-            return False
+    def _texts_by_duckdb(self, segment: Segment, form: Form, rows: int | None) -> bool | None:
+        """Make the table of `_texts`, and say what that yields; not if DuckDB cannot read the rows."""
+        quoted = _quoted_text(segment, form)
+        if quoted is None:
+            return None
+        few = min(rows or _FEW, line_ends(segment.data) - line_ends(quoted)) < _FEW
         limit = f" limit {rows}" if rows else ""
+        chosen = f"[{sql.names(form.header)}] as row" if few else "*"
         with self._readable(segment.data) as file:
             source = sql.read_csv(file, dict.fromkeys(form.header, "VARCHAR"), form.dialect)
             try:
-                self._engine().execute(f"{create} [{sql.names(form.header)}] as row from {source}{limit}")
+                self._engine().execute(f"create or replace temp table texts as select {chosen} from {source}{limit}")
             except _MISFITS:
-                return False
-        return True
+                return None
+        return few
 
     def _by_duckdb(self, segment: Segment, form: Form, goal: Path, quoted: bytes) -> int:
         """The fast way, for what DuckDB reads as Python would.
@@ -273,8 +291,11 @@ class Converter:
                 misfits = []
                 for kind in set(form.types.values()):
                     chosen = [column for column, one in form.types.items() if one == kind]
-                    first = f"min(line) filter ({kind.misfit('text')})"
-                    found = self._by_column(first, table, form.header, chosen)
+
+                    def first(text: str, kind: Type = kind) -> tuple[str]:
+                        return (f"min(line) filter ({kind.misfit(text)})",)
+
+                    found = self._by_column(first, table, form.header, chosen, listed=True)
                     misfits += [(line, column, kind) for column, line in found if line is not None]
                 if not misfits:
                     raise

@@ -259,6 +259,14 @@ def decimal(precision: int, scale: int, *, strict: bool = False) -> Type:
 
 _PRICES = (decimal(16, 2, strict=True), decimal(18, 4, strict=True))
 """What numbers of few digits after the point are found to be, so that sums are exact; the latter holds the former."""
+SHORT = 14
+"""Bytes of a text that no wider type refuses for its length: none has more than 14 digits before the point."""
+_IMPLIED = {
+    INTEGER: (HUGE, GROUPED, *_PRICES, NUMBER),
+    _PRICES[0]: (_PRICES[1], NUMBER),
+    _PRICES[1]: (NUMBER,),
+    DATE: (DATE_TIME,),
+}
 
 
 def candidates(delimiter: str, *, key: bool = False) -> tuple[Type, ...]:
@@ -271,6 +279,11 @@ def candidates(delimiter: str, *, key: bool = False) -> tuple[Type, ...]:
     whole = (INTEGER, HUGE, GROUPED) if delimiter == ";" else (INTEGER, HUGE)
     fractions = () if key else (*_PRICES, NUMBER)
     return (*whole, *fractions, BOOLEAN, DATE, TIME, DATE_TIME)
+
+
+def implied(kind: Type) -> tuple[Type, ...]:
+    """The types that a text of at most `SHORT` bytes may be taken for too if it may be taken for one of this type."""
+    return _IMPLIED.get(kind, ())
 
 
 def named(name: str) -> Type:
