@@ -157,7 +157,7 @@ def restore(source: Path, public: Path | None = None) -> None:
             print(f"restore: reading {source} ({source.stat().st_size >> 20:,} MiB)", flush=True)
             digest = signature.verify(source, public) if public else None
             manifest = _verify(source)
-            print(f"restore: unpacking {source}, made {manifest['created']}", flush=True)
+            print(f"restore: unpacking {source}, made {datetime.fromisoformat(manifest['created'])}", flush=True)
             unpacked.mkdir(mode=0o700)
             _unpack(source, unpacked, digest)
             _take_over(unpacked)
@@ -384,15 +384,15 @@ def _check(source: Path, manifest: dict[str, t.Any]) -> None:
     here = importlib.metadata.version("apache-airflow")
     if manifest["format"] not in {FORMAT, *OLDER} or Version(manifest["airflow"]) > Version(here):
         raise ConfigError(
-            f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']}; this is "
+            f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']!r}; this is "
             f"Airflow {here}, format {FORMAT}: restore it with the version that made it, or a newer one"
         )
     said = subprocess.run([process_env.postgres_bin() / "postgres", "--version"], capture_output=True, text=True)
     major = next(iter(re.findall(r"\d+", said.stdout)), "")
     if (manifest["postgres"], manifest["machine"]) != (major, platform.machine()):
         raise ConfigError(
-            f"restore: {source} holds files of PostgreSQL {manifest['postgres']} on {manifest['machine']}; this is "
-            f"PostgreSQL {major} on {platform.machine()}, which cannot read them"
+            f"restore: {source} holds files of PostgreSQL {manifest['postgres']!r} on {manifest['machine']!r}; this "
+            f"is PostgreSQL {major} on {platform.machine()}, which cannot read them"
         )
 
 

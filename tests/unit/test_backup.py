@@ -515,3 +515,24 @@ def test_a_key_that_does_not_fit_is_told_before_anything_is_packed(clone, signed
         with pytest.raises(ConfigError, match=words):
             backup.back_up(tmp_path / "more.tar.gz", key)
     assert not (tmp_path / "more.tar.gz").exists()
+
+
+@pytest.mark.parametrize("field", ["created", "postgres", "machine", "format"])
+def test_a_manifest_writes_nothing_to_the_terminal_but_words(clone, saved, capsys, field):
+    clone("new")
+
+    def change(one, content):
+        if one.name != backup.MANIFEST:
+            return one, content
+        changed = json.dumps(json.loads(content) | {field: "\x1b]0;mine\x07"}).encode()
+        one.size = len(changed)
+        return one, changed
+
+    with tarfile.open(saved) as archive:
+        members = [(one, archive.extractfile(one).read() if one.isfile() else b"") for one in archive]
+    with tarfile.open(saved, "w:gz") as archive:
+        for one, content in (change(*member) for member in members):
+            archive.addfile(one, io.BytesIO(content))
+    with pytest.raises((DataError, ConfigError)) as error:
+        backup.restore(saved)
+    assert "\x1b" not in str(error.value) + capsys.readouterr().out
