@@ -7,17 +7,15 @@ import os
 import re
 import typing as t
 
-from elt.supervisor import guard
-
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-_NAME = re.compile(r"\.(\d+)\..*\.draft", re.DOTALL)
+_NAME = re.compile(r"\.(\d+)\..*\.unfinished", re.DOTALL)
 
 
 @contextlib.contextmanager
-def draft(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
-    """An empty file to write to, which takes the target's name at the end, and is gone if that is not reached.
+def atomic_write(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
+    """Give an empty file to write to, which takes the target's name at the end, and is gone if that is not reached.
 
     Args:
         target: the name.
@@ -26,8 +24,8 @@ def draft(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
     Raises:
         OSError: it cannot be made or renamed.
     """
-    _sweep(target.parent)
-    path = target.with_name(f".{os.getpid()}.{target.name[-200:]}.draft")
+    _remove_abandoned(target.parent)
+    path = target.with_name(f".{os.getpid()}.{target.name[-200:]}.unfinished")
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
     try:
         yield path
@@ -36,14 +34,24 @@ def draft(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def is_draft(path: Path) -> bool:
-    """Whether it is one, by its name."""
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is one that is being written, by its name."""
     return _NAME.fullmatch(path.name) is not None
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the drafts of processes that were killed."""
-    for path in folder.glob(".*.draft"):
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed."""
+    for path in folder.glob(".*.unfinished"):
         writer = _NAME.fullmatch(path.name)
-        if writer and not guard.start_of(int(writer[1])):
+        if writer and not _runs(int(writer[1])):
             path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -258,9 +258,9 @@ def sql(
     unsafe: t.Annotated[bool, typer.Option("--unsafe", help="Let it use files, extensions and programs.")] = False,
 ) -> None:
     """Open a read-only SQL prompt on the published marts: elt sql --environment staging "from daily_sales"."""
-    from elt.serving import duckdb_copy
+    from elt.serving import prompt
 
-    duckdb_copy.prompt(query, environment, inner=inner, unsafe=unsafe)
+    prompt.prompt(query, environment, inner=inner, unsafe=unsafe)
 
 
 @app.command()
@@ -270,8 +270,10 @@ def quality(
     """Compare the marts with totals taken from the CSV files by an independent route."""
     from elt.config import settings
     from elt.pipeline import quality as checks
+    from elt.warehouse import factory
 
-    checks.check(layout.EXTRACT, layout.warehouse(environment or settings.load().elt_environment), table=True)
+    warehouse = factory.stack_warehouse(environment or settings.load().elt_environment)
+    checks.check(layout.EXTRACT, warehouse, table=True)
 
 
 @app.command("publish")

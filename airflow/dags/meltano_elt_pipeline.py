@@ -14,12 +14,13 @@ from airflow.sdk import Asset, CronTriggerTimetable, Param, dag, task
 
 from elt.orchestration import alerts
 from elt.orchestration.operators import MeltanoOperator, no_second_try
-from elt.sources import csv_files
+from elt.sources import meltano_yml
 
-EXTRACTS = csv_files.listed()
+EXTRACTS = meltano_yml.listed()
 RAW = [Asset(f"duckdb://warehouse/raw/{extract.table}") for extract in EXTRACTS]
 MODELS = Path(os.environ["DBT_PROJECT_DIR"], "models", "marts")
 MARTS = [Asset(f"duckdb://warehouse/marts/{model.stem}") for model in sorted(MODELS.glob("*.sql"))]
+LOADS = " ".join(meltano_yml.loads())
 MELTANO = "meltano --environment {{ params.environment }} run --force"
 
 
@@ -53,7 +54,7 @@ def meltano_elt_pipeline() -> None:
     | step | what it does | when it fails |
     |---|---|---|
     | `wait_for_extract` | waits, deferred, for the first file that meltano.yml lists | run `scripts/seed.sh` |
-    | `extract_load` | `meltano run tap-csv target-duckdb`, replaces in `raw` what it loads | its log names the line |
+    | `extract_load` | `meltano run` of each tap, replaces in `raw` what it loads | its log names the line |
     | `dbt_run` | staging, intermediate and marts, through Meltano | its log names the model |
     | `dbt_test` | the tests of the dbt project, through Meltano | its log names the test |
     | `data_quality` | compares the marts with totals taken from the CSV files | its log shows both figures |
@@ -62,16 +63,9 @@ def meltano_elt_pipeline() -> None:
     One task at a time writes to the warehouse (pool `duckdb_writer`). A failed step leaves what was published
     before untouched.
     """
-    wait_for_extract = FileSensor(
-        task_id="wait_for_extract",
-        filepath=str(EXTRACTS[0].path),
-        poke_interval=5,
-        timeout=timedelta(hours=1).total_seconds(),
-        deferrable=True,
-    )
     extract_load = MeltanoOperator(
         task_id="extract_load",
-        bash_command=f"{MELTANO} {{{{ '--full-refresh' if params.full_refresh else '' }}}} tap-csv target-duckdb",
+        bash_command=f"{MELTANO} {{{{ '--full-refresh' if params.full_refresh else '' }}}} {LOADS}",
         cwd=os.environ["MELTANO_PROJECT_ROOT"],
         pool="duckdb_writer",
         outlets=RAW,
@@ -92,10 +86,11 @@ def meltano_elt_pipeline() -> None:
     @task(pool="duckdb_writer")
     def data_quality(environment: str) -> None:
         from elt import layout  # noqa: PLC0415 - not at every parse
-        from elt.pipeline import quality  # noqa: PLC0415 - not at every parse
+        from elt.pipeline import quality  # noqa: PLC0415
+        from elt.warehouse import factory  # noqa: PLC0415
 
         with no_second_try():
-            quality.check(layout.EXTRACT, layout.warehouse(environment))
+            quality.check(layout.EXTRACT, factory.stack_warehouse(environment))
 
     @task(pool="duckdb_writer", outlets=MARTS)
     def publish(environment: str) -> None:
@@ -106,7 +101,18 @@ def meltano_elt_pipeline() -> None:
             duckdb_copy.to_all_readers(environment, settings.load())
 
     environment = "{{ params.environment }}"
-    wait_for_extract >> extract_load >> dbt_run >> dbt_test >> data_quality(environment) >> publish(environment)
+    extract_load >> dbt_run >> dbt_test >> data_quality(environment) >> publish(environment)
+    if EXTRACTS:
+        (
+            FileSensor(
+                task_id="wait_for_extract",
+                filepath=str(EXTRACTS[0].path),
+                poke_interval=5,
+                timeout=timedelta(hours=1).total_seconds(),
+                deferrable=True,
+            )
+            >> extract_load
+        )
 
 
 meltano_elt_pipeline()

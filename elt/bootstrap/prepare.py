@@ -17,7 +17,7 @@ import time
 import typing as t
 
 from elt import layout
-from elt.atomic import draft
+from elt.atomic import atomic_write
 from elt.bootstrap import git_hooks, process_compose, uv
 from elt.config import env_file, services
 from elt.errors import EltError, SetupError, last_line
@@ -154,7 +154,7 @@ def new_password() -> str:
     if not (layout.POSTGRES_DATA / "PG_VERSION").exists():
         raise SetupError(f"{layout.POSTGRES_DATA} holds no data: `scripts/bootstrap.sh` writes a password")
     secret = env_file.random_secret("POSTGRES_PASSWORD")
-    code = "import sys; from elt.services import serve; serve.set_password(sys.stdin.read())"
+    code = "import sys; from elt.services import postgres; postgres.set_password(sys.stdin.read())"
     run = subprocess.run(
         [str(uv.ENVIRONMENT / "bin" / "python"), "-c", code],
         input=secret,
@@ -164,7 +164,7 @@ def new_password() -> str:
     )
     if run.returncode:
         raise SetupError(f"PostgreSQL does not take a new password: {last_line(run.stderr)}")
-    with draft(layout.ENV_FILE, 0o600) as path:
+    with atomic_write(layout.ENV_FILE, 0o600) as path:
         path.write_text(f"{text.rstrip()}\nPOSTGRES_PASSWORD={secret}\n".lstrip())
     return "PostgreSQL's data has a new one, in .env"
 
@@ -218,7 +218,7 @@ def free_ports() -> str:
             raise SetupError(f"{port} is taken, and the environment variable {name} says it: set it to {free}")
         text = re.sub(rf"(?m)^(\s*(?:export\s+)?{name}\s*=).*$", rf"\g<1>{free}", text)
     if taken:
-        with draft(layout.ENV_FILE, 0o600) as path:
+        with atomic_write(layout.ENV_FILE, 0o600) as path:
             path.write_text(text)
     return ", ".join(f"{name} {port} -> {free}" for name, (port, free) in taken.items()) or "all are free"
 

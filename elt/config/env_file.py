@@ -10,7 +10,7 @@ import re
 import secrets
 
 from elt import layout
-from elt.atomic import draft
+from elt.atomic import atomic_write
 from elt.errors import SetupError
 
 ASSIGNMENT = re.compile(
@@ -37,7 +37,7 @@ def write_env() -> str:
         for name, value, comment in example_settings()
         if name in lacking
     )
-    with draft(target, 0o600) as path:
+    with atomic_write(target, 0o600) as path:
         path.write_text(text + ("\n" if text and not text.endswith("\n") else "") + added.lstrip("\n"))
     if not text:
         return "written, with random secrets"

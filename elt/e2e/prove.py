@@ -17,7 +17,7 @@ from elt.errors import EltError, SetupError
 from elt.orchestration import runs
 from elt.pipeline import quality
 from elt.services import stack
-from elt.sources import csv_files, seed
+from elt.sources import seed
 
 if t.TYPE_CHECKING:
     from elt.config.settings import Settings
@@ -68,7 +68,7 @@ def _steps(proof: report.Proof, settings: Settings, size: seed.Size | None) -> N
     with proof.step("seed") as step:
         if size:
             seed.seed(size)
-        files = [file for one in csv_files.ensure() for file in one.files()]
+        files = [file for one in seed.ensure() for file in one.files()]
         step.result = size or ", ".join(file.name for file in files[:NAMED]) + (" ..." if len(files) > NAMED else "")
         proof.extract_bytes = sum(file.stat().st_size for file in files)
     with proof.step(report.START) as step:

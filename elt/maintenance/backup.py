@@ -31,8 +31,8 @@ from pathlib import Path, PurePosixPath
 from packaging.version import Version
 
 from elt import layout
-from elt.atomic import draft, is_draft
-from elt.config import process_env, services
+from elt.atomic import atomic_write, is_unfinished
+from elt.config import programs, services
 from elt.errors import ConfigError, DataError, StackError
 from elt.maintenance import signature
 from elt.supervisor import lockfile, orphans, signals
@@ -113,7 +113,7 @@ def back_up(goal: Path | None = None, secret: Path | None = None, *, new_key: bo
         size = sum(path.lstat().st_size for path, _ in _kept())
         print(f"backup: packing {layout.STATE} ({size >> 20:,} MiB)", flush=True)
         try:
-            with draft(goal, 0o600) as written, tarfile.open(written, "w:gz", compresslevel=1) as archive:
+            with atomic_write(goal, 0o600) as written, tarfile.open(written, "w:gz", compresslevel=1) as archive:
                 head = tarfile.TarInfo(MANIFEST)
                 body = json.dumps(manifest).encode()
                 head.size = len(body)
@@ -123,7 +123,7 @@ def back_up(goal: Path | None = None, secret: Path | None = None, *, new_key: bo
                     _add(archive, path, name)
                 archive.close()
                 if key:  # before the file has its name
-                    with draft(signature.of_file(goal)) as signed:
+                    with atomic_write(signature.of_file(goal)) as signed:
                         signed.write_text(key.sign(written))
         except OSError as error:
             raise DataError(f"backup: {goal} cannot be written: {error}") from error
@@ -217,12 +217,12 @@ def _is_named(path: PurePosixPath) -> bool:
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
-    """Add one file, folder or link; sockets, drafts and links to other places are left out.
+    """Add one file, folder or link; sockets, unfinished files and links to other places are left out.
 
     Whoever restores it shall own it. A file with several names is packed once for each.
     """
     member = archive.gettarinfo(path, name)
-    if member is None or is_draft(path):
+    if member is None or is_unfinished(path):
         return
     member.uid = member.gid = 0
     member.uname = member.gname = ""
@@ -387,7 +387,7 @@ def _check(source: Path, manifest: dict[str, t.Any]) -> None:
             f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']!r}; this is "
             f"Airflow {here}, format {FORMAT}: restore it with the version that made it, or a newer one"
         )
-    said = subprocess.run([process_env.postgres_bin() / "postgres", "--version"], capture_output=True, text=True)
+    said = subprocess.run([programs.postgres_bin() / "postgres", "--version"], capture_output=True, text=True)
     major = next(iter(re.findall(r"\d+", said.stdout)), "")
     if (manifest["postgres"], manifest["machine"]) != (major, platform.machine()):
         raise ConfigError(
@@ -408,7 +408,7 @@ def _take_over(unpacked: Path) -> None:
     mark, before = layout.STATE / UNFINISHED, _before()
     if not mark.exists():
         shutil.rmtree(before, ignore_errors=True)
-        with draft(mark) as path:
+        with atomic_write(mark) as path:
             path.write_text(json.dumps([one.name for one in layout.STATE.iterdir() if _holds_something(one)]))
     before.mkdir(mode=0o700, exist_ok=True)
     old = set(json.loads(mark.read_text())) - {path.name for path in before.iterdir()}
@@ -432,5 +432,5 @@ def _holds_something(part: Path) -> bool:
 
 def _copy_secret(source: Path, target: Path) -> None:
     """Copy a file for this user's eyes only, in one step."""
-    with draft(target, 0o600) as path:
+    with atomic_write(target, 0o600) as path:
         path.write_bytes(source.read_bytes())

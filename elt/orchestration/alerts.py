@@ -185,7 +185,8 @@ def _without_secrets(text: str) -> str:
     from airflow.sdk import Connection  # noqa: PLC0415
     from airflow.sdk._shared.secrets_masker import redact  # noqa: PLC0415 - what masks logs; it has no public name
 
-    from elt.config.settings import CONNECTION, DEFAULT_PASSWORD, VARIABLE, Settings  # noqa: PLC0415
+    from elt.config.airflow_names import CONNECTION, VARIABLE  # noqa: PLC0415
+    from elt.config.settings import DEFAULT_PASSWORD, Settings  # noqa: PLC0415
 
     secrets = [os.environ.get(name.upper(), "") for name, field in Settings.model_fields.items() if not field.repr]
     secrets += [value for name, value in os.environ.items() if name.startswith(VARIABLE)]

@@ -16,7 +16,6 @@ import httpx
 from elt import layout
 from elt.config.settings import ADMIN, Settings
 from elt.errors import StackError
-from elt.sources import csv_files
 from elt.supervisor.guard import Stopwatch
 
 FINAL = ("success", "failed")
@@ -251,7 +250,7 @@ class AirflowApi:
 
 def _changed(*paths: Path) -> float:
     """When one of the files, or meltano.yml, was changed last, in seconds since the epoch."""
-    states = [path.stat() for path in (csv_files.MELTANO_YML, *paths) if path.exists()]
+    states = [path.stat() for path in (layout.MELTANO_YML, *paths) if path.exists()]
     return max((max(state.st_mtime, state.st_ctime) for state in states), default=0.0)
 
 

@@ -20,8 +20,8 @@ from airflow.providers.celery.executors.celery_executor import CeleryExecutor
 from airflow.providers.common.compat.sdk import conf
 
 from elt.config import settings
-from elt.orchestration import database
 from elt.orchestration.notify import Bell
+from elt.services import databases
 
 if t.TYPE_CHECKING:
     from airflow.api_fastapi.auth.tokens import JWTGenerator
@@ -90,7 +90,7 @@ class PromptCeleryExecutor(CeleryExecutor):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         load = functools.cache(settings.load)  # once: a change to .env takes effect with the next start
         self._turns = Turns()
-        self._bell = Bell(lambda: database.connect(load(), "airflow"))
+        self._bell = Bell(lambda: databases.connect(load(), "airflow"))
 
     @functools.cached_property
     def jwt_generator(self) -> LongValid:  # type: ignore[override]

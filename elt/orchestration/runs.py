@@ -11,7 +11,7 @@ from elt.errors import EltError, StackError
 from elt.orchestration.api import FINAL, AirflowApi, Task
 from elt.pipeline import meltano_log, quality
 from elt.services import stack
-from elt.sources import csv_files
+from elt.sources import meltano_yml, seed
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
     disk.refuse_full()
-    csv_files.ensure()
+    seed.ensure()
     conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
     with contextlib.closing(client(settings)) as api, _goes_on():
         run_pipeline(api, None, conf)
@@ -83,12 +83,12 @@ def _goes_on() -> t.Iterator[None]:
 def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:
     """The first task that succeeded on input which changed since it began, and what changed."""
     # The time of a folder tells that a file is gone.
-    folders = [one.path for one in csv_files.listed() if one.path.is_dir()]
-    files = [path for one in csv_files.listed() for path in one.files()]
+    folders = [one.path for one in meltano_yml.listed() if one.path.is_dir()]
+    files = [path for one in meltano_yml.listed() for path in one.files()]
     project = [path for path in layout.DBT_PROJECT.rglob("*") if not path.is_relative_to(quality.CHECKS)]
     inputs = {
         "extract_load": [
-            csv_files.MELTANO_YML,
+            layout.MELTANO_YML,
             *files,
             *folders,
             *(one for top in folders for one in top.rglob("*")),

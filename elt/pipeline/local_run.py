@@ -21,14 +21,14 @@ from elt.config import process_env
 from elt.errors import DataError
 from elt.pipeline import quality
 from elt.pipeline.meltano_log import DBT, Outcome
-from elt.sources import csv_files
+from elt.sources import csv_files, meltano_yml, seed
+from elt.warehouse import factory
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from elt.config.settings import Settings
 
-LOAD = ("tap-csv", "target-duckdb")
 LOG = "run.log"
 
 
@@ -49,20 +49,20 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
     layout.prepare()
     layout.INNER.mkdir(exist_ok=True)
     with _alone():
-        listed = csv_files.ensure()
-        warehouse = layout.warehouse(settings.elt_environment, layout.INNER)
+        listed = seed.ensure()
+        warehouse = factory.local_warehouse(settings.elt_environment)
         if select and not warehouse.exists() and not any(one.startswith("+") for one in select):
             raise DataError(
                 f"run: nothing is built in {layout.INNER} yet: run `elt run` once, or `elt run +{select[0]}`"
             )
-        stamp, inputs = warehouse.with_suffix(".loaded.json"), _inputs(listed)
+        stamp, inputs = warehouse.path.with_suffix(".loaded.json"), _inputs(listed)
         load = full_refresh or not warehouse.exists() or not stamp.exists() or stamp.read_text() != inputs
         if load:
             stamp.unlink(missing_ok=True)
         else:
             print("load: skipped, the extracts are as they were at the last load (--full-refresh loads anew)")
         build = "build" + ("-selected" if select else "") + ("-full-refresh" if full_refresh else "")
-        blocks = [*(LOAD if load else ()), f"{DBT}:{build}"]
+        blocks = [*(meltano_yml.loads() if load else ()), f"{DBT}:{build}"]
         env = process_env.build(settings, inner=True) | {"ELT_SELECT": " ".join(select)}
         print(f"run: meltano run {' '.join(blocks)} (log: {layout.INNER / LOG})", flush=True)
         outcome = Outcome(started)
@@ -92,7 +92,7 @@ def _alone() -> Iterator[None]:
 def _inputs(listed: Sequence[csv_files.Extract]) -> str:
     """Size and time of all that decides on the raw tables, to tell whether a load would change anything."""
     connectors = (layout.MELTANO_PROJECT / "connectors").rglob("src/**/*.py")
-    paths = [*connectors, csv_files.MELTANO_YML, layout.ROOT / "uv.lock"]
+    paths = [*connectors, layout.MELTANO_YML, layout.ROOT / "uv.lock"]
     paths += [path for one in listed for path in one.files()]
     states = {str(path): path.stat() for path in paths}
     return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})

@@ -195,9 +195,9 @@ class Outcome:
         if self.loaded:
             return self._last(DBT)
         if any(re.search("Extractor (and loader )?failed", text) for _, text in self._lines):
-            return self._last("tap-csv")
+            return self._last("tap-")
         if any("Loader failed" in text for _, text in self._lines):
-            return self._last("target-duckdb")
+            return self._last("target-")
         return self._last(QUOTED, "meltano")
 
     def is_final(self) -> bool:
@@ -209,9 +209,9 @@ class Outcome:
             return bool(_OF_PROJECT.match(said[said.index(_ENCOUNTERED) + 1])) or _RAW in said
         return not self.loaded and _is_refusal(self.reason())
 
-    def _last(self, *plugins: str) -> str:
-        """The last line of the first of these plugins that said anything."""
-        for wanted in plugins:
-            if said := [text for plugin, text in self._lines if plugin == wanted]:
+    def _last(self, *kinds: str) -> str:
+        """The last line of the first kind of plugins, by how their names begin, that said anything."""
+        for kind in kinds:
+            if said := [text for plugin, text in self._lines if plugin.startswith(kind)]:
                 return said[-1]
         return "meltano failed"

@@ -21,10 +21,13 @@ from rich.table import Table
 
 from elt import layout
 from elt.errors import ConfigError, DataError, EltError
-from elt.sources.csv_files import listed
+from elt.sources import csv_files
+from elt.sources.meltano_yml import listed
 
 if t.TYPE_CHECKING:
     from pathlib import Path
+
+    from elt.warehouse.base import Warehouse
 
 CHECKS = layout.DBT_PROJECT / "checks"
 NAMED = 3
@@ -53,12 +56,12 @@ class DiffersError(DataError):
         self.figures = figures
 
 
-def check(extract: Path, warehouse: Path, *, table: bool = False) -> list[Figure]:
+def check(extract: Path, warehouse: Warehouse, *, table: bool = False) -> list[Figure]:
     """Compare the warehouse with its extracts, and say how it ended.
 
     Args:
         extract: folder that $ELT_EXTRACT stands for in meltano.yml.
-        warehouse: the DuckDB file, opened read-only.
+        warehouse: what is compared.
         table: print every figure, not only those that differ.
 
     Returns:
@@ -88,9 +91,9 @@ def check(extract: Path, warehouse: Path, *, table: bool = False) -> list[Figure
     return figures
 
 
-def _compare(extract: Path, warehouse: Path) -> list[Figure]:
+def _compare(extract: Path, warehouse: Warehouse) -> list[Figure]:
     try:
-        with duckdb.connect(str(warehouse), read_only=True) as connection:
+        with csv_files.remembering(), warehouse.connect() as connection:
             extracts = listed(extract)
             for one in extracts:
                 one.required()

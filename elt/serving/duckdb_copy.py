@@ -16,19 +16,20 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
-import subprocess
-import sys
 import typing as t
 
 import duckdb
 
 from elt import layout, quoting
-from elt.config import settings
 from elt.errors import DataError
 from elt.serving import postgres
+from elt.warehouse import factory
 
 if t.TYPE_CHECKING:
     from pathlib import Path
+
+    from elt.config import settings
+    from elt.warehouse.base import Warehouse
 
 LINK = "latest.duckdb"
 """Not `marts`: DuckDB names the catalog after the file, and a schema of the same name would be ambiguous."""
@@ -50,15 +51,15 @@ def to_all_readers(environment: str, now: settings.Settings) -> None:
         DataError: one of the two failed, as it would again; all readers see what they saw before.
         StackError: one of the two failed, for a lock or a connection; likewise.
     """
-    with _new_copy(layout.warehouse(environment), layout.published(environment)) as copy:
+    with _new_copy(factory.stack_warehouse(environment), layout.published(environment)) as copy:
         postgres.publish(copy, environment, now)
 
 
-def publish(warehouse: Path, published: Path) -> Path:
+def publish(warehouse: Warehouse, published: Path) -> Path:
     """Copy the marts aside, and let the copy take the place of the last one.
 
     Args:
-        warehouse: the DuckDB file of an environment, opened read-only.
+        warehouse: of an environment.
         published: folder that readers know.
 
     Returns:
@@ -74,7 +75,7 @@ def publish(warehouse: Path, published: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _new_copy(warehouse: Path, published: Path) -> t.Iterator[Path]:
+def _new_copy(warehouse: Warehouse, published: Path) -> t.Iterator[Path]:
     """Copy the marts aside; the copy becomes what readers find once the body has ended well, else it goes.
 
     One publication of a folder at a time, so that file and PostgreSQL never hold different ones.
@@ -117,10 +118,10 @@ def _alone(folder: Path) -> t.Iterator[None]:
         yield
 
 
-def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
+def _build(warehouse: Warehouse, building: Path, now: dt.datetime) -> dict[str, int]:
     """Write every mart and the table `published` to a new file; returns rows by mart."""
     with duckdb.connect() as connection:
-        connection.execute(f"attach {quoting.text(warehouse)} as warehouse (read_only)")
+        warehouse.attach(connection, "warehouse")
         connection.execute(f"attach {quoting.text(building)} as copy (storage_version '{STORAGE_VERSION}')")
         names = connection.execute(
             "select table_name from duckdb_tables()"
@@ -140,7 +141,7 @@ def _build(warehouse: Path, building: Path, now: dt.datetime) -> dict[str, int]:
             assert copied is not None
             counts[name] = copied[0]
             _copy_comments(connection, name)
-        environment = quoting.text(warehouse.stem.removeprefix("warehouse_"))
+        environment = quoting.text(warehouse.environment)
         by_mart = ", ".join(f"{quoting.text(name)}: {count}::bigint" for name, count in counts.items())
         connection.execute(
             f"create table copy.main.published as select timestamp '{now}' as published_at,"
@@ -185,46 +186,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def prompt(query: str | None, environment: str | None = None, *, inner: bool = False, unsafe: bool = False) -> None:
-    """Open a read-only SQL prompt, or run one query and print its result.
-
-    It reads and writes no other file and runs no program, since a query may be somebody else's.
-
-    Args:
-        query: SQL; none opens a prompt that replaces this process.
-        environment: which one's; default: ELT_ENVIRONMENT.
-        inner: read the warehouse of `elt run` instead of what was published.
-        unsafe: let it use files, extensions and programs.
-
-    Raises:
-        DataError: there is nothing to read yet.
-        SystemExit: with 1, when the query fails.
-    """
-    environment = environment or settings.load().elt_environment
-    path = _inner_warehouse(environment) if inner else _published(layout.published(environment))
-    program = str(layout.package("duckdb_cli") / "duckdb")
-    command = [*filter(None, (layout.LOADER, program)), "-readonly", str(path)]
-    for name, value in (("extension_directory", layout.DUCKDB_EXTENSIONS), ("search_path", SEARCH_PATH)):
-        command += ["-cmd", f"set {name} = {quoting.text(value)}"]
-    if not sys.stdout.isatty():
-        command += ["-cmd", ".highlight off"]
-    if not unsafe:
-        command += ["-cmd", ".safe_mode"]  # the last one, as it locks all settings
-    if query is None:
-        os.execv(command[0], command)  # noqa: S606 - that is what a prompt is for
-    sys.stdout.flush()
-    command += ["-dark-mode"]  # else it asks the terminal for its colours, and waits for those that do not answer
-    sys.exit(1 if subprocess.run([*command, "-c", query], check=False).returncode else 0)
-
-
-def _published(folder: Path) -> Path:
-    """The newest copy; says on standard error when it was published."""
-    when, environment = latest(folder)
-    path = (folder / LINK).resolve()
-    print(f"published {when:%Y-%m-%d %H:%M:%S} UTC from {environment}: {path}", file=sys.stderr)
-    return path
-
-
 def latest(folder: Path) -> tuple[dt.datetime, str]:
     """When readers last got new marts (UTC), and from which environment.
 
@@ -241,11 +202,3 @@ def latest(folder: Path) -> tuple[dt.datetime, str]:
         row = connection.execute("select published_at::timestamp, environment from published").fetchone()
     assert row is not None
     return row[0].replace(tzinfo=dt.UTC), row[1]
-
-
-def _inner_warehouse(environment: str) -> Path:
-    path = layout.warehouse(environment, layout.INNER)
-    if not path.exists():
-        raise DataError(f"sql: {path} is missing: run `elt run` first")
-    print(f"warehouse of `elt run`: {path}", file=sys.stderr)
-    return path

@@ -29,6 +29,7 @@ from elt import layout, quoting
 from elt.config.settings import BI, OWNER
 from elt.errors import DataError, EltError, StackError
 from elt.pipeline import meltano_log
+from elt.services import databases
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -128,9 +129,8 @@ def failure(words: str, error: Exception) -> EltError:
 @contextlib.contextmanager
 def _cursor(settings: Settings, database: str, lock_timeout: str) -> t.Iterator[psycopg2.extensions.cursor]:
     """A cursor of a connection of its own, each statement a transaction, none of which waits longer for a lock."""
-    url = settings.postgres_url(database, scheme="postgresql")
-    options = f"-c lock_timeout={lock_timeout}"
-    with contextlib.closing(psycopg2.connect(url, connect_timeout=5, options=options)) as connection:
+    connection = databases.connect(settings, database, options=f"-c lock_timeout={lock_timeout}")
+    with contextlib.closing(connection):
         connection.autocommit = True
         with connection.cursor() as cursor:
             yield cursor

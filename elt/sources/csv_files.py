@@ -1,8 +1,4 @@
-"""The CSV files that are loaded, as meltano.yml lists them, and their records by a route that shares nothing with it.
-
-The list of meltano.yml is the one place that names extracts: the DAG, the local run and the quality checks read it
-here.
-"""
+"""CSV files that are loaded, and their records by a route that shares nothing with the tap."""
 
 from __future__ import annotations
 
@@ -14,13 +10,12 @@ import io
 import operator
 import typing as t
 import zlib
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from elt import layout
-from elt.errors import ConfigError, DataError
+from elt.errors import DataError
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +24,6 @@ if t.TYPE_CHECKING:
 
     CsvReader = t.Any  # its type has no public name
 
-MELTANO_YML = layout.MELTANO_PROJECT / "meltano.yml"
-TAP = "tap-csv"
 SUFFIXES = (".csv", ".csv.gz")
 """What the tap takes out of a folder."""
 
@@ -94,77 +87,28 @@ class Extract:
     def missing(self) -> str:
         """What to say when there is no file."""
         ours = " (scripts/seed.sh writes those of the grocery data)" if self.path.parent == layout.EXTRACT else ""
-        return f"{self.path} is missing: put the extract of table {self.table} there{ours}, or mend {MELTANO_YML}"
+        return (
+            f"{self.path} is missing: put the extract of table {self.table} there{ours}, or mend {layout.MELTANO_YML}"
+        )
 
 
-def listed(extract: Path | None = None) -> list[Extract]:
-    """What tap-csv loads.
-
-    Args:
-        extract: the folder that $ELT_EXTRACT stands for (default: layout.EXTRACT); other paths count from meltano/.
-
-    Raises:
-        ConfigError: meltano.yml cannot be read, or an entry lacks its table or path.
-    """
-    folder = str(extract or layout.EXTRACT)
-    try:
-        extractors = yaml.safe_load(MELTANO_YML.read_text(encoding="utf-8"))["plugins"]["extractors"]
-        files: list[dict[str, t.Any]] = next((one["config"]["files"] for one in extractors if one["name"] == TAP), [])
-        return [
-            Extract(
-                table=str(one["entity"]),
-                path=layout.MELTANO_PROJECT / str(one["path"]).replace("$ELT_EXTRACT", folder),
-                delimiter=str(one.get("delimiter", ",")),
-                encoding=str(one.get("encoding", "utf-8")),
-            )
-            for one in files
-        ]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{MELTANO_YML}{place}: {error.problem}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{MELTANO_YML} is not UTF-8: {error}") from None
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{MELTANO_YML}: the files of {TAP} cannot be read: {error!r}") from error
-
-
-def ensure() -> list[Extract]:
-    """The extracts, after a clone that has none of the grocery data's got it.
-
-    Raises:
-        DataError: a file is missing, or has no row: marts of nothing would be published.
-    """
-    from elt.sources import seed  # noqa: PLC0415 - brings duckdb, and a DAG imports this module
-
-    extracts = listed()
-    ours = {layout.EXTRACT / f"{name}.csv" for name in seed.FILES}
-    if any(one.path in ours for one in extracts) and not any(path.exists() for path in ours):
-        seed.seed("full")
-    for one in extracts:
-        if not any(_has_row(path, one.encoding) for path in one.required()):
-            raise DataError(
-                f"{one.path} is empty, or has no row below its header: put the extract of table {one.table} there"
-            )
-    return extracts
-
-
-def _has_row(path: Path, encoding: str) -> bool:
-    """Whether a second line holds something; of what cannot be read tap-csv says more."""
-    try:
-        with _text(path, encoding) as file:
-            file.readline()
-            return any(line.strip() for line in file)
-    except (OSError, UnicodeError, EOFError):
-        return True
-
-
-_counted: dict[tuple[Path, str, str], tuple[int, int, int]] = {}
+Counts: t.TypeAlias = "dict[tuple[Path, str, str], tuple[int, int, int]]"
 """Size and time of change of the files that were read to their end, and how many records they held."""
+_counts: ContextVar[Counts | None] = ContextVar("counts", default=None)
+
+
+@contextlib.contextmanager
+def remembering() -> Iterator[None]:
+    """Keep, within the context, how many records the files hold that are read to their end."""
+    token = _counts.set({})
+    try:
+        yield
+    finally:
+        _counts.reset(token)
 
 
 def remember(path: Path, delimiter: str, encoding: str, state: tuple[int, int], rows: int) -> None:
-    """Keep the number of records of a file that was read to its end, so that it need not be read again.
+    """Keep how many records a file holds that was read to its end, where that is asked for (`remembering`).
 
     Args:
         path: the file.
@@ -173,13 +117,14 @@ def remember(path: Path, delimiter: str, encoding: str, state: tuple[int, int], 
         state: what `stat` gave before.
         rows: how many records it held.
     """
-    _counted[path, delimiter, encoding] = (*state, rows)
+    if (counts := _counts.get()) is not None:
+        counts[path, delimiter, encoding] = (*state, rows)
 
 
 def _rows(path: Path, *, delimiter: str, encoding: str) -> int:
     from elt.sources.columns import blocks  # noqa: PLC0415 - brings Arrow, and a DAG imports this module
 
-    known = _counted.get((path, delimiter, encoding))
+    known = (_counts.get() or {}).get((path, delimiter, encoding))
     if known is None or known[:2] != stat(path):
         return sum(block.rows for block in blocks(path, (), delimiter=delimiter, encoding=encoding))
     return known[2]
@@ -248,7 +193,7 @@ def _reader(path: Path, delimiter: str, encoding: str) -> Iterator[CsvReader]:
     Raises:
         DataError: the file cannot be read.
     """
-    with _readable(path), _text(path, "utf-8-sig" if encoding == "utf-8" else encoding) as lines:
+    with _readable(path), text(path, "utf-8-sig" if encoding == "utf-8" else encoding) as lines:
         yield csv.reader(lines, strict=True, delimiter=delimiter)
 
 
@@ -267,7 +212,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"quality: {path} cannot be read: {error}") from error
 
 
-def _text(path: Path, encoding: str) -> t.TextIO:
+def text(path: Path, encoding: str) -> t.TextIO:
+    """Open a file for reading, uncompressed if it is a gzip file, its line ends as they are."""
     codecs.lookup(encoding)  # for its error, before a file is open
     return io.TextIOWrapper(opened(path), encoding=encoding, newline="")
 

@@ -30,11 +30,14 @@ from rich.console import Console
 from rich.table import Table
 
 from elt import layout, quoting
-from elt.atomic import draft
+from elt.atomic import atomic_write
 from elt.errors import DataError
+from elt.sources import csv_files, meltano_yml
 
 if t.TYPE_CHECKING:
     from pathlib import Path
+
+    from elt.sources.csv_files import Extract
 
 Size = t.Literal["sample", "full", "example"]
 
@@ -89,7 +92,7 @@ def seed(size: Size, scale: int = 1, extract: Path = layout.EXTRACT) -> None:
     with _into(extract):
         written = _example(extract) if size == "example" else _real(extract, size, scale)
         stats = {name: _stat(extract / f"{name}.csv") for name in FILES}
-        with draft(extract / RECORD) as path:
+        with atomic_write(extract / RECORD) as path:
             path.write_text(json.dumps(wanted | {"files": stats}) + "\n")
     table = Table("file", "rows", "bytes", "seconds")
     for name, (rows, seconds) in written.items():
@@ -173,7 +176,7 @@ def _example(extract: Path) -> dict[str, tuple[int, float]]:
     written = {}
     for name, text in texts.items():
         started = time.perf_counter()
-        with draft(extract / f"{name}.csv") as path:
+        with atomic_write(extract / f"{name}.csv") as path:
             path.write_text(text)
         written[name] = (text.count("\n") - 1, time.perf_counter() - started)
     return written
@@ -195,7 +198,7 @@ def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]
 def _copied(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> tuple[int, float]:
     """Write the rows of a query to a CSV file; returns their number and the seconds it took."""
     started = time.perf_counter()
-    with draft(target) as path:
+    with atomic_write(target) as path:
         copied = connection.execute(f"copy ({query}) to {quoting.text(path)} (header)").fetchall()
     return copied[0][0], time.perf_counter() - started
 
@@ -232,3 +235,31 @@ def _queries(size: Size, scale: int) -> dict[str, str]:
             order by n, demographics.household_id
         """,
     }
+
+
+def ensure() -> list[Extract]:
+    """List the extracts, after writing the grocery data to a clone that has none of it.
+
+    Raises:
+        DataError: a file is missing, or has no row: marts of nothing would be published.
+    """
+    extracts = meltano_yml.listed()
+    ours = {layout.EXTRACT / f"{name}.csv" for name in FILES}
+    if any(one.path in ours for one in extracts) and not any(path.exists() for path in ours):
+        seed("full")
+    for one in extracts:
+        if not any(_has_row(path, one.encoding) for path in one.required()):
+            raise DataError(
+                f"{one.path} is empty, or has no row below its header: put the extract of table {one.table} there"
+            )
+    return extracts
+
+
+def _has_row(path: Path, encoding: str) -> bool:
+    """Whether a second line holds something; of what cannot be read tap-csv says more."""
+    try:
+        with csv_files.text(path, encoding) as file:
+            file.readline()
+            return any(line.strip() for line in file)
+    except (OSError, UnicodeError, EOFError):
+        return True

@@ -21,7 +21,7 @@ from bench import page
 from bench.dags.load import WIDTH
 from bench.measure import DATA
 from bench.platforms import Ours, both, seconds_of_run
-from elt.orchestration import database
+from elt.services import databases
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ def _row(ours: Ours, label: str, seconds: float, rate: str) -> list[str]:
 
 
 def _count(ours: Ours, query: str) -> int:
-    connection = database.connect(ours.settings(), "airflow")
+    connection = databases.connect(ours.settings(), "airflow")
     try:
         with connection.cursor() as cursor:
             cursor.execute(query)

@@ -36,6 +36,7 @@ from elt.config import env_file
 from elt.errors import StackError
 from elt.orchestration import runs
 from elt.pipeline import quality
+from elt.warehouse.duckdb_file import DuckDBFile
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -428,7 +429,8 @@ def check(trial: Trial, reader: Reader, before: set[str]) -> None:
     """What must hold after every fault."""
     state = trial.platform.state
     assert all(
-        figure.agrees for figure in quality.check(state / "extract", layout.warehouse("dev", state / "warehouse"))
+        figure.agrees
+        for figure in quality.check(state / "extract", DuckDBFile(layout.warehouse("dev", state / "warehouse")))
     )
     assert reader.looks > 10
     assert reader.seen == {WANTED}

@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from elt.orchestration import runs
+from elt.services import databases
 
 DAG = "maintenance"
 RESULT = "insert into celery_taskmeta (id, task_id, status, date_done) values (-1, 'old', 'SUCCESS', '2020-01-01')"
@@ -17,7 +18,7 @@ RUN = """
 
 def tell(platform, database, statement):
     """Run a statement; returns its rows, if it has any."""
-    connecting = contextlib.closing(database.connect(platform.settings, database))
+    connecting = contextlib.closing(databases.connect(platform.settings, database))
     with connecting as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchall() if cursor.description else []

@@ -14,6 +14,7 @@ from elt.e2e import checks
 from elt.errors import StackError
 from elt.orchestration import runs
 from elt.pipeline import quality
+from elt.warehouse.duckdb_file import DuckDBFile
 
 if t.TYPE_CHECKING:
     from .conftest import Platform
@@ -34,7 +35,7 @@ def loaded(platform: Platform) -> Platform:
 
 
 def test_a_run_ends_in_published_marts(loaded):
-    figures = quality.check(loaded.state / "extract", loaded.state / "warehouse" / "warehouse_dev.duckdb")
+    figures = quality.check(loaded.state / "extract", DuckDBFile(loaded.state / "warehouse" / "warehouse_dev.duckdb"))
     assert len(figures) >= 15
     assert all(figure.agrees for figure in figures)
     assert len(published(loaded)[1]) == 7

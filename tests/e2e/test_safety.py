@@ -23,7 +23,7 @@ from workspace import run
 
 from elt import layout
 from elt.config import env_file, process_env
-from elt.orchestration import database
+from elt.services import databases
 
 SECRETS = [name.lower() for name, value, _ in env_file.example_settings() if not value]
 
@@ -263,7 +263,7 @@ def test_what_airflow_keeps_of_a_connection_is_encrypted(platform, claims):
     made = httpx.post(url, json=fields, headers=headers, trust_env=False)
     assert made.status_code == 201, made.text
     try:
-        with contextlib.closing(database.connect(platform.settings, "airflow")) as connection:
+        with contextlib.closing(databases.connect(platform.settings, "airflow")) as connection:
             cursor = connection.cursor()
             cursor.execute("select password, extra, connection::text from connection where conn_id = 'a_shop'")
             ((password, extra, row),) = cursor.fetchall()

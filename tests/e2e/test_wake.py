@@ -8,13 +8,14 @@ import time
 import pytest
 from workspace import DEADLINE
 
-from elt.orchestration import database, notify, runs
+from elt.orchestration import notify, runs
+from elt.services import databases
 
 
 @pytest.fixture
 def bell(platform):
     platform.wait_healthy()
-    listener = notify.Bell(lambda: database.connect(platform.settings, "airflow"))
+    listener = notify.Bell(lambda: databases.connect(platform.settings, "airflow"))
     assert listener.wait(0)  # it may have rung before
     yield listener
     listener.close()
@@ -22,7 +23,7 @@ def bell(platform):
 
 def tell(platform, statement):
     """Run a statement in Airflow's database; its first row."""
-    connecting = contextlib.closing(database.connect(platform.settings, "airflow"))
+    connecting = contextlib.closing(databases.connect(platform.settings, "airflow"))
     with connecting as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchone()
@@ -62,7 +63,7 @@ def test_a_migration_may_change_what_it_looks_at(platform):
 def test_a_bell_of_another_version_does_not_hang(platform):
     """After an upgrade of the workspace Airflow's version, which the stamp tells, may be the same."""
     with (
-        contextlib.closing(database.connect(platform.settings, "airflow")) as connection,
+        contextlib.closing(databases.connect(platform.settings, "airflow")) as connection,
         connection.cursor() as cursor,
     ):
         body = "returns trigger language plpgsql as 'begin return null; end'"

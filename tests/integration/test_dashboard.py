@@ -20,6 +20,7 @@ from workspace import BIN, DEADLINE, free_ports, wait_for
 
 from elt import layout, quoting
 from elt.serving.duckdb_copy import LINK, SCHEMA, publish
+from elt.warehouse.duckdb_file import DuckDBFile
 
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -67,7 +68,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def publish_marts(published: Path, **rows: list[dict[str, t.Any]]) -> None:
     warehouse = published.parent / "dev.duckdb"
     write_marts(warehouse, **rows)
-    publish(warehouse, published)
+    publish(DuckDBFile(warehouse), published)
 
 
 def page(test: AppTest | None = None) -> AppTest:
@@ -95,7 +96,7 @@ def published_sql(published: Path, sql: str) -> None:
     warehouse = published.parent / "dev.duckdb"
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute(f"create schema if not exists {SCHEMA}; use {SCHEMA}; {sql}")
-    publish(warehouse, published)
+    publish(DuckDBFile(warehouse), published)
 
 
 def as_drawn(markdown: str) -> str:

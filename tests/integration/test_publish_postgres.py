@@ -17,9 +17,10 @@ from workspace import BIN, DEADLINE, ROOT, apart, run, wait_for
 from elt import layout
 from elt.config import env_file, process_env, settings
 from elt.errors import DataError, StackError
-from elt.orchestration import database, notify
-from elt.services import relay
+from elt.orchestration import notify
+from elt.services import databases, relay
 from elt.serving import duckdb_copy, postgres
+from elt.warehouse.duckdb_file import DuckDBFile
 
 ENV = "dev"
 
@@ -42,7 +43,7 @@ def now(tmp_path_factory):
             [BIN / "elt", "serve", "postgres"], env=env | process_env.build(now) | env, cwd=ROOT
         )
         try:
-            database.create_databases(now)
+            databases.create_databases(now)
             yield now
         finally:
             server.terminate()
@@ -60,7 +61,7 @@ def published(folder, version, rows=5000):
                 f" i::hugeint + {2**62}::hugeint as i, (i / 100)::decimal(12, 2) as money,"
                 f" date '2017-01-01' + i::int as day from range({number}) as r(i)"
             )
-    return duckdb_copy.publish(warehouse, folder / "published")
+    return duckdb_copy.publish(DuckDBFile(warehouse), folder / "published")
 
 
 def connect(now, user, password, database="marts"):
@@ -130,7 +131,7 @@ def test_what_bi_changed_of_itself_is_gone_after_a_start(now, tmp_path):
         cursor.execute("alter role bi set statement_timeout = 1")
         cursor.execute("alter role bi in database marts set search_path = nowhere")
         cursor.execute("alter role bi password 'mine'")
-    database.create_databases(now)
+    databases.create_databases(now)
     with as_bi(now) as cursor:
         cursor.execute(
             "select current_setting('statement_timeout'), current_setting('default_transaction_read_only'),"
@@ -165,7 +166,7 @@ def test_whoever_fills_the_places_of_bi_keeps_nobody_else_out(now):
         for one in half:
             with contextlib.suppress(OSError):
                 one.sendall(struct.pack(">II", len(hello) + 8, 196608) + hello)
-        with contextlib.closing(database.connect(now, "postgres")) as connection, connection.cursor() as cursor:
+        with contextlib.closing(databases.connect(now, "postgres")) as connection, connection.cursor() as cursor:
             cursor.execute("select count(*) from pg_stat_activity where backend_type = 'client backend'")
             assert cursor.fetchone()[0] <= relay.PLACES + 1
     wait_for(lambda: can_connect(now))  # they have gone
@@ -218,13 +219,13 @@ LOCKS = ("pg_advisory_lock", "pg_advisory_xact_lock", "pg_try_advisory_lock_shar
 def test_bi_cannot_fill_the_table_of_locks_that_all_databases_share(now, function):
     with as_bi(now) as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
         cursor.execute(f"select count({function}(one)) from generate_series(1, 1000000) one")
-    with contextlib.closing(database.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+    with contextlib.closing(databases.connect(now, "airflow")) as connection, connection.cursor() as cursor:
         cursor.execute("select count(*) from pg_class")
 
 
 def test_bi_fills_no_disk_with_temporary_files(now, monkeypatch):
-    monkeypatch.setattr(database, "READER_FILES", "8MB")
-    database.create_databases(now)
+    monkeypatch.setattr(databases, "READER_FILES", "8MB")
+    databases.create_databases(now)
     with as_bi(now) as cursor, pytest.raises(psycopg2.Error, match="temporary file size exceeds"):
         cursor.execute("select count(*) from (select one from generate_series(1, 2000000) one order by -one) many")
 
@@ -239,7 +240,7 @@ FILL = """
 
 def test_no_commit_of_airflow_fails_when_bi_has_filled_the_queue_of_notifications(now):
     def in_airflow(*statements):
-        with contextlib.closing(database.connect(now, "airflow")) as connection, connection:
+        with contextlib.closing(databases.connect(now, "airflow")) as connection, connection:
             cursor = connection.cursor()
             for statement in statements:
                 cursor.execute(statement)
@@ -358,7 +359,7 @@ def test_what_postgres_cannot_hold_leaves_the_readers_theirs(now, tmp_path, monk
     postgres.publish(published(tmp_path, 1), ENV, now)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute("create table marts.odd as select 'a' || chr(0) as text")
-    copy = duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+    copy = duckdb_copy.publish(DuckDBFile(tmp_path / "warehouse_dev.duckdb"), tmp_path / "published")
     with pytest.raises(DataError, match=r"did not get into PostgreSQL's database marts: odd: "):
         postgres.publish(copy, ENV, now)
     with as_bi(now) as cursor:
@@ -413,7 +414,7 @@ def test_a_wide_mart_gets_through_or_is_named(now, tmp_path, columns, value, say
         connection.execute("create schema marts")
         values = ", ".join(f"{value} as c{number}" for number in range(columns))
         connection.execute(f"create table marts.wide as select {values} from range(3) as r(i)")
-    copy = duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+    copy = duckdb_copy.publish(DuckDBFile(tmp_path / "warehouse_dev.duckdb"), tmp_path / "published")
     if says:
         with pytest.raises(DataError, match=says):
             postgres.publish(copy, "wide", now)
@@ -447,14 +448,16 @@ def test_odd_names_get_through_and_one_name_is_taken(now, tmp_path):
     published(tmp_path, 1)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute('create table marts."we""ird" as select 1::hugeint as "a""b", 2 as "select"')
-    postgres.publish(duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published"), ENV, now)
+    postgres.publish(
+        duckdb_copy.publish(DuckDBFile(tmp_path / "warehouse_dev.duckdb"), tmp_path / "published"), ENV, now
+    )
     with as_bi(now) as cursor:
         cursor.execute('select "a""b", "select" from "we""ird"')
         assert cursor.fetchone() == (1, 2)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute("create table marts.published as select 1 as i")
     with pytest.raises(DataError, match="called published"):
-        duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published")
+        duckdb_copy.publish(DuckDBFile(tmp_path / "warehouse_dev.duckdb"), tmp_path / "published")
 
 
 def test_what_was_built_on_the_marts_stays_while_their_columns_do(now, tmp_path):
@@ -472,7 +475,9 @@ def test_another_column_is_published_and_an_old_mart_goes(now, tmp_path):
     published(tmp_path, 2)
     with duckdb.connect(str(tmp_path / "warehouse_dev.duckdb")) as connection:
         connection.execute("alter table marts.large add column more integer default 7; drop table marts.small")
-    postgres.publish(duckdb_copy.publish(tmp_path / "warehouse_dev.duckdb", tmp_path / "published"), ENV, now)
+    postgres.publish(
+        duckdb_copy.publish(DuckDBFile(tmp_path / "warehouse_dev.duckdb"), tmp_path / "published"), ENV, now
+    )
     with as_bi(now) as cursor:
         cursor.execute("select min(more), max(version) from large")
         assert cursor.fetchone() == (7, 2)

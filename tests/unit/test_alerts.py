@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from workspace import DEADLINE, ROOT
 
 from elt import layout
-from elt.config import process_env, settings
+from elt.config import airflow_names, process_env, settings
 from elt.orchestration import alerts
 
 FOR_SLACK, FOR_MAIL, FOR_DATABASE = "T0AAAA/B0BBBB/hidden-word", "other-hidden-word", "third-hidden-word"
@@ -318,7 +318,7 @@ def lines(tmp_path, monkeypatch):
     assert lines == re.findall(r"(?m)^# (AIRFLOW_CONN_.+)$", layout.ENV_EXAMPLE.read_text())
     monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
     (tmp_path / ".env").write_text("\n".join(lines))
-    names = {name.removeprefix("AIRFLOW_CONN_").lower(): line for name, line in settings.airflow_names().items()}
+    names = {name.removeprefix("AIRFLOW_CONN_").lower(): line for name, line in airflow_names.airflow_names().items()}
     return {name: json.loads(line) for name, line in names.items()}
 
 

@@ -105,14 +105,16 @@ def test_a_part_that_lies_elsewhere_comes_back_as_a_folder(clone, tmp_path):
     assert not (root / ".state/again").exists()
 
 
-def test_only_drafts_of_ours_stay_out(clone, tmp_path):
+def test_only_unfinished_files_of_ours_stay_out(clone, tmp_path):
     root = clone("old")
     write(root, "postgres/PG_VERSION", "18\n")
-    write(root, "extract/plan.draft", "mine")
-    write(root, f"extract/.{os.getpid()}.sales.csv.draft", "half")
+    write(root, "extract/plan.unfinished", "mine")
+    write(root, f"extract/.{os.getpid()}.sales.csv.unfinished", "half")
     saved = backup.back_up(tmp_path / "saved.tar.gz")
     with tarfile.open(saved) as archive:
-        assert [name for name in archive.getnames() if name.endswith(".draft")] == ["state/extract/plan.draft"]
+        assert [name for name in archive.getnames() if name.endswith(".unfinished")] == [
+            "state/extract/plan.unfinished"
+        ]
 
 
 def test_it_is_readable_for_this_user_only_and_names_no_other(saved):
@@ -433,10 +435,10 @@ def test_a_backup_keeps_a_stack_and_another_backup_away(clone, saved):
         os.close(lock)
 
 
-def test_drafts_of_killed_processes_are_swept(clone, saved, tmp_path):
+def test_unfinished_files_of_killed_processes_are_removed(clone, saved, tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
-    left, ours = tmp_path / f".{dead.pid}.x.draft", tmp_path / f".{os.getpid()}.x.draft"
+    left, ours = tmp_path / f".{dead.pid}.x.unfinished", tmp_path / f".{os.getpid()}.x.unfinished"
     left.touch()
     ours.touch()
     clone("old")

@@ -74,8 +74,8 @@ def test_a_password_that_data_was_made_with_is_not_made_anew(clone):
 def test_a_lost_password_is_told_alike_and_given_anew(clone, monkeypatch, state):
     """Doctor, the settings and bootstrap name one step; it works on real data, and keeps it."""
     env = apart(state) | {"POSTGRES_PASSWORD": "0" * 32, "POSTGRES_USER": "elt"}
-    initdb = "from elt import layout; from elt.config import process_env; from elt.services import serve; "
-    initdb += "layout.prepare(); serve.initdb(process_env.postgres_bin(), layout.POSTGRES_DATA)"
+    initdb = "from elt import layout; from elt.config import programs; from elt.services import postgres; "
+    initdb += "layout.prepare(); postgres.initdb(programs.postgres_bin(), layout.POSTGRES_DATA)"
     done = run("python", "-c", initdb, env=env)
     assert done.returncode == 0, done.stderr
     for name, path in (("STATE", state), ("POSTGRES_DATA", state / "postgres")):

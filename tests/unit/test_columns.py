@@ -163,13 +163,15 @@ def test_all_files_of_an_extract_are_read_and_counted_once(tmp_path, only_arrow)
     for name, text in (("1.csv", "a,b\n1,x\n"), ("2.csv", "b,a\ny,2\nz,3\n")):
         (tmp_path / name).write_text(text)
     one = csv_files.Extract("t", tmp_path)
-    assert [block.columns[0].texts[code] for block in one.blocks(("a",)) for code in block.columns[0].codes] == [
-        "1",
-        "2",
-        "3",
-    ]
-    with mock.patch.object(columns, "blocks", side_effect=AssertionError("read again")):
-        assert one.rows() == 3
+    with csv_files.remembering():
+        read = [block.columns[0].texts[code] for block in one.blocks(("a",)) for code in block.columns[0].codes]
+        assert read == ["1", "2", "3"]
+        with mock.patch.object(columns, "blocks", side_effect=AssertionError("read again")):
+            assert one.rows() == 3
+            (tmp_path / "2.csv").write_text("b,a\ny,2\n")
+            with pytest.raises(AssertionError, match="read again"):
+                one.rows()
+    assert one.rows() == 2
 
 
 def test_who_stops_early_leaves_no_thread_and_no_open_file(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from workspace import ROOT, apart
 
 from elt.config import process_env, settings
 from elt.orchestration.database import POOL
-from elt.sources import csv_files
+from elt.sources import meltano_yml
 
 READ = """
 import json, sys
@@ -52,17 +52,32 @@ except Exception as error:
 """
 
 
-@pytest.fixture(scope="module")
-def bag(tmp_path_factory):
-    """What Airflow reads out of airflow/dags, without a database."""
-    now = settings.load()
-    env = apart(tmp_path_factory.mktemp("state")) | process_env.build(now)
+def read(state, before=""):
+    """What Airflow reads out of airflow/dags, without a database, after some code."""
+    env = apart(state) | process_env.build(settings.load())
     env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite://"
-    command = [sys.executable, "-c", READ, str(ROOT / "airflow" / "dags")]
+    command = [sys.executable, "-c", before + READ, str(ROOT / "airflow" / "dags")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT")), None)
     assert line, done.stdout + done.stderr
     return json.loads(line.removeprefix("RESULT"))
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    """What Airflow reads out of airflow/dags."""
+    return read(tmp_path_factory.mktemp("state"))
+
+
+def test_without_a_csv_file_there_is_nothing_to_wait_for(tmp_path):
+    (tmp_path / "meltano.yml").write_text("{plugins: {}, jobs: [{name: extract_load, tasks: [tap-a target-b]}]}")
+    other = (
+        f"import pathlib; from elt import layout; layout.MELTANO_YML = pathlib.Path({str(tmp_path)!r}, 'meltano.yml')"
+    )
+    found = read(tmp_path / "state", other)
+    assert found["errors"] == {}
+    steps = [task["id"] for task in found["dags"]["meltano_elt_pipeline"]["tasks"]]
+    assert steps == ["extract_load", "dbt_run", "dbt_test", "data_quality", "publish"]
 
 
 def test_no_import_errors(bag):
@@ -93,7 +108,7 @@ def test_the_pipeline_is_the_five_steps_and_publish(bag):
 
 def test_assets_name_the_raw_tables_and_the_marts(bag):
     outlets = {task["id"]: task["outlets"] for task in bag["dags"]["meltano_elt_pipeline"]["tasks"]}
-    tables = sorted(one.table for one in csv_files.listed())
+    tables = sorted(one.table for one in meltano_yml.listed())
     assert [uri.rsplit("/", 1)[1] for uri in outlets["extract_load"]] == tables
     models = {path.stem for path in (ROOT / "transform" / "models" / "marts").glob("*.sql")}
     assert {uri.rsplit("/", 1)[1] for uri in outlets["publish"]} == models

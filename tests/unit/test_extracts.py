@@ -9,7 +9,7 @@ import yaml
 
 from elt import layout
 from elt.errors import ConfigError, DataError
-from elt.sources import csv_files
+from elt.sources import meltano_yml, seed
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def project(tmp_path, monkeypatch):
     """A Meltano project and a folder of extracts of the test's; call it with the entries of `files`."""
     monkeypatch.setattr(layout, "MELTANO_PROJECT", tmp_path / "meltano")
     monkeypatch.setattr(layout, "EXTRACT", tmp_path / "extract")
-    monkeypatch.setattr(csv_files, "MELTANO_YML", tmp_path / "meltano" / "meltano.yml")
+    monkeypatch.setattr(layout, "MELTANO_YML", tmp_path / "meltano" / "meltano.yml")
     (tmp_path / "meltano").mkdir()
     (tmp_path / "extract").mkdir()
 
     def write(*files):
         config = {"plugins": {"extractors": [{"name": "tap-csv", "config": {"files": list(files)}}]}}
-        csv_files.MELTANO_YML.write_text(yaml.safe_dump(config))
+        layout.MELTANO_YML.write_text(yaml.safe_dump(config))
         return tmp_path
 
     return write
@@ -33,7 +33,7 @@ def test_paths_count_from_the_project_or_are_the_extract_folder(project):
     folder = project(
         {"entity": "a", "path": "$ELT_EXTRACT/a.csv"}, {"entity": "b", "path": "extract/b.csv", "delimiter": ";"}
     )
-    a, b = csv_files.listed(folder / "extract")
+    a, b = meltano_yml.listed(folder / "extract")
     assert (a.table, a.path, a.delimiter) == ("a", folder / "extract" / "a.csv", ",")
     assert (b.table, b.path, b.delimiter) == ("b", folder / "meltano" / "extract" / "b.csv", ";")
 
@@ -48,8 +48,8 @@ def test_a_file_a_folder_and_a_glob_are_counted(project, tmp_path):
             for path in ("days/1.csv", "days", "days/*", "days/[2].CSV.gz")
         )
     )
-    assert [one.rows() for one in csv_files.listed(layout.EXTRACT)] == [2, 3, 3, 1]
-    assert [*csv_files.listed(layout.EXTRACT)[1].records(("text", "id"))] == [
+    assert [one.rows() for one in meltano_yml.listed(layout.EXTRACT)] == [2, 3, 3, 1]
+    assert [*meltano_yml.listed(layout.EXTRACT)[1].records(("text", "id"))] == [
         ("two\nlines", "1"),
         ("x", "2"),
         ("y", "3"),
@@ -61,17 +61,28 @@ def test_what_is_missing_is_named_with_the_way_out(project, tmp_path):
     with pytest.raises(
         DataError, match=r"meltano/extract/mine.csv is missing: put the extract of table mine there, or"
     ):
-        csv_files.ensure()
+        seed.ensure()
     project({"entity": "transactions", "path": "$ELT_EXTRACT/transactions.csv"})
     (tmp_path / "extract" / "products.csv").touch()  # a part of the sample is somebody's loss, not an empty clone
     with pytest.raises(DataError, match=r"scripts/seed.sh writes those of the grocery data"):
-        csv_files.ensure()
+        seed.ensure()
 
 
 def test_a_broken_list_is_named(project):
     project({"entity": "a"})
-    with pytest.raises(ConfigError, match=r"meltano.yml: the files of tap-csv cannot be read: KeyError\('path'\)"):
-        csv_files.listed()
-    csv_files.MELTANO_YML.write_text("plugins:\n  extractors:\n    - name: tap-csv\n   - name: other\n")
+    with pytest.raises(ConfigError, match=r"meltano.yml: its plugins and jobs cannot be read: KeyError\('path'\)"):
+        meltano_yml.listed()
+    layout.MELTANO_YML.write_text("plugins:\n  extractors:\n    - name: tap-csv\n   - name: other\n")
     with pytest.raises(ConfigError, match=r"meltano.yml, line 4, column 4: .*expected <block end>"):
-        csv_files.listed()
+        meltano_yml.listed()
+
+
+def test_what_is_loaded_stands_in_a_job(project):
+    project()
+    with pytest.raises(ConfigError, match=r"jobs: extract_load must list what is loaded, such as `tasks: \[tap-csv "):
+        meltano_yml.loads()
+    tasks = ["tap-a mapper target-a", ["tap-b", "target-b"]]
+    layout.MELTANO_YML.write_text(yaml.safe_dump({"jobs": [{"name": "extract_load", "tasks": tasks}], "plugins": {}}))
+    assert meltano_yml.loads() == ["tap-a", "mapper", "target-a", "tap-b", "target-b"]
+    assert meltano_yml.states() == ["tap-a-to-target-a", "tap-b-to-target-b"]
+    assert meltano_yml.listed() == []

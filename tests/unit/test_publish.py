@@ -15,6 +15,7 @@ from workspace import DEADLINE, apart, run
 
 from elt.errors import DataError, StackError
 from elt.serving import duckdb_copy as publishing
+from elt.warehouse.duckdb_file import DuckDBFile
 
 READER = """
 import json, os, sys
@@ -62,7 +63,7 @@ def copies(folder):
 
 def test_readers_never_fail_and_never_see_two_versions(warehouse, tmp_path):
     published, stop = tmp_path / "published", tmp_path / "stop"
-    publishing.publish(warehouse, published)
+    publishing.publish(DuckDBFile(warehouse), published)
     readers = [
         subprocess.Popen(
             [sys.executable, "-c", READER, published / publishing.LINK, stop],
@@ -77,7 +78,7 @@ def test_readers_never_fail_and_never_see_two_versions(warehouse, tmp_path):
             assert reader.stdout.readline() == "reading\n"
         for version in range(1, 21):
             fill(warehouse, version)
-            publishing.publish(warehouse, published)
+            publishing.publish(DuckDBFile(warehouse), published)
             time.sleep(0.1)
     finally:
         stop.touch()
@@ -93,7 +94,7 @@ def test_readers_never_fail_and_never_see_two_versions(warehouse, tmp_path):
 
 def test_a_copy_is_read_only_complete_and_says_where_it_is_from(warehouse, tmp_path):
     published = tmp_path / "published"
-    path = publishing.publish(warehouse, published)
+    path = publishing.publish(DuckDBFile(warehouse), published)
     assert stat.S_IMODE(path.stat().st_mode) == 0o444
     with duckdb.connect(str(path), read_only=True) as connection:
         tables = connection.execute("select table_name from duckdb_tables() order by 1").fetchall()
@@ -107,14 +108,14 @@ def test_a_copy_is_read_only_complete_and_says_where_it_is_from(warehouse, tmp_p
 
 def test_a_failed_publish_leaves_what_was_published(warehouse, tmp_path):
     published = tmp_path / "published"
-    before = publishing.publish(warehouse, published)
+    before = publishing.publish(DuckDBFile(warehouse), published)
     hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, warehouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as writer:
         assert writer.stdout.readline() == "open\n"
         with pytest.raises(StackError, match="lock"):
-            publishing.publish(warehouse, published)
+            publishing.publish(DuckDBFile(warehouse), published)
         writer.communicate(timeout=DEADLINE)
     assert (published / publishing.LINK).resolve() == before
     assert copies(published) == [before.name]
@@ -123,10 +124,10 @@ def test_a_failed_publish_leaves_what_was_published(warehouse, tmp_path):
 
 def test_without_marts_nothing_is_published(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.duckdb is missing: run the pipeline first"):
-        publishing.publish(tmp_path / "nowhere.duckdb", tmp_path / "published")
+        publishing.publish(DuckDBFile(tmp_path / "nowhere.duckdb"), tmp_path / "published")
     duckdb.connect(str(tmp_path / "empty.duckdb")).close()
     with pytest.raises(DataError, match="holds no marts"):
-        publishing.publish(tmp_path / "empty.duckdb", tmp_path / "published")
+        publishing.publish(DuckDBFile(tmp_path / "empty.duckdb"), tmp_path / "published")
     assert not (tmp_path / "published" / publishing.LINK).exists()
 
 
@@ -136,7 +137,7 @@ def test_what_a_killed_publish_left_is_cleared(warehouse, tmp_path):
     (published / ".marts-1.duckdb.building").write_text("half")
     (published / ".marts-1.duckdb.building.wal").write_text("half")
     (published / f".{publishing.LINK}").symlink_to("marts-1.duckdb")
-    path = publishing.publish(warehouse, published)
+    path = publishing.publish(DuckDBFile(warehouse), published)
     assert sorted(entry.name for entry in published.iterdir()) == [".lock", publishing.LINK, path.name]
 
 
@@ -146,7 +147,7 @@ def test_sql_reads_what_was_published(warehouse, state):
     missing = run("elt", "sql", "from small", env=env)
     assert missing.returncode == 1
     assert "yet: `elt pipeline` on a running stack" in missing.stderr
-    publishing.publish(warehouse, published)
+    publishing.publish(DuckDBFile(warehouse), published)
     answer = run("elt", "sql", "select sum(version) + 42 as answer from small", env=env)
     assert answer.returncode == 0
     assert "42" in answer.stdout

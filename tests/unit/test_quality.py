@@ -24,6 +24,7 @@ from elt.errors import ConfigError, DataError, EltError
 from elt.pipeline import quality
 from elt.sources import columns
 from elt.sources import seed as extracts
+from elt.warehouse.duckdb_file import DuckDBFile
 
 CHECKS = quality.load(quality.CHECKS / "completejourney.py")
 REVENUE = Decimal("6628.49")
@@ -81,7 +82,7 @@ def warehouse(built, tmp_path):
 
 
 def test_a_right_warehouse_passes(extract, warehouse, capsys):
-    figures = {figure.name: figure.warehouse for figure in quality.check(extract, warehouse)}
+    figures = {figure.name: figure.warehouse for figure in quality.check(extract, DuckDBFile(warehouse))}
     assert figures["raw.transactions: rows"] == 218
     assert figures["staging: lines kept"] == 213
     assert figures["staging: lines left out, no_quantity"] == 3
@@ -92,7 +93,7 @@ def test_a_right_warehouse_passes(extract, warehouse, capsys):
     segments = {"champion": 1, "loyal": 1, "big_spender": 2, "occasional": 2, "lapsed": 1}
     assert {name: figures[f"marts.customer_summary: {name}"] for name in segments} == segments
     assert capsys.readouterr().out.startswith("quality: 19 of 19 figures agree")
-    quality.check(extract, warehouse, table=True)
+    quality.check(extract, DuckDBFile(warehouse), table=True)
     assert "6,628.49" in capsys.readouterr().out
 
 
@@ -186,7 +187,7 @@ def test_a_planted_fault_is_named(extract, warehouse, capsys, fault):
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute(statement)
     with pytest.raises(DataError) as raised:
-        quality.check(extract, warehouse)
+        quality.check(extract, DuckDBFile(warehouse))
     for pattern in named:
         assert raised.match(pattern)
     printed = capsys.readouterr().out
@@ -196,16 +197,16 @@ def test_a_planted_fault_is_named(extract, warehouse, capsys, fault):
 
 def test_what_cannot_be_read_is_named(extract, warehouse, tmp_path):
     with pytest.raises(DataError, match=r"nowhere.duckdb is missing: run the pipeline"):
-        quality.check(extract, tmp_path / "nowhere.duckdb")
+        quality.check(extract, DuckDBFile(tmp_path / "nowhere.duckdb"))
     with pytest.raises(DataError, match=r"transactions.csv is missing: put the extract of table transactions there"):
-        quality.check(tmp_path / "nowhere", warehouse)
+        quality.check(tmp_path / "nowhere", DuckDBFile(warehouse))
     (tmp_path / "no.duckdb").write_text("not a database")
     with pytest.raises(DataError, match=r"no.duckdb cannot be read"):
-        quality.check(extract, tmp_path / "no.duckdb")
+        quality.check(extract, DuckDBFile(tmp_path / "no.duckdb"))
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("drop table marts.daily_sales")
     with pytest.raises(DataError, match="daily_sales"):
-        quality.check(extract, warehouse)
+        quality.check(extract, DuckDBFile(warehouse))
 
 
 def test_a_warehouse_that_is_being_written_is_not_read(extract, warehouse):
@@ -215,7 +216,7 @@ def test_a_warehouse_that_is_being_written_is_not_read(extract, warehouse):
     ) as writer:
         assert writer.stdout.readline() == "open\n"
         with pytest.raises(DataError, match="lock"):
-            quality.check(extract, warehouse)
+            quality.check(extract, DuckDBFile(warehouse))
         writer.communicate(timeout=DEADLINE)
 
 
@@ -234,7 +235,7 @@ def test_a_bad_extract_is_named(extract, warehouse, tmp_path, change, message):
     path = folder / "transactions.csv"
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(DataError, match=message):
-        quality.check(folder, warehouse)
+        quality.check(folder, DuckDBFile(warehouse))
 
 
 def test_thresholds_come_from_the_dbt_project(extract, warehouse, tmp_path, monkeypatch):
@@ -243,10 +244,10 @@ def test_thresholds_come_from_the_dbt_project(extract, warehouse, tmp_path, monk
     project.write_text(text.replace("lapsed_after_days: 60", "lapsed_after_days: 61"))
     monkeypatch.setattr(quality.layout, "DBT_PROJECT", tmp_path)
     with pytest.raises(DataError, match=r"of 5: 61 / 1 / 1,500.00 / lapsed in the warehouse"):
-        quality.check(extract, warehouse)
+        quality.check(extract, DuckDBFile(warehouse))
     project.write_text(text.replace("lapsed_after_days", "lapsed"))
     with pytest.raises(ConfigError, match="lapsed_after_days"):
-        quality.check(extract, warehouse)
+        quality.check(extract, DuckDBFile(warehouse))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ def test_thresholds_come_from_the_dbt_project(extract, warehouse, tmp_path, monk
 def test_what_a_check_raises_is_told_with_its_line(extract, warehouse, text, message):
     (quality.CHECKS / "shop.py").write_text(text)
     with pytest.raises(EltError, match=message):
-        quality.check(extract, warehouse)
+        quality.check(extract, DuckDBFile(warehouse))
 
 
 LINE = st.tuples(

@@ -23,7 +23,7 @@ from elt.e2e.report import ALL, PIPELINE, START, Proof, Run, Step
 from elt.errors import DataError, SetupError
 from elt.orchestration.api import Task
 from elt.pipeline.quality import Figure
-from elt.sources import csv_files
+from elt.sources import meltano_yml
 from elt.supervisor.progress import Change
 
 if t.TYPE_CHECKING:
@@ -447,7 +447,7 @@ def test_write_leaves_page_and_history_and_names_a_file_that_cannot_be_written(t
 def test_e2e_that_fails_writes_the_report(state):
     env = apart(state)
     assert run("elt", "seed", "--example", env=env).returncode == 0
-    for one in csv_files.listed(state / "extract"):  # a project may list more than the example
+    for one in meltano_yml.listed(state / "extract"):  # a project may list more than the example
         if one.path.is_relative_to(state) and not one.files():
             one.path.parent.mkdir(parents=True, exist_ok=True)
             one.path.touch()

@@ -34,7 +34,7 @@ def test_the_executor_reads_the_settings_once(monkeypatch):
     loads, connections = [], []
     monkeypatch.setattr(CeleryExecutor, "__init__", lambda *_: None)
     monkeypatch.setattr(executor.settings, "load", lambda: loads.append(1) or "settings")
-    monkeypatch.setattr(executor.database, "connect", lambda *words: connections.append(words))
+    monkeypatch.setattr(executor.databases, "connect", lambda *words: connections.append(words))
     bell = executor.PromptCeleryExecutor()._bell
     bell._connect()
     bell._connect()

@@ -1,0 +1,57 @@
+"""The connections and variables of Airflow that stand in `.env`."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from elt import layout
+from elt.errors import ConfigError
+
+CONNECTION, VARIABLE = "AIRFLOW_CONN_", "AIRFLOW_VAR_"
+"""How names begin that stand for a connection or a variable of Airflow."""
+CONNECTION_FIELDS = {"conn_type", "description", "extra", "host", "login", "password", "port", "schema"}
+
+
+def airflow_names() -> dict[str, str]:
+    """The connections and variables of Airflow that stand in `.env`, as they stand there: `$` has no meaning.
+
+    Raises:
+        ConfigError: Airflow could not read a connection, and would go on as if there was none.
+    """
+    lines = dotenv_values(layout.ENV_FILE, interpolate=False)
+    found = {name: value for name, value in lines.items() if value and name.startswith((CONNECTION, VARIABLE))}
+    for name, value in found.items():
+        if name.startswith(CONNECTION) and (problem := _problem_of_connection(value)):
+            raise ConfigError(f"{layout.ENV_FILE}: {name}: {problem}")
+    return found
+
+
+def _problem_of_connection(value: str) -> str | None:
+    """What is wrong with a connection, without any part of it: it is a secret."""
+    if not value.startswith("{"):
+        return _problem_of_uri(value)
+    try:
+        fields = json.loads(value)
+    except json.JSONDecodeError as error:
+        return f"not JSON at character {error.pos + 1} ({error.msg}); put the whole value in single quotes"
+    if strange := len(fields.keys() - CONNECTION_FIELDS):
+        return f"{strange} of its fields unknown to Airflow; there are {', '.join(sorted(CONNECTION_FIELDS))}"
+    if not isinstance(fields.get("conn_type"), str):
+        return "its conn_type is missing"
+    if not re.fullmatch(r"\d*", str(fields.get("port") or "")):
+        return "its port is not a number"
+    return None
+
+
+def _problem_of_uri(value: str) -> str | None:
+    if "://" not in value:
+        return "neither JSON in single quotes nor a URI"
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        return "its port is not a number; in a password / is written %2F, : is %3A and @ is %40"
+    return None

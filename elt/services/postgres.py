@@ -1,0 +1,184 @@
+"""Become PostgreSQL: prepare the data folder, then replace this process by the server.
+
+Imports nothing heavy: this stands at the head of every start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+from elt import layout
+from elt.atomic import atomic_write
+from elt.config import programs as of_servers
+from elt.config.settings import OWNER
+from elt.errors import SetupError, last_line
+from elt.services import relay
+
+NOBODY = 65534
+"""User and group that PostgreSQL runs as when root starts it; every system has this entry."""
+
+ADMITTED = """\
+# Written at each start. listen_addresses decides from where the server can be reached.
+# type database    user address method
+local  all         all          scram-sha-256
+local  replication all          scram-sha-256
+"""
+"""Who may connect to PostgreSQL by its socket."""
+BY_TCP = {
+    "off": "",
+    "bi": "",  # elt/services/relay.py does, through the socket
+    "on": "host   all         all  all      scram-sha-256\nhost   replication all  samehost scram-sha-256\n",
+}
+"""Who else may by TCP, by the setting POSTGRES_TCP."""
+
+
+def become_postgres() -> t.NoReturn:
+    """Create the cluster if there is none, and run it in the foreground."""
+    programs, data = of_servers.postgres_bin(), layout.POSTGRES_DATA
+    if not (data / "PG_VERSION").exists():
+        initdb(programs, data)
+    refuse_other_version(programs, data)
+    admit(data)
+    is_relayed = os.environ["POSTGRES_TCP"] == "bi"
+    settings = {
+        "listen_addresses": "" if is_relayed else os.environ["POSTGRES_ADDRESS"],
+        "port": os.environ["POSTGRES_PORT"],
+        "unix_socket_directories": os.environ["POSTGRES_HOST"],
+        "unix_socket_permissions": "0700",
+        "max_connections": "100",
+        # connections that say nothing hold places: anybody can open them where the server listens on TCP
+        "authentication_timeout": "5s",
+        # 8 MB in place of 8 GB: whoever may connect can fill it, and elt/orchestration/notify.py does without it then
+        "max_notify_queue_pages": "1024",
+        "shared_buffers": "64MB",
+        "logging_collector": "off",
+    }
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    command = (*unprivileged(data), str(programs / "postgres"), "-D", str(data), *options)
+    if is_relayed:
+        start_relay()
+    os.execvp(command[0], command)  # noqa: S606
+
+
+def start_relay() -> None:
+    """Let BI tools in by TCP, as long as this process, which is about to be PostgreSQL, runs.
+
+    Raises:
+        SetupError: the port is taken.
+    """
+    address, port = os.environ["POSTGRES_ADDRESS"], os.environ["POSTGRES_PORT"]
+    path = f"{os.environ['POSTGRES_HOST']}/.s.PGSQL.{port}"
+    try:
+        is_shared = sys.platform == "linux"  # elt/supervisor/ports.py holds it
+        server = socket.create_server((address, int(port)), backlog=relay.PLACES, reuse_port=is_shared)
+    except OSError as error:
+        raise SetupError(f"{address}:{port} (POSTGRES_PORT) cannot be listened on: {error.strerror}") from None
+    with server:
+        command = [sys.executable, "-IS", relay.__file__, str(server.fileno()), path, str(os.getpid())]
+        subprocess.run(command, check=True, pass_fds=(server.fileno(),))
+
+
+def initdb(programs: Path, data: Path) -> None:
+    """Make a new cluster beside and move it into place, so that a half-made one is never started.
+
+    The built-in C.UTF-8 locale makes the folder independent of the C library and of ICU.
+    """
+    new = data.with_name(data.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    prefix = unprivileged(new)
+    locale = ("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+    # the password travels through a pipe: neither a command line nor a file shows it
+    reader, writer = os.pipe()
+    os.write(writer, os.environ["POSTGRES_PASSWORD"].encode() + b"\n")
+    os.close(writer)
+    command = [
+        *prefix,
+        str(programs / "initdb"),
+        "-D",
+        str(new),
+        "-U",
+        os.environ["POSTGRES_USER"],
+        "-A",
+        "scram-sha-256",
+    ]
+    try:
+        subprocess.run([*command, f"--pwfile=/dev/fd/{reader}", "--no-sync", *locale], check=True, pass_fds=(reader,))
+    except subprocess.CalledProcessError as error:
+        raise SetupError(f"initdb ended with exit code {error.returncode}; its words stand above") from None
+    finally:
+        os.close(reader)
+    new.rename(data)
+
+
+def admit(data: Path) -> None:
+    """Say who may connect: whoever reaches the address that the server listens on, by password.
+
+    At each start, as initdb admits loopback alone and BIND_ADDRESS may have changed since.
+    """
+    with atomic_write(data / "pg_hba.conf", 0o600) as path:
+        path.write_text(ADMITTED + BY_TCP[os.environ["POSTGRES_TCP"]])
+
+
+def set_password(secret: str) -> None:
+    """Give the owner of the data another password, while no server runs on it; the secret is of digits and letters.
+
+    Raises:
+        SetupError: a server runs on it, or it does not take the statement.
+    """
+    programs, data = of_servers.postgres_bin(), layout.POSTGRES_DATA
+    refuse_other_version(programs, data)
+    # Its standard input, and not a command line, has the statement; every user of the data may say it in this mode.
+    command = [*unprivileged(data), str(programs / "postgres"), "--single", "-j", "-D", str(data), "postgres"]
+    statement = f"alter role {OWNER} password '{secret}';\n\n"
+    run = subprocess.run(command, input=statement, capture_output=True, text=True)
+    if run.returncode or "ERROR" in run.stderr:
+        wrong = [line for line in run.stderr.splitlines() if re.search("FATAL|ERROR", line)]
+        raise SetupError(wrong[0] if wrong else last_line(run.stderr))
+
+
+def refuse_other_version(programs: Path, data: Path) -> None:
+    """Refuse a cluster of another major version before the server mangles the reason.
+
+    Raises:
+        SetupError: the folder was made by another major version of PostgreSQL.
+    """
+    have = (data / "PG_VERSION").read_text().strip()
+    words = subprocess.run([str(programs / "postgres"), "--version"], capture_output=True, text=True, check=True)
+    match = re.search(r"(\d+)", words.stdout)
+    if match and match[1] != have:
+        raise SetupError(
+            f"{data} was made by PostgreSQL {have}, this is {match[1]}: start it with that version, "
+            f"or set it aside (mv {data} {data}.{have}) and let a new one be made"
+        )
+
+
+def unprivileged(data: Path) -> tuple[str, ...]:
+    """What to put before a PostgreSQL program: nothing for an ordinary user, a change of user for root.
+
+    PostgreSQL refuses root. A user namespace keeps the files root's and works where the environment lies below
+    /root; where containers forbid it, the folder is handed to nobody.
+    """
+    if os.geteuid() != 0:
+        return ()
+    namespace = ("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--")
+    if shutil.which("unshare") and subprocess.run([*namespace, "true"], capture_output=True).returncode == 0:
+        return namespace
+    for folder, _, files in os.walk(data):
+        os.chown(folder, NOBODY, NOBODY)
+        for name in files:
+            os.chown(Path(folder, name), NOBODY, NOBODY)
+    for above in data.parents:
+        if not above.stat().st_mode & 0o001:
+            raise SetupError(
+                "PostgreSQL may not run as root, user namespaces are not allowed here, and the user nobody "
+                f"cannot enter {above}: run as an ordinary user, or clone to a folder that everybody may enter"
+            )
+    return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")

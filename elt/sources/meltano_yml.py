@@ -1,0 +1,96 @@
+"""What meltano.yml loads: the one place that names extracts, for the DAG, the local run and the quality checks."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+import yaml
+
+from elt import layout
+from elt.errors import ConfigError
+from elt.sources.csv_files import Extract
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+TAP = "tap-csv"
+"""The extractor whose files an independent count can be made of."""
+EXTRACT_LOAD = "extract_load"
+"""The job of meltano.yml, and the task of the DAG, that loads everything."""
+
+
+def loads() -> list[str]:
+    """List what `meltano run` is told to load everything, as the job EXTRACT_LOAD of meltano.yml says.
+
+    Raises:
+        ConfigError: meltano.yml cannot be read, or has no such job.
+    """
+    return [word for task in _tasks() for word in task]
+
+
+def states() -> list[str]:
+    """List how the ids of Meltano's states end, one for each pair of a tap and a loader.
+
+    Raises:
+        ConfigError: meltano.yml cannot be read, or has no job EXTRACT_LOAD.
+    """
+    return [f"{task[0]}-to-{task[-1]}" for task in _tasks()]
+
+
+def _tasks() -> list[list[str]]:
+    """The tasks of the job, each as the words that `meltano run` takes."""
+    with _readable():
+        jobs = yaml.safe_load(layout.MELTANO_YML.read_text(encoding="utf-8")).get("jobs") or []
+        tasks: list[t.Any] = next((one["tasks"] for one in jobs if one["name"] == EXTRACT_LOAD), [])
+        words = [task.split() if isinstance(task, str) else [*task] for task in tasks]
+    if not words or not all(len(task) > 1 for task in words):
+        raise ConfigError(
+            f"{layout.MELTANO_YML}: jobs: {EXTRACT_LOAD} must list what is loaded, such as "
+            f"`tasks: [{TAP} target-duckdb]`"
+        )
+    return words
+
+
+def listed(extract: Path | None = None) -> list[Extract]:
+    """What tap-csv loads.
+
+    Args:
+        extract: the folder that $ELT_EXTRACT stands for (default: layout.EXTRACT); other paths count from meltano/.
+
+    Raises:
+        ConfigError: meltano.yml cannot be read, or an entry lacks its table or path.
+    """
+    folder = str(extract or layout.EXTRACT)
+    with _readable():
+        plugins = yaml.safe_load(layout.MELTANO_YML.read_text(encoding="utf-8"))["plugins"]
+        configs = [one["config"] for one in plugins.get("extractors") or [] if one["name"] == TAP]
+        files: list[dict[str, t.Any]] = configs[0]["files"] if configs else []
+        return [
+            Extract(
+                table=str(one["entity"]),
+                path=layout.MELTANO_PROJECT / str(one["path"]).replace("$ELT_EXTRACT", folder),
+                delimiter=str(one.get("delimiter", ",")),
+                encoding=str(one.get("encoding", "utf-8")),
+            )
+            for one in files
+        ]
+
+
+@contextlib.contextmanager
+def _readable() -> t.Iterator[None]:
+    """Turn what is wrong with meltano.yml into words for a person.
+
+    Raises:
+        ConfigError: something is.
+    """
+    try:
+        yield
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{layout.MELTANO_YML}{place}: {error.problem}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{layout.MELTANO_YML} is not UTF-8: {error}") from None
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{layout.MELTANO_YML}: its plugins and jobs cannot be read: {error!r}") from error
