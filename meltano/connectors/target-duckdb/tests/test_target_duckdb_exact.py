@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import io
 import json
 import re
 import tempfile
@@ -12,9 +13,13 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from target_duckdb.config import Config
+from target_duckdb.target import Target
 from target_duckdb_harness import Warehouse, record, schema, state
 
 DATE, TIME, MOMENT = ({"type": ["null", "string"], "format": one} for one in ("date", "time", "date-time"))
@@ -278,6 +283,74 @@ def test_decimals_are_what_python_reads_or_are_refused(
         # Else only what a DOUBLE adds behind its 15th digit is left out.
         noise = one is None and abs(float(value) - float(text)) <= 1e-15 * abs(float(text))
         assert value == one or (noise and abs(value) < Decimal(10) ** (15 - scale))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("text", ["true", "false", "1", "0", "1.0", '"true"', '"False"', '"0"', "null"])
+def test_what_is_a_boolean(text: str, way: str) -> None:
+    value = json.loads(text)
+    expected = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false"}
+    assert stored({"type": ["null", "boolean"]}, [text], way) == [
+        None if value is None else expected[str(value).lower()]
+    ]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("text", ["2", "-1", "0.5", "1e400", '"2"', '"yes"', '"t"', '""'])
+def test_what_is_no_boolean(text: str, way: str) -> None:
+    assert "the value does not fit BOOLEAN" in str(stored({"type": "boolean"}, [text], way)).replace(" a ", " the ")
+
+
+@pytest.mark.parametrize("kind", ["integer", "tinyint", "double", "decimal(4, 1)"])
+def test_numbers_of_parquet_as_booleans(warehouse: Warehouse, tmp_path: Path, kind: str) -> None:
+    batch = {"type": "BATCH", "stream": "things", "encoding": {"format": "parquet"}, "manifest": [f"{tmp_path}/x"]}
+    for values, fits in ((("0", "1", "null"), True), (("0", "2"), False)):
+        rows = ", ".join(f"({number}, {value}::{kind})" for number, value in enumerate(values))
+        duckdb.sql(f"copy (from (values {rows}) as v(id, a)) to '{tmp_path}/x' (format parquet)")
+        got = warehouse.load(schema({"id": ID, "a": {"type": ["null", "boolean"]}}), batch)
+        assert (got.error is None) == fits, got.error
+    assert warehouse.rows("select a from things order by id") == [(False,), (True,), (None,)]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("unit", ["ns", "us"])
+def test_nanoseconds_of_parquet_are_not_cut(warehouse: Warehouse, tmp_path: Path, unit: str, *, nested: bool) -> None:
+    kind = pa.time64(unit)
+    values = pa.array([{"t": 1} if nested else 1], pa.struct([("t", kind)]) if nested else kind)
+    pq.write_table(pa.table({"id": [1], "A": values, "other": values}), tmp_path / "x")
+    batch = {"type": "BATCH", "stream": "things", "encoding": {"format": "parquet"}, "manifest": [f"{tmp_path}/x"]}
+    got = warehouse.load(schema({"id": ID, "a": {"type": "object"} if nested else TIME}), batch)
+    what = "column 'A': DuckDB would cut its nanoseconds: write it in microseconds, or as text"
+    assert (what in str(got.error)) == (unit == "ns"), got.error
+    assert warehouse.load(schema({"id": ID}, stream="less"), {**batch, "stream": "less"}).error is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0.1234567890123456789",
+        "1e400",
+        "-0.10",
+        '{"a": [1.10, "\\u00e9", {}], "b" :null}',
+        '"\\ud800 é"',
+        "null",
+        "7",
+    ],
+)
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{"type":"STATE","value":%s}',
+        ' {"value" : %s , "x": {"value": 1}, "type" : "STATE"} ',
+        '{"value": 1, "value":%s, "type":"STATE"}',
+    ],
+)
+def test_a_state_is_said_as_it_came(warehouse: Warehouse, value: str, form: str) -> None:
+    output = io.StringIO()
+    config = Config.from_dict({"path": str(warehouse.path)})
+    with Target(config, output) as target:
+        target.run(io.BytesIO(form.replace("%s", value).encode() + b"\n"))
+    assert output.getvalue() == value.replace("é", "\\u00e9") + "\n"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 import typing as t
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ _WIDE = 250
 _COLUMNS_AT_ONCE = 2000
 """Most columns that all threads together may read or write."""
 _ROW = "file_row_number"
+_TIME = re.compile(r"\bTIME\b(?! ZONE)")
 _LACKS_KEY = "the record lacks a key"
 _MARK = "\x01"
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
@@ -385,11 +387,28 @@ class Loader:
             assert row
             return str(row[1])
 
+        if column := self._cut_time(
+            path, there, [lower.get(column.path[0].lower(), "") for column in stream.columns]
+        ):
+            what = "DuckDB would cut its nanoseconds: write it in microseconds, or as text"
+            raise InputError(what, stream=stream.name, file=str(path), column=column)
         values = {column.name: _parquet_value(column, there, lower, kind) for column in stream.columns}
         kinds = {column.name: column.type for column in stream.columns}
         for name, value in values.items():
             self._check_parquet(stream, path, source, name, value, kinds[name])
         return Stage(source, _ROW, values, counted[0])
+
+    def _cut_time(self, path: Path, there: dict[str, str], used: Iterable[str]) -> str | None:
+        """The first of the columns that holds a TIME of nanoseconds, which DuckDB reads as one of microseconds."""
+        times = [name for name in used if _TIME.search(there.get(name, ""))]
+        if not times:
+            return None
+        query = (
+            f"select name from parquet_schema({sql.path(str(path))}) where logical_type like '%NANOS=NanoSeconds%'"
+        )
+        fine = {name for (name,) in self._connection.execute(f"{query} and logical_type like 'TimeType%'").fetchall()}
+        nested = fine - {name for name, kind in there.items() if kind == "TIME"}
+        return next((name for name in times if name in fine or (there[name] != "TIME" and nested)), None)
 
     def _check_parquet(self, stream: Stream, path: Path, source: str, name: str, value: str, kind: str) -> None:
         """Refuse a column whose values do not fit, before the transaction begins to depend on it."""

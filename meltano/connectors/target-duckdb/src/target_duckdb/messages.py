@@ -18,6 +18,7 @@ _STREAM = re.compile(rb'"stream"\s*:\s*"([^"\\]+)"')
 _TRAILING_COMMA = re.compile(rb",\s*[}\]]")
 _ENDS = (re.compile(rb"\}(?<=[,\s]\})"), re.compile(rb"\](?<=[,\s]\])"))
 """Ends that one may stand before: a pattern that begins with a letter is searched for much faster."""
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _SET_PIPE_SIZE = 1031
 """F_SETPIPE_SZ of Linux, which Python's fcntl does not name in every version."""
 
@@ -64,6 +65,19 @@ def parse(line: bytes) -> dict[str, t.Any]:
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InputError("is no Singer message: it lacks its type")
     return message
+
+
+def state_value(line: bytes) -> str:
+    """The value of a STATE message as it is written, since Python would round a long fraction; in ASCII."""
+    text, decoder = line.decode(json.detect_encoding(line), "surrogatepass"), json.JSONDecoder()
+    at, found = text.index("{") + 1, ""
+    while text[at:].lstrip()[:1] not in {"}", ""}:
+        at = text.index('"', at)
+        name, at = decoder.raw_decode(text, at)
+        begin = len(text) - len(text[at:].lstrip(" \t\r\n:"))  # a value begins with no colon
+        _, at = decoder.raw_decode(text, begin)
+        found = text[begin:at] if name == "value" else found
+    return _NOT_ASCII.sub(lambda char: json.dumps(char[0])[1:-1], found)
 
 
 def may_have_trailing_comma(block: bytes) -> bool:

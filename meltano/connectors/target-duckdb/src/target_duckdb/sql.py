@@ -74,7 +74,7 @@ def json_type(target: str, *, exact: bool) -> str:
             from an infinity that was meant. DuckDB rounds a fraction when it reads one as integer, and would not say
             so.
     """
-    if target == "BIGINT":
+    if target in {"BIGINT", "BOOLEAN"}:  # true is 1 as a DOUBLE; any number would be true as a BOOLEAN
         return "VARCHAR" if exact else "DOUBLE"
     if target == TEXT_OR_NUMBER:
         return "VARCHAR" if exact else "JSON"
@@ -94,17 +94,21 @@ def from_json(value: str, target: str, *, exact: bool) -> str:
         text = f"case when {number} then error('inexact')::VARCHAR else json_extract_string({value}, '$') end"
         return value if exact else text
     if target in {"BIGINT", KEY_DOUBLE} and not exact:
-        safe = f"{value} = floor({value}) and abs({value}) < {_SHOWS_FRACTION}"
         kind = target.partition("(")[0]
-        return f"case when {value} is null then null when {safe} then {value}::{kind} else error('inexact') end"
+        return _unless(f"{value}::BIGINT::DOUBLE <> {value} or abs({value}) >= {_SHOWS_FRACTION}", value, kind)
+    if target == "BOOLEAN" and not exact:
+        return _unless(f"{value} <> 0 and {value} <> 1", value, target)
     if target == "DOUBLE" and not exact:
-        large = f"{value} >= {_EXACT_IN_DOUBLE} or {value} <= -{_EXACT_IN_DOUBLE}"
-        return f"case when {large} then error('inexact')::DOUBLE else {value} end"
+        return _unless(f"abs({value}) >= {_EXACT_IN_DOUBLE}", value, "DOUBLE")
     if read == "DOUBLE":  # a DECIMAL that is the same DOUBLE is the only one of 15 digits
-        number, most = f"try_cast({value} as {target})", f"1e{_DIGITS_IN_DOUBLE - _scale(target)}"
-        safe = f"abs({value}) < {most} and {number}::DOUBLE = {value}"
-        return f"case when {value} is null then null when {safe} then {number} else error('inexact')::{target} end"
+        most = f"1e{_DIGITS_IN_DOUBLE - _scale(target)}"
+        return _unless(f"{value}::{target}::DOUBLE <> {value} or abs({value}) >= {most}", value, target)
     return value if read == target else convert(value, read, target)
+
+
+def _unless(inexact: str, value: str, target: str) -> str:
+    """The value as `target`, or null; fails on a condition. One that casts the same way costs no second cast."""
+    return f"case when {inexact} then error('inexact')::{target} else {value}::{target} end"
 
 
 def convert(value: str, source: str, target: str) -> str:
@@ -190,6 +194,15 @@ def _to_decimal(value: str, source: str, target: str) -> str:
     return _checked(value, f"{short} or ({near}) or ({noise})", number, target)
 
 
+def _to_boolean(value: str, source: str, target: str) -> str:
+    """True and false, as words or as 1 and 0."""
+    number = f"try_cast({value} as DOUBLE)"
+    if source != "VARCHAR":
+        return _checked(value, f"{number} in (0, 1)", f"{value}::{target}", target)
+    by_number = _checked(value, f"{number} in (0, 1)", f"{number} = 1", target)
+    return f"case when lower({value}) in ('true', 'false') then {value}::{target} else {by_number} end"
+
+
 _OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d(:[0-5]\d)?)?)?"
 _DAY = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}"
 _YEARS = "-62135596800000000 and 253402300799999999"
@@ -234,7 +247,7 @@ def _time_from_text(value: str, target: str) -> str:
     quick = _QUICK[target].format(v=value)
     form = literal(f"^({_FORMS[target]})$")
     return (
-        f"case when {value} is null then null when ({quick}) and {bound} then ({whole})::TIMESTAMP{end} "
+        f"case when ({quick}) and {bound} then ({whole})::TIMESTAMP{end} when {value} is null then null "
         f"when regexp_matches({value}, {form}) and {bound} then {slow} "
         f"when lower({value}) in ('infinity', '-infinity') then {value}::{target} else error('misfit')::{target} end"
     )
@@ -242,6 +255,7 @@ def _time_from_text(value: str, target: str) -> str:
 
 _EXACTLY: dict[tuple[str, ...], Callable[[str, str, str], str]] = {
     ("BIGINT", "HUGEINT"): _to_integer,
+    ("BOOLEAN",): _to_boolean,
     ("DOUBLE",): _to_double,
     ("DECIMAL",): _to_decimal,
     _TIMES: _to_time,

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import io
 import itertools
-import json
 import logging
 import time
 import typing as t
@@ -74,7 +73,7 @@ class Target:
         self._waiting_bytes = 0
         self._waiting_streams = 0
         self._waiting_since = 0.0
-        self._state: t.Any = None
+        self._state = ""
         self._state_is_new = False
         self._committed = False
         self._complete = False
@@ -173,7 +172,7 @@ class Target:
         if kind == "STATE":
             if "value" not in message:
                 raise InputError("STATE lacks its value")
-            self._state, self._state_is_new, self._complete = message["value"], True, True
+            self._state, self._state_is_new, self._complete = messages.state_value(line), True, True
             self._line += 1
             if self._committed and not self._waiting:
                 self._say_state()
@@ -315,7 +314,7 @@ class Target:
         """Write the last STATE that came, unless it was written or covers rows that are not in their place yet."""
         if not self._state_is_new or any(stream.overwrite for stream in self._streams.values()):
             return
-        self._output.write(json.dumps(self._state) + "\n")
+        self._output.write(self._state + "\n")
         self._output.flush()
         self._state_is_new = False
 
