@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from elt import layout
-from elt.config import programs, services
+from elt.config import meltano_plugins, programs, services
 from elt.config.airflow_names import airflow_names
 from elt.config.services import LOOPBACK
 from elt.config.settings import ADMIN, OWNER, Settings
 
-FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|TARGET_DUCKDB_|TAP_CSV_|CELERY_|PG[A-Z]+$")
+FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|CELERY_|PG[A-Z]+$")
 """Variables of the user's that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
 DATABASES = ("airflow", "meltano", "metabase", "marts", "shop")
 """Databases that the stack's PostgreSQL holds."""
@@ -34,9 +34,12 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         A copy of this process's environment with the workspace's variables set.
     """
     work = layout.INNER if inner else layout.STATE
-    env = airflow_names() | os.environ
-    for name in [name for name in env if FOREIGN.match(name)]:
-        del env[name]
+    plugins = meltano_plugins.plugin_settings()
+    env = {
+        name: value
+        for name, value in (airflow_names() | os.environ | plugins.given).items()
+        if name not in plugins.ignored and not FOREIGN.match(name)
+    }
     programs.valkey_server()  # for its error
     # psql and pg_dump fit the server, whichever the user has besides
     folders = (

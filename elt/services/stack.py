@@ -62,11 +62,13 @@ def _optional() -> list[str]:
 
 
 def _settings_of(env: t.Mapping[str, str]) -> dict[str, str]:
-    """What a stack is started with, by name: the settings, and the connections and variables of Airflow."""
+    """Return what a stack is started with, by name: settings, names of Airflow, settings of Meltano's plugins."""
     from elt.config.airflow_names import CONNECTION, VARIABLE  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
+    from elt.config.meltano_plugins import plugin_settings  # noqa: PLC0415
 
     named = {name: env.get(name, "") for name, _, _ in env_file.example_settings() if name != "ELT_SUPERVISOR"}
-    return named | {name: env[name] for name in sorted(env) if name.startswith((CONNECTION, VARIABLE))}
+    others = {*(name for name in env if name.startswith((CONNECTION, VARIABLE))), *plugin_settings().given}
+    return named | {name: env.get(name, "") for name in sorted(others)}
 
 
 def supervisor() -> str:

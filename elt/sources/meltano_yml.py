@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 
-import yaml
-
 from elt import layout
+from elt.config.meltano_plugins import project, readable
 from elt.errors import ConfigError
 from elt.sources.csv_files import Extract
 
@@ -40,8 +38,8 @@ def states() -> list[str]:
 
 def _tasks() -> list[list[str]]:
     """The tasks of the job, each as the words that `meltano run` takes."""
-    with _readable():
-        jobs = yaml.safe_load(layout.MELTANO_YML.read_text(encoding="utf-8")).get("jobs") or []
+    with readable():
+        jobs = project().get("jobs") or []
         tasks: list[t.Any] = next((one["tasks"] for one in jobs if one["name"] == EXTRACT_LOAD), [])
         words = [task.split() if isinstance(task, str) else [*task] for task in tasks]
     if not words or not all(len(task) > 1 for task in words):
@@ -62,8 +60,8 @@ def listed(extract: Path | None = None) -> list[Extract]:
         ConfigError: meltano.yml cannot be read, or an entry lacks its table or path.
     """
     folder = str(extract or layout.EXTRACT)
-    with _readable():
-        plugins = yaml.safe_load(layout.MELTANO_YML.read_text(encoding="utf-8"))["plugins"]
+    with readable():
+        plugins = project()["plugins"]
         configs = [one["config"] for one in plugins.get("extractors") or [] if one["name"] == TAP]
         files: list[dict[str, t.Any]] = configs[0]["files"] if configs else []
         return [
@@ -75,22 +73,3 @@ def listed(extract: Path | None = None) -> list[Extract]:
             )
             for one in files
         ]
-
-
-@contextlib.contextmanager
-def _readable() -> t.Iterator[None]:
-    """Turn what is wrong with meltano.yml into words for a person.
-
-    Raises:
-        ConfigError: something is.
-    """
-    try:
-        yield
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{layout.MELTANO_YML}{place}: {error.problem}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{layout.MELTANO_YML} is not UTF-8: {error}") from None
-    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{layout.MELTANO_YML}: its plugins and jobs cannot be read: {error!r}") from error

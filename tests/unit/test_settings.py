@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 
 import pytest
@@ -195,3 +196,32 @@ def test_a_connection_that_airflow_cannot_read_is_refused_without_its_value(dote
     assert word in str(error.value)
     assert "hunter2" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_settings_of_plugins_reach_meltano_by_its_own_names(dotenv_file, monkeypatch, tmp_path):
+    """A secret of a source stands in `.env` or in the environment; what meltano.yml decides stays."""
+    taps = [{"name": "tap-shop", "namespace": "shop"}, {"name": "tap-csv", "config": {"files": []}}]
+    monkeypatch.setattr(layout, "MELTANO_YML", tmp_path / "meltano.yml")
+    layout.MELTANO_YML.write_text(json.dumps({"plugins": {"extractors": taps}}))
+    with dotenv_file.open("a") as file:
+        file.write("TAP_SHOP_PASSWORD='a$b'\nSHOP_HOST=one\nTAP_OTHER_TOKEN=no\n")  # pragma: allowlist secret
+    monkeypatch.setenv("SHOP_HOST", "two")
+    monkeypatch.setenv("TAP_SHOP_USER", "me")
+    monkeypatch.setenv("TAP_CSV_FILES", "[]")
+    monkeypatch.setenv("TAP_CSV_FILES_0_PATH", "x")
+    monkeypatch.setenv("TAP_CSV_INFER_ROWS", "5")
+    env = process_env.build(settings.load())
+    assert {name: value for name, value in env.items() if name.startswith(("TAP_", "SHOP_"))} == {
+        "TAP_SHOP_PASSWORD": "a$b",  # pragma: allowlist secret
+        "SHOP_HOST": "two",
+        "TAP_SHOP_USER": "me",
+        "TAP_CSV_INFER_ROWS": "5",
+    }
+
+
+def test_what_meltano_yml_decides_is_changed_by_the_own_file_alone(dotenv_file, monkeypatch):
+    monkeypatch.setenv("TAP_CSV_INCREMENTAL", "true")
+    assert "TAP_CSV_INCREMENTAL" not in process_env.build(settings.load())
+    with dotenv_file.open("a") as file:
+        file.write("TAP_CSV_INCREMENTAL=false\n")
+    assert process_env.build(settings.load())["TAP_CSV_INCREMENTAL"] == "true"

@@ -33,6 +33,16 @@ def test_the_settings_that_differ_are_named_and_no_value_is(state):
     assert len(set(digests.values())) == len(digests), "equal values are not to be seen"
 
 
+def test_a_changed_secret_of_a_source_is_named(state, monkeypatch):
+    stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
+    stack.run.mkdir(parents=True)
+    monkeypatch.setenv("TAP_CSV_TOKEN", "hidden-1")
+    stack.facts.path.write_text(json.dumps({"settings": facts._digests(verbs._settings_of(build(settings.load())))}))
+    monkeypatch.setenv("TAP_CSV_TOKEN", "hidden-2")
+    with pytest.raises(SetupError, match=r"other settings than now \(TAP_CSV_TOKEN\)"):
+        stack.facts.refuse_other_settings(verbs._settings_of(build(settings.load())))
+
+
 def test_a_stack_of_an_older_version_is_joined(state):
     stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
