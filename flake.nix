@@ -68,7 +68,7 @@
               fi
               if [ -n "$root" ]; then
                 export PATH="${lib.makeBinPath (tools pkgs)}:''${UV_PROJECT_ENVIRONMENT:-$root/.venv}/bin:$PATH"
-                "$root/scripts/bootstrap.sh" --quiet || echo "mend that, then scripts/bootstrap.sh" >&2
+                "$root/scripts/bootstrap.sh" --quiet || echo "fix that, then scripts/bootstrap.sh" >&2
               fi
             '';
           }

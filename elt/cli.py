@@ -48,9 +48,9 @@ def main() -> None:
             raise
         from elt.bootstrap import uv
 
-        mend = f"rm -f {uv.WHOLE}, then scripts/bootstrap.sh"
+        fix = f"rm -f {uv.WHOLE}, then scripts/bootstrap.sh"
         print(
-            f"elt: the environment lacks {error.name}, as after an installation that was cut off: {mend}",
+            f"elt: the environment lacks {error.name}, as after an installation that was cut off: {fix}",
             file=sys.stderr,
         )
         sys.exit(1)
@@ -98,7 +98,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop the stack, and whatever a killed supervisor left behind."""
+    """Stop the stack, and end orphaned processes of a killed supervisor."""
     from elt.services import stack
 
     stack.down()
@@ -143,7 +143,7 @@ def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt sta
 
 @app.command()
 def doctor() -> None:
-    """Check all that the workspace stands on; a failed line says what mends it, exit code 1."""
+    """Check all that the workspace stands on; a failed line says how to fix it, exit code 1."""
     from elt.maintenance import doctor as checks
 
     sys.exit(0 if checks.examine() else 1)
@@ -254,13 +254,14 @@ class _Query(typer.core.TyperCommand):
 def sql(
     query: t.Annotated[str | None, typer.Argument(help="Run this and print the result; none opens a prompt.")] = None,
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
-    inner: t.Annotated[bool, typer.Option("--inner", help="The warehouse of `elt run`.")] = False,
+    local: t.Annotated[bool, typer.Option("--local", help="The warehouse of `elt run`.")] = False,
     unsafe: t.Annotated[bool, typer.Option("--unsafe", help="Let it use files, extensions and programs.")] = False,
+    inner: t.Annotated[bool, typer.Option("--inner", hidden=True, help="The former name of --local.")] = False,
 ) -> None:
     """Open a read-only SQL prompt on the published marts: elt sql --environment staging "from daily_sales"."""
     from elt.serving import prompt
 
-    prompt.prompt(query, environment, inner=inner, unsafe=unsafe)
+    prompt.prompt(query, environment, local=local or inner, unsafe=unsafe)
 
 
 @app.command()
@@ -281,11 +282,11 @@ def publish_(
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
 ) -> None:
     """Give readers the marts: an immutable file, and tables in PostgreSQL, each replaced in one step."""
-    from elt.config import settings
+    from elt.config.settings import load
     from elt.serving import duckdb_copy
 
-    now = settings.load()
-    duckdb_copy.to_all_readers(environment or now.elt_environment, now)
+    settings = load()
+    duckdb_copy.to_all_readers(environment or settings.elt_environment, settings)
 
 
 @app.command()

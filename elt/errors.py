@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class EltError(Exception):
-    """A failure whose message says what is wrong and what mends it."""
+    """A failure whose message says what is wrong and how to fix it."""
 
 
 class SetupError(EltError):

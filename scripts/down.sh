@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stop the stack, and whatever a killed supervisor left behind.
+# Stop the stack, and end orphaned processes of a killed supervisor.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 elt="${UV_PROJECT_ENVIRONMENT:-.venv}/bin/elt"

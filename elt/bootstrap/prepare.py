@@ -49,8 +49,8 @@ def main() -> int:
     quiet: bool = options.quiet
     if not os.access(layout.ROOT, os.W_OK):
         owner = layout.ROOT.stat().st_uid
-        mend = f"it belongs to user {owner}: run this as that user, or `sudo chown -R {os.getuid()}` it where it lies"
-        return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user; {mend}"))
+        fix = f"it belongs to user {owner}: run this as that user, or `sudo chown -R {os.getuid()}` it where it lies"
+        return _fail("clone", SetupError(f"{layout.ROOT} is not writable by this user; {fix}"))
     begin = time.monotonic()
     os.environ.update(layout.libraries())
     for name in git_hooks.ANOTHER_REPOSITORY:

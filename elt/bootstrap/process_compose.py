@@ -76,10 +76,10 @@ class ProcessCompose:
         archive.write_bytes(body)
         with tarfile.open(archive) as tar:
             member = tar.extractfile("process-compose")
-            draft = self.program.with_suffix(".new")
-            draft.write_bytes(member.read() if member else b"")
-        draft.chmod(0o755)
-        draft.replace(self.program)
+            unfinished = self.program.with_suffix(".new")
+            unfinished.write_bytes(member.read() if member else b"")
+        unfinished.chmod(0o755)
+        unfinished.replace(self.program)
         archive.unlink()
         self.stamp.write_text(self.version)
         self.outcome = f"{self.version}, downloaded and checked"

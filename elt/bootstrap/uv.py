@@ -57,7 +57,7 @@ def sync() -> str:
     Bytecode is not compiled ahead: 13 s for 1.6 GB of which a run uses a tenth.
 
     Raises:
-        SetupError: it cannot be made; the words say what mends it.
+        SetupError: it cannot be made; the message says how to fix it.
     """
     wanted = hashlib.sha256(b"".join((layout.ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")))
     with _alone() as lock:
@@ -253,7 +253,7 @@ def refuse_to_replace(command: list[str], env: dict[str, str]) -> None:
 
 
 def explain(output: str, program: str) -> str:
-    """Say in one line why `uv sync` failed and what mends it.
+    """Say in one line why `uv sync` failed and how to fix it.
 
     Args:
         output: what it said.
@@ -388,8 +388,8 @@ def install(version: str) -> None:
     if run.returncode:
         shutil.rmtree(made, ignore_errors=True)
         full = "no space left" in run.stderr.lower()
-        mend = f"free some below {layout.TOOLS} and in {tempfile.gettempdir()}" if full else "is there a network?"
-        raise SetupError(f"uv {version} cannot be installed ({last_line(run.stderr)}): {mend}")
+        fix = f"free some below {layout.TOOLS} and in {tempfile.gettempdir()}" if full else "is there a network?"
+        raise SetupError(f"uv {version} cannot be installed ({last_line(run.stderr)}): {fix}")
     shutil.rmtree(home, ignore_errors=True)
     (made / "uv").rename(home)
     shutil.rmtree(made)

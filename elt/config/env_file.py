@@ -25,13 +25,13 @@ def write_env() -> str:
     text = target.read_text() if target.exists() else ""
     have = {name.upper() for name, _ in ASSIGNMENT.findall(text)}
     lacking = [name for name, _, _ in example_settings() if name not in have]
-    mended = target.exists() and target.stat().st_mode & 0o077
-    if mended:
+    was_readable = target.exists() and target.stat().st_mode & 0o077
+    if was_readable:
         target.chmod(0o600)
     if "POSTGRES_PASSWORD" in lacking and (lost := lost_password()):
         raise SetupError(f"{target} lacks POSTGRES_PASSWORD, and {lost}")
     if not lacking:
-        return "mode set to 0600" if mended else "up to date"
+        return "mode set to 0600" if was_readable else "up to date"
     added = "".join(
         f"{comment}{name}={value or random_secret(name)}\n"
         for name, value, comment in example_settings()

@@ -23,17 +23,17 @@ DATABASES = ("airflow", "meltano", "metabase", "marts", "shop")
 """Databases that the stack's PostgreSQL holds."""
 
 
-def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
+def build(settings: Settings, *, local_run: bool = False) -> dict[str, str]:
     """The whole environment for a program of the workspace.
 
     Args:
         settings: the checked settings.
-        inner: for `elt run`, which needs no server: warehouse, Meltano's state and dbt's folders are its own.
+        local_run: for `elt run`, which needs no server: warehouse, Meltano's state and dbt's folders are its own.
 
     Returns:
         A copy of this process's environment with the workspace's variables set.
     """
-    work = layout.INNER if inner else layout.STATE
+    work = layout.LOCAL_RUN if local_run else layout.STATE
     plugins = meltano_plugins.plugin_settings()
     env = {
         name: value
@@ -58,7 +58,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
         "ELT_ROOT": str(layout.ROOT),
         "ELT_STATE": str(layout.STATE),
         "ELT_EXTRACT": str(layout.EXTRACT),
-        "ELT_WAREHOUSES": str(layout.INNER if inner else layout.WAREHOUSES),
+        "ELT_WAREHOUSES": str(layout.LOCAL_RUN if local_run else layout.WAREHOUSES),
         "DUCKDB_EXTENSION_DIRECTORY": str(layout.DUCKDB_EXTENSIONS),
         "CONNECT_ADDRESS": settings.connect_address,
         "POSTGRES_ADDRESS": listeners.get("POSTGRES_PORT", ("",))[0],
@@ -80,7 +80,7 @@ def build(settings: Settings, *, inner: bool = False) -> dict[str, str]:
     env["ELT_SHARED_PORTS"] = " ".join(f"{process}={port}" for process, (_, port) in shared.items())
     env |= {part.variable: "true" if part.name in off else "false" for part in services.PARTS}
     env |= layout.libraries()
-    return env | _airflow(settings) | _meltano_and_dbt(settings, work, inner=inner) | _streamlit(settings)
+    return env | _airflow(settings) | _meltano_and_dbt(settings, work, local_run=local_run) | _streamlit(settings)
 
 
 def _airflow(settings: Settings) -> dict[str, str]:
@@ -109,8 +109,8 @@ def _airflow(settings: Settings) -> dict[str, str]:
     }
 
 
-def _meltano_and_dbt(settings: Settings, work: Path, *, inner: bool) -> dict[str, str]:
-    state = f"sqlite:///{work / 'meltano.db'}" if inner else settings.postgres_url("meltano")
+def _meltano_and_dbt(settings: Settings, work: Path, *, local_run: bool) -> dict[str, str]:
+    state = f"sqlite:///{work / 'meltano.db'}" if local_run else settings.postgres_url("meltano")
     return {
         "MELTANO_PROJECT_ROOT": str(layout.MELTANO_PROJECT),
         "MELTANO_SYS_DIR_ROOT": str(work / "meltano"),

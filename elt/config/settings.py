@@ -198,8 +198,8 @@ def load() -> Settings:
                 from elt.config import env_file  # noqa: PLC0415 - no other call needs it
 
                 lost = env_file.lost_password() if field == "POSTGRES_PASSWORD" else ""
-                mend = f", and {lost}" if lost else ": run scripts/bootstrap.sh"
-                raise SetupError(f"{layout.ENV_FILE} lacks {field}{mend}") from None
+                fix = f", and {lost}" if lost else ": run scripts/bootstrap.sh"
+                raise SetupError(f"{layout.ENV_FILE} lacks {field}{fix}") from None
             if one["type"] in {"string_too_short", "string_pattern_mismatch"}:
                 one["msg"] += "; put the whole line back, or remove it and run scripts/bootstrap.sh"
             problems.append(": ".join(filter(None, (field, one["msg"].removeprefix("Value error, ")))))

@@ -1,4 +1,4 @@
-"""Look at all that the workspace stands on, and say what is wrong and what mends it.
+"""Look at all that the workspace stands on, and say what is wrong and how to fix it.
 
 Nothing is changed and nothing is started. A check is a function that returns what it found, or raises `IllError` (or
 an error of ours, whose words name the way out already).
@@ -27,7 +27,8 @@ from rich.table import Table
 
 from elt import disk, layout
 from elt.bootstrap import git_hooks, uv
-from elt.config import env_file, process_env, programs, settings
+from elt.config import env_file, process_env, programs
+from elt.config.settings import Settings, load
 from elt.disk import GIGABYTE
 from elt.errors import EltError, SetupError, last_line
 from elt.services import postgres, stack
@@ -52,13 +53,13 @@ class IllError(Exception):
 
     Args:
         found: what it is.
-        mend: what to do.
+        fix: what to do.
     """
 
-    def __init__(self, found: str, mend: str) -> None:
+    def __init__(self, found: str, fix: str) -> None:
         super().__init__(found)
         self.found = found
-        self.mend = mend
+        self.fix = fix
 
 
 def examine() -> bool:
@@ -81,8 +82,8 @@ def examine() -> bool:
             known = isinstance(error, (IllError, EltError, OSError))
             said = getattr(error, "found", str(error)) if known else f"{type(error).__name__}: {error}"
             table.add_row(name, "FAIL", said, style="bold")
-            if mend := getattr(error, "mend", "" if known else "scripts/bootstrap.sh, then look again"):
-                table.add_row("", "", f"-> {mend}")
+            if fix := getattr(error, "fix", "" if known else "scripts/bootstrap.sh, then look again"):
+                table.add_row("", "", f"-> {fix}")
     Console(width=max(80, shutil.get_terminal_size((140, 24)).columns), highlight=False).print(table)
     print(f"{ill} of {len(CHECKS)} checks failed" if ill else f"all {len(CHECKS)} checks are well")
     return not ill
@@ -170,8 +171,8 @@ def supervisor() -> str:
     done = _run(why, "version", "--short")
     if done.returncode or not done.stdout.strip():
         ours = layout.TOOLS / "bin"
-        mend = f"rm -r {ours}, then scripts/bootstrap.sh" if ours in Path(why).parents else "update it"
-        raise IllError(f"{why} does not run", f"{mend}; or set ELT_SUPERVISOR=embedded in .env")
+        fix = f"rm -r {ours}, then scripts/bootstrap.sh" if ours in Path(why).parents else "update it"
+        raise IllError(f"{why} does not run", f"{fix}; or set ELT_SUPERVISOR=embedded in .env")
     return f"process-compose {last_line(done.stdout)}, {why}"
 
 
@@ -183,30 +184,30 @@ def dot_env() -> str:
     try:
         mode = layout.ENV_FILE.stat().st_mode & 0o777
     except FileNotFoundError:
-        mend = env_file.lost_password() or "scripts/bootstrap.sh"
-        raise IllError(f"{layout.ENV_FILE} is missing", mend) from None
+        fix = env_file.lost_password() or "scripts/bootstrap.sh"
+        raise IllError(f"{layout.ENV_FILE} is missing", fix) from None
     wrong = []
     if mode & 0o077:
         wrong.append(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets -> scripts/bootstrap.sh")
     try:
-        now = settings.load()
+        settings = load()
         if stack.is_running():
-            stack.refuse_other_settings(now)
+            stack.refuse_other_settings(settings)
     except EltError as error:
         wrong.append(str(error))
     if wrong:
         raise IllError("\n".join(wrong), "")
-    return f"mode {mode:04o}, environment {now.elt_environment}, address {now.bind_address}"
+    return f"mode {mode:04o}, environment {settings.elt_environment}, address {settings.bind_address}"
 
 
 def ports() -> str:
     """Whether the stack would get its ports."""
     if stack.is_running():
         return "held by the stack of this clone"
-    now = _settings()
-    processes = spec.load(layout.PROCESS_FILE, process_env.build(now))
-    network.check(network.wanted(now.listeners(), processes))
-    return f"{', '.join(str(port) for _, port in now.listeners().values())} are free"
+    settings = _settings()
+    processes = spec.load(layout.PROCESS_FILE, process_env.build(settings))
+    network.check(network.wanted(settings.listeners(), processes))
+    return f"{', '.join(str(port) for _, port in settings.listeners().values())} are free"
 
 
 # The machine -------------------------------------------------------------------------------------
@@ -224,10 +225,10 @@ def folders() -> str:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
             except OSError as error:
-                mend = "set ELT_STATE to a folder that can be written to"
+                fix = "set ELT_STATE to a folder that can be written to"
                 if error.errno != errno.EROFS:
-                    mend = f"let it belong to this user (sudo chown -R {os.getuid()} {layout.STATE}), or {mend}"
-                raise IllError(f"{folder} cannot be written to: {error.strerror}", mend) from None
+                    fix = f"let it belong to this user (sudo chown -R {os.getuid()} {layout.STATE}), or {fix}"
+                raise IllError(f"{folder} cannot be written to: {error.strerror}", fix) from None
     return f"{layout.STATE} can be written to"
 
 
@@ -255,8 +256,8 @@ def file_limit() -> str:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FILES:
         may = os.geteuid() == 0 or hard == resource.RLIM_INFINITY or hard >= FILES
-        mend = f"ulimit -n {FILES}" if may else f"let root raise the hard limit, which is {hard}, then log in again"
-        raise IllError(f"{soft} open files a process, {FILES} should be", mend)
+        fix = f"ulimit -n {FILES}" if may else f"let root raise the hard limit, which is {hard}, then log in again"
+        raise IllError(f"{soft} open files a process, {FILES} should be", fix)
     return f"{soft} open files a process"
 
 
@@ -302,9 +303,9 @@ CHECKS: dict[str, t.Callable[[], str]] = {
 }
 
 
-def _settings() -> settings.Settings:
+def _settings() -> Settings:
     try:
-        return settings.load()
+        return load()
     except EltError:
         raise SkipError("not looked at: see .env") from None
 

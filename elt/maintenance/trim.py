@@ -11,7 +11,9 @@ import datetime as dt
 import subprocess
 
 from elt import layout
-from elt.config import process_env, settings
+from elt.config import process_env
+from elt.config.settings import Settings
+from elt.config.settings import load as load_settings
 from elt.errors import StackError
 from elt.services import databases, stack
 
@@ -27,18 +29,18 @@ def trim(days: int) -> None:
     Raises:
         StackError: the stack is down, a run that old has not ended, or Airflow could not clean its tables.
     """
-    now = settings.load()
+    settings = load_settings()
     if not stack.is_running():
         raise StackError("trim: the stack is not running: scripts/up.sh, then again")
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     print(f"trim: what is older than {before:%Y-%m-%d %H:%M} UTC", flush=True)
-    _refuse_old_runs(now, before)
+    _refuse_old_runs(settings, before)
     files = trim_files(before)
-    runs = _trim_meltano(now, before)
+    runs = _trim_meltano(settings, before)
     print(f"trim: {files} files of logs, {runs} runs of Meltano; next Airflow's database", flush=True)
     command = ["airflow", "db", "clean", "--clean-before-timestamp", before.isoformat(timespec="seconds")]
     command += ["--skip-archive", "--yes", "--error-on-cleanup-failure"]
-    done = subprocess.run(command, env=process_env.build(now), capture_output=True, text=True)
+    done = subprocess.run(command, env=process_env.build(settings), capture_output=True, text=True)
     if done.returncode:
         end = "\n    ".join((done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:])
         raise StackError(f"trim: airflow db clean ended with exit code {done.returncode}:\n    {end}")
@@ -64,25 +66,25 @@ def trim_files(before: dt.datetime) -> int:
     return removed
 
 
-def _refuse_old_runs(now: settings.Settings, before: dt.datetime) -> None:
+def _refuse_old_runs(settings: Settings, before: dt.datetime) -> None:
     """A run that has not ended must not lose what it is made of.
 
     Raises:
         StackError: there is one that began before that.
     """
-    databases.wait_for_postgres(now).close()
+    databases.wait_for_postgres(settings).close()
     statement = "select dag_id, run_id from dag_run where state in ('running', 'queued') and queued_at < %s limit 1"
-    with contextlib.closing(databases.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+    with contextlib.closing(databases.connect(settings, "airflow")) as connection, connection.cursor() as cursor:
         cursor.execute(statement, (before,))
         if found := cursor.fetchone():
             run = " ".join(found)
             raise StackError(f"trim: {run} is that old and has not ended: wait for it, or stop it in Airflow")
 
 
-def _trim_meltano(now: settings.Settings, before: dt.datetime) -> int:
+def _trim_meltano(settings: Settings, before: dt.datetime) -> int:
     """Forget runs of Meltano that ended before that; its state stays. Returns how many."""
     with (
-        contextlib.closing(databases.connect(now, "meltano")) as connection,
+        contextlib.closing(databases.connect(settings, "meltano")) as connection,
         connection,
         connection.cursor() as cursor,
     ):

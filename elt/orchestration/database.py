@@ -17,8 +17,8 @@ import psycopg2.extensions
 
 from elt import layout
 from elt.atomic import atomic_write
-from elt.config import settings
 from elt.config.settings import ADMIN, Settings
+from elt.config.settings import load as load_settings
 from elt.errors import StackError
 from elt.orchestration import notify
 from elt.services import databases
@@ -33,13 +33,13 @@ STAMP = layout.AIRFLOW_HOME / "migrated"
 
 def migrate() -> None:
     """Create what is missing, then migrate Airflow's database if another version did so last."""
-    now = settings.load()
-    write_passwords(now)
+    settings = load_settings()
+    write_passwords(settings)
     version = importlib.metadata.version("apache-airflow")
     if not STAMP.exists() and not guard.uses_fork_server():  # the server is being made meanwhile
         import_airflow()
-    databases.create_databases(now)
-    if STAMP.exists() and STAMP.read_text() == version and is_complete(now):
+    databases.create_databases(settings)
+    if STAMP.exists() and STAMP.read_text() == version and is_complete(settings):
         print(f"Airflow's database is at {version}")
         return
     print(f"migrating Airflow's database to {version}", flush=True)
@@ -47,32 +47,32 @@ def migrate() -> None:
         migrate_by_fork()
     else:
         migrate_airflow()
-    hang_bell(now)
+    install_triggers(settings)
     STAMP.write_text(version)
 
 
-def write_passwords(now: Settings) -> None:
+def write_passwords(settings: Settings) -> None:
     """Write the file from which Airflow's SimpleAuthManager takes passwords, for this user only."""
     layout.AIRFLOW_HOME.mkdir(mode=0o700, exist_ok=True)
     with atomic_write(layout.RUN / "airflow_passwords.json", 0o600) as path:
-        path.write_text(json.dumps({ADMIN: now.admin_password}) + "\n")
+        path.write_text(json.dumps({ADMIN: settings.admin_password}) + "\n")
 
 
-def is_complete(now: Settings) -> bool:
-    """Whether Airflow's database is migrated, knows the writers' pool, and has the scheduler's bell."""
-    with closing(databases.connect(now, "airflow")) as connection, connection.cursor() as cursor:
+def is_complete(settings: Settings) -> bool:
+    """Whether Airflow's database is migrated, knows the writers' pool, and notifies the scheduler."""
+    with closing(databases.connect(settings, "airflow")) as connection, connection.cursor() as cursor:
         try:
             cursor.execute("select 1 from slot_pool where pool = %s", (POOL,))
         except psycopg2.errors.UndefinedTable:
             return False
         has_pool = cursor.fetchone() is not None
-        cursor.execute(notify.HANGS)
+        cursor.execute(notify.IS_INSTALLED)
         return has_pool and cursor.fetchone() == (True,)
 
 
-def hang_bell(now: Settings) -> None:
-    """Let Airflow's database tell the scheduler when there is something to do."""
-    with closing(databases.connect(now, "airflow")) as connection, connection, connection.cursor() as cursor:
+def install_triggers(settings: Settings) -> None:
+    """Install the triggers by which Airflow's database notifies the scheduler."""
+    with closing(databases.connect(settings, "airflow")) as connection, connection, connection.cursor() as cursor:
         cursor.execute(notify.INSTALL)
 
 

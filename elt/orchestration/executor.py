@@ -20,7 +20,7 @@ from airflow.providers.celery.executors.celery_executor import CeleryExecutor
 from airflow.providers.common.compat.sdk import conf
 
 from elt.config import settings
-from elt.orchestration.notify import Bell
+from elt.orchestration.notify import Listener
 from elt.services import databases
 
 if t.TYPE_CHECKING:
@@ -30,9 +30,9 @@ P = t.ParamSpec("P")
 T = t.TypeVar("T")
 
 IDLE_SECONDS = 0.5
-"""The longest wait: schedules, retries and time-outs ring no bell."""
+"""Longest wait in seconds: schedules, retries and time-outs send no notification."""
 RESULT_SECONDS = 0.1
-"""Time between two looks for the end of what runs on Celery: its slot is free then, and no bell rings either."""
+"""Seconds between two looks for results of Celery: its slot is free then, which sends no notification either."""
 TURN_SECONDS = 10.0
 """A turn of the scheduler that takes longer was held up, and so may have been what it waits for."""
 CHECKS = {
@@ -90,7 +90,7 @@ class PromptCeleryExecutor(CeleryExecutor):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         load = functools.cache(settings.load)  # once: a change to .env takes effect with the next start
         self._turns = Turns()
-        self._bell = Bell(lambda: databases.connect(load(), "airflow"))
+        self._listener = Listener(lambda: databases.connect(load(), "airflow"))
 
     @functools.cached_property
     def jwt_generator(self) -> LongValid:  # type: ignore[override]
@@ -113,6 +113,6 @@ class PromptCeleryExecutor(CeleryExecutor):
         super().heartbeat()
         until = time.monotonic() + IDLE_SECONDS
         while not self.event_buffer and (left := until - time.monotonic()) > 0:
-            if self._bell.wait(min(left, RESULT_SECONDS) if self.workloads else left):
+            if self._listener.wait(min(left, RESULT_SECONDS) if self.workloads else left):
                 return
             self.sync()

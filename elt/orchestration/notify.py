@@ -17,7 +17,7 @@ import psycopg2.extensions
 
 CHANNEL = "elt_wake"
 # The function looks at columns, and not the trigger: PostgreSQL would then refuse to migrate those.
-# The queue is one for all databases. Where a reader of the marts has filled it, a commit that rings would fail.
+# The queue is one for all databases. Where a reader of the marts has filled it, a commit that notifies would fail.
 _BODY = f"""
     begin
         if pg_notification_queue_usage() > 0.5 then
@@ -36,12 +36,12 @@ INSTALL = f"""
     create or replace trigger {CHANNEL} after update on task_instance
         for each row execute function {CHANNEL}();
 """
-"""Statements that hang the bell up; they may be repeated."""
-HANGS = f"""
+"""Idempotent SQL that installs the NOTIFY triggers."""
+IS_INSTALLED = f"""
     select count(*) = 2 from pg_trigger join pg_proc on pg_proc.oid = tgfoid
     where tgname = '{CHANNEL}' and tgenabled = 'O' and prosrc = $${_BODY}$$
 """  # noqa: S608 - constants
-"""Query whether it hangs there, as this version hangs it up."""
+"""Query whether the triggers are installed and enabled, as this version of the workspace defines them."""
 
 
 def _readable(connection: psycopg2.extensions.connection, seconds: float) -> bool:
@@ -50,8 +50,8 @@ def _readable(connection: psycopg2.extensions.connection, seconds: float) -> boo
     return bool(poll.poll(seconds * 1000))
 
 
-class Bell:
-    """The listener's side.
+class Listener:
+    """Listen for the notifications on a connection of its own.
 
     Args:
         connect: opens a connection to Airflow's database.
@@ -62,10 +62,10 @@ class Bell:
         self._connection: psycopg2.extensions.connection | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it rings, or has rung since the last call, at most that long; without a database just wait.
+        """Wait for a notification, at most so many seconds; without a database just wait.
 
         Returns:
-            Whether it rang, or may have while nobody listened.
+            Whether one came since the last call, or may have come while nobody listened.
         """
         until = time.monotonic() + seconds
         try:

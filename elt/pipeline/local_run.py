@@ -47,13 +47,13 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
     started = time.perf_counter()
     disk.refuse_full()
     layout.prepare()
-    layout.INNER.mkdir(exist_ok=True)
+    layout.LOCAL_RUN.mkdir(exist_ok=True)
     with _alone():
         listed = seed.ensure()
         warehouse = factory.local_warehouse(settings.elt_environment)
         if select and not warehouse.exists() and not any(one.startswith("+") for one in select):
             raise DataError(
-                f"run: nothing is built in {layout.INNER} yet: run `elt run` once, or `elt run +{select[0]}`"
+                f"run: nothing is built in {layout.LOCAL_RUN} yet: run `elt run` once, or `elt run +{select[0]}`"
             )
         stamp, inputs = warehouse.path.with_suffix(".loaded.json"), _inputs(listed)
         load = full_refresh or not warehouse.exists() or not stamp.exists() or stamp.read_text() != inputs
@@ -63,25 +63,25 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
             print("load: skipped, the extracts are as they were at the last load (--full-refresh loads anew)")
         build = "build" + ("-selected" if select else "") + ("-full-refresh" if full_refresh else "")
         blocks = [*(meltano_yml.loads() if load else ()), f"{DBT}:{build}"]
-        env = process_env.build(settings, inner=True) | {"ELT_SELECT": " ".join(select)}
-        print(f"run: meltano run {' '.join(blocks)} (log: {layout.INNER / LOG})", flush=True)
+        env = process_env.build(settings, local_run=True) | {"ELT_SELECT": " ".join(select)}
+        print(f"run: meltano run {' '.join(blocks)} (log: {layout.LOCAL_RUN / LOG})", flush=True)
         outcome = Outcome(started)
         code = _meltano(blocks, env, outcome)
         if load and outcome.loaded:
             stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
         if code != 0:
-            raise DataError(f"run: {outcome.reason()} (log: {layout.INNER / LOG})")
+            raise DataError(f"run: {outcome.reason()} (log: {layout.LOCAL_RUN / LOG})")
         if select:
             print("quality: left out, since only a part was built; elt run compares all")
         else:
             quality.check(layout.EXTRACT, warehouse)
-    print(f"run: done in {time.perf_counter() - started:.1f} s; `elt sql --inner` opens the result")
+    print(f"run: done in {time.perf_counter() - started:.1f} s; `elt sql --local` opens the result")
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Refuse a second run at the same time, since the warehouse takes one writer."""
-    with (layout.INNER / ".lock").open("w") as lock:
+    with (layout.LOCAL_RUN / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,7 +105,7 @@ def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: Outcome) -> in
     guard = str(Path(sys.prefix) / "bin" / "elt-guard")
     command = [guard, "-t", "5", "meltano", "run", "--force", *blocks]
     with (
-        (layout.INNER / LOG).open("w") as log,
+        (layout.LOCAL_RUN / LOG).open("w") as log,
         subprocess.Popen(
             command,
             cwd=layout.MELTANO_PROJECT,  # relative paths of meltano.yml count from there

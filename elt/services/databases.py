@@ -66,7 +66,7 @@ def query(
         return cursor.fetchall()
 
 
-def wait_for_postgres(now: Settings) -> psycopg2.extensions.connection:
+def wait_for_postgres(settings: Settings) -> psycopg2.extensions.connection:
     """Connect as soon as the server of this start answers.
 
     Raises:
@@ -75,7 +75,7 @@ def wait_for_postgres(now: Settings) -> psycopg2.extensions.connection:
     waited = guard.Stopwatch()
     while True:
         try:
-            return connect(now, "postgres")
+            return connect(settings, "postgres")
         except psycopg2.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise StackError(
@@ -87,9 +87,9 @@ def wait_for_postgres(now: Settings) -> psycopg2.extensions.connection:
         time.sleep(0.05)
 
 
-def create_databases(now: Settings) -> None:
+def create_databases(settings: Settings) -> None:
     """Create the databases that are missing."""
-    connection = wait_for_postgres(now)
+    connection = wait_for_postgres(settings)
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute("select datname from pg_database")
@@ -97,11 +97,11 @@ def create_databases(now: Settings) -> None:
         for name in (name for name in DATABASES if name not in present):
             cursor.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
             print(f"created database {name}", flush=True)
-        create_reader(now, cursor)
+        create_reader(settings, cursor)
     connection.close()
 
 
-def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
+def create_reader(settings: Settings, cursor: psycopg2.extensions.cursor) -> None:
     """Create the role that reads the marts, and take from it at each start what it may have changed of itself.
 
     All others are kept out of every database, and nobody but the owner writes to one, not even temporary tables, nor
@@ -116,7 +116,7 @@ def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
     for (name,) in cursor.fetchall():
         revoke = sql.SQL("revoke connect, temporary on database {} from public")
         cursor.execute(revoke.format(sql.Identifier(name)))
-    verifier = psycopg2.extensions.encrypt_password(now.bi_password, BI, cursor.connection, "scram-sha-256")
+    verifier = psycopg2.extensions.encrypt_password(settings.bi_password, BI, cursor.connection, "scram-sha-256")
     cursor.execute(sql.SQL("alter role {} password %s").format(reader), (verifier,))
     cursor.execute(
         "select datname from pg_db_role_setting join pg_roles on pg_roles.oid = setrole"
@@ -129,6 +129,6 @@ def create_reader(now: Settings, cursor: psycopg2.extensions.cursor) -> None:
     cursor.execute(sql.SQL("alter role {} set default_transaction_read_only = on").format(reader))
     cursor.execute(sql.SQL("alter role {} set temp_file_limit = %s").format(reader), (READER_FILES,))
     search_path = sql.SQL("alter role {} in database {} set search_path = {}")
-    cursor.execute(search_path.format(reader, marts, sql.Identifier(now.elt_environment)))
-    with closing(connect(now, "marts")) as connection, connection, connection.cursor() as in_marts:
+    cursor.execute(search_path.format(reader, marts, sql.Identifier(settings.elt_environment)))
+    with closing(connect(settings, "marts")) as connection, connection, connection.cursor() as in_marts:
         in_marts.execute(CLOSE_FUNCTIONS)

@@ -99,7 +99,7 @@ def up(settings: Settings, timeout: float, on_change: t.Callable[[Change], None]
 
 
 def down() -> None:
-    """Stop the stack, and whatever a killed supervisor left behind."""
+    """Stop the stack, and end orphaned processes of a killed supervisor."""
     began = time.monotonic()
     was_running = ours().down()
     print(f"stopped in {time.monotonic() - began:.1f} s" if was_running else "the stack was not running")
@@ -117,15 +117,15 @@ def status() -> bool:
         print(f"{row['name']:<24} {state:<11} {row['pid'] or '-':>8} {row['restarts']:>8}  {ready}")
     for name in (row["name"] for row, state in rows if state == "unhealthy"):
         print(f"{name} runs and does not answer in time; if that lasts: elt logs {name}, then elt restart {name}")
-    from elt.config import settings  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
+    from elt.config.settings import load  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
 
     try:
-        now = settings.load()
-        refuse_other_settings(now)
+        settings = load()
+        refuse_other_settings(settings)
     except EltError as error:  # the addresses would not be those of the stack that runs
         print(error)
     else:
-        print_endpoints(now)
+        print_endpoints(settings)
     return all(state in FINISHED for _, state in rows)
 
 

@@ -28,7 +28,7 @@ from elt.warehouse import factory
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from elt.config import settings
+    from elt.config.settings import Settings
     from elt.warehouse.base import Warehouse
 
 LINK = "latest.duckdb"
@@ -44,7 +44,7 @@ STORAGE_VERSION = "v1.5.0"
 """Named outright, so that the format does not change unseen with a newer engine."""
 
 
-def to_all_readers(environment: str, now: settings.Settings) -> None:
+def to_all_readers(environment: str, settings: Settings) -> None:
     """Publish the marts of an environment as a file and in PostgreSQL.
 
     Raises:
@@ -52,7 +52,7 @@ def to_all_readers(environment: str, now: settings.Settings) -> None:
         StackError: one of the two failed, for a lock or a connection; likewise.
     """
     with _new_copy(factory.stack_warehouse(environment), layout.published(environment)) as copy:
-        postgres.publish(copy, environment, now)
+        postgres.publish(copy, environment, settings)
 
 
 def publish(warehouse: Warehouse, published: Path) -> Path:
@@ -196,7 +196,7 @@ def latest(folder: Path) -> tuple[dt.datetime, str]:
     if not path.exists():
         raise DataError(
             f"nothing is published in {folder} yet: `elt pipeline` on a running stack does that; "
-            "`elt sql --inner` shows the result of `elt run`"
+            "`elt sql --local` shows the result of `elt run`"
         )
     with duckdb.connect(str(path), read_only=True) as connection:
         row = connection.execute("select published_at::timestamp, environment from published").fetchone()

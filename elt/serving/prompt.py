@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 
-def prompt(query: str | None, environment: str | None = None, *, inner: bool = False, unsafe: bool = False) -> None:
+def prompt(query: str | None, environment: str | None = None, *, local: bool = False, unsafe: bool = False) -> None:
     """Open a read-only SQL prompt, or run one query and print its result.
 
     It reads and writes no other file and runs no program, since a query may be somebody else's.
@@ -25,7 +25,7 @@ def prompt(query: str | None, environment: str | None = None, *, inner: bool = F
     Args:
         query: SQL; none opens a prompt that replaces this process.
         environment: which one's; default: ELT_ENVIRONMENT.
-        inner: read the warehouse of `elt run` instead of what was published.
+        local: read the warehouse of `elt run` instead of what was published.
         unsafe: let it use files, extensions and programs.
 
     Raises:
@@ -33,7 +33,7 @@ def prompt(query: str | None, environment: str | None = None, *, inner: bool = F
         SystemExit: with 1, when the query fails.
     """
     environment = environment or settings.load().elt_environment
-    path = _inner_warehouse(environment) if inner else _published(layout.published(environment))
+    path = _local_warehouse(environment) if local else _published(layout.published(environment))
     program = str(layout.package("duckdb_cli") / "duckdb")
     command = [*filter(None, (layout.LOADER, program)), "-readonly", str(path)]
     for name, value in (("extension_directory", layout.DUCKDB_EXTENSIONS), ("search_path", SEARCH_PATH)):
@@ -57,7 +57,7 @@ def _published(folder: Path) -> Path:
     return path
 
 
-def _inner_warehouse(environment: str) -> Path:
+def _local_warehouse(environment: str) -> Path:
     warehouse = factory.local_warehouse(environment)
     if not warehouse.exists():
         raise DataError(f"sql: {warehouse} is missing: run `elt run` first")

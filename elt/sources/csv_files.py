@@ -88,7 +88,7 @@ class Extract:
         """What to say when there is no file."""
         ours = " (scripts/seed.sh writes those of the grocery data)" if self.path.parent == layout.EXTRACT else ""
         return (
-            f"{self.path} is missing: put the extract of table {self.table} there{ours}, or mend {layout.MELTANO_YML}"
+            f"{self.path} is missing: put the extract of table {self.table} there{ours}, or fix {layout.MELTANO_YML}"
         )
 
 

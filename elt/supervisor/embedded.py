@@ -186,7 +186,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 cwd=live.spec.get("working_dir"),
-                env=_environment(live),
+                env=_process_env(live),
                 start_new_session=True,
             )
         finally:
@@ -342,7 +342,7 @@ async def _either(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-def _environment(live: Live) -> dict[str, str]:
+def _process_env(live: Live) -> dict[str, str]:
     given = dict(one.split("=", 1) for one in live.spec["environment"])
     return {**os.environ, "PC_PROC_NAME": live.name, **given}
 
@@ -394,7 +394,7 @@ async def _exec_succeeds(command: str, live: Live) -> bool:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         cwd=live.spec.get("working_dir"),
-        env=_environment(live),
+        env=_process_env(live),
         start_new_session=True,
     )
     try:

@@ -239,13 +239,13 @@ def _register(path: str, main: int, started_at: float) -> str:
         f'{{"guard": {me}, "guard_start": "{start_of(me)}", "main": {main}, '
         f'"main_start": "{start_of(main)}", "started_at": {started_at!r}}}\n'
     )
-    draft = f"{path}.{me}"
+    temporary = f"{path}.{me}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.write(fd, text.encode())
         os.close(fd)
-        os.replace(draft, path)  # noqa: PTH105
+        os.replace(temporary, path)  # noqa: PTH105
     except OSError as error:
         os.write(2, f"elt-guard: {path}: {error.strerror}\n".encode())
         return ""

@@ -1,4 +1,4 @@
-"""End what a killed supervisor left behind: exactly the processes that its guards registered, and their families.
+"""Reap orphaned processes of a killed supervisor: exactly those that its guards registered, and their process trees.
 
 To be called only while no supervisor of this state folder runs.
 """
@@ -17,7 +17,7 @@ from elt.supervisor import guard
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 30.0
+GUARDS_TIMEOUT_SECONDS = 30.0
 """Seconds that guards whose supervisor has vanished get to end their processes in order."""
 
 
@@ -30,21 +30,21 @@ def records(state: Path) -> dict[str, guard.Record]:
     return found
 
 
-def sweep(state: Path, patience: float = PATIENCE) -> dict[str, int]:
+def reap(state: Path, timeout: float = GUARDS_TIMEOUT_SECONDS) -> dict[str, int]:
     """Wait for live guards to finish, then end all that is left, and clear the register.
 
     Args:
         state: the state folder.
-        patience: seconds for the guards.
+        timeout: seconds for the guards.
 
     Returns:
         How many processes had to be killed, by the name of the process they belonged to.
     """
-    left = records(state)
+    registered = records(state)
     waited = guard.Stopwatch()
-    while waited.seconds() < patience and any(record.is_live() for record in left.values()):
+    while waited.seconds() < timeout and any(record.is_live() for record in registered.values()):
         time.sleep(0.05)
-    killed = {name: count for name, record in left.items() if (count := _end(name, record, state))}
+    killed = {name: count for name, record in registered.items() if (count := _end(name, record, state))}
     for path in (state / "run" / "processes").glob("*"):
         path.unlink(missing_ok=True)
     return killed
@@ -72,7 +72,7 @@ def _find(name: str, record: guard.Record, state: Path) -> set[int]:
     }
     is_group_ours = record.guard in roots or record.guard not in table  # else the number is a stranger's by now
     for pid, row in table.items():
-        if (env := _environment(pid)) or row.group != record.guard:
+        if (env := _process_env(pid)) or row.group != record.guard:
             is_ours = bool(env) and mark.items() <= env.items()
         else:
             is_ours = is_group_ours  # it shows its state in `ps` and has overwritten its environment for that
@@ -81,7 +81,7 @@ def _find(name: str, record: guard.Record, state: Path) -> set[int]:
     return (roots | guard.process_tree(roots, table)) - _ourselves(table)
 
 
-def _environment(pid: int) -> dict[str, str]:
+def _process_env(pid: int) -> dict[str, str]:
     """The environment a process was started with; {} when it is overwritten or not for us to see."""
     with contextlib.suppress(psutil.Error, OSError):
         found = psutil.Process(pid).environ()

@@ -146,8 +146,8 @@ class Stack:
                 return
             self._refuse_half_files()
             self.facts.path.unlink(missing_ok=True)  # those of an earlier start
-            for name, count in orphans.sweep(self.state).items():
-                print(f"{name}: {count} processes of a killed supervisor ended", flush=True)
+            for name, count in orphans.reap(self.state).items():
+                print(f"{name}: ended {count} orphaned processes of a killed supervisor", flush=True)
             ports.check(needed)
             kind, command, why = self.choose(supervisor, env)
             print(f"supervisor: {kind} ({why})", flush=True)
@@ -329,7 +329,7 @@ class Stack:
     # down
 
     def down(self) -> bool:
-        """Stop everything, and end what a killed supervisor left behind; says whether one ran.
+        """Stop everything, end orphaned processes of a killed supervisor, and return whether one ran.
 
         Raises:
             StackError: something could not be ended.
@@ -339,7 +339,7 @@ class Stack:
         return was_running
 
     def _stop(self) -> None:
-        """Ask the supervisor to stop, wait for its end, kill it if need be, and sweep."""
+        """Ask the supervisor to stop, wait for its end, kill it if need be, and reap orphaned processes."""
         with signals.uninterruptible():
             waited, asked = guard.Stopwatch(), False
             while (lock := lockfile.take(self.run)) is None and waited.seconds(ANSWER_SECONDS) < KEEPER_GRACE:
@@ -356,8 +356,8 @@ class Stack:
                 if self.child:
                     self.child.wait()
                     self.child = None
-                for name, count in orphans.sweep(self.state).items():
-                    print(f"{name}: {count} processes that were left over are ended", flush=True)
+                for name, count in orphans.reap(self.state).items():
+                    print(f"{name}: ended {count} orphaned processes", flush=True)
                 (self.run / SOCKET_NAME).unlink(missing_ok=True)
             finally:
                 os.close(lock)

@@ -13,4 +13,4 @@ def stack_warehouse(environment: str) -> DuckDBFile:
 
 def local_warehouse(environment: str) -> DuckDBFile:
     """Make the warehouse of `elt run`, of an environment."""
-    return DuckDBFile(layout.warehouse(environment, layout.INNER))
+    return DuckDBFile(layout.warehouse(environment, layout.LOCAL_RUN))

@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 
     from elt.orchestration.api import AirflowApi
 
-PATIENCE = 1800
+TIMEOUT_SECONDS = 1800
 """Seconds for any one part."""
 DAG_FILE = """\
 from airflow.providers.standard.operators.bash import BashOperator
@@ -117,7 +117,7 @@ def _ended(ours: Ours, dag: str) -> int:
 
 
 def _wait(condition: t.Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < limit, f"{what} did not come to their end"
         time.sleep(0.5)

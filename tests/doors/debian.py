@@ -46,10 +46,10 @@ def _bootstrap(suite: str, packages: tuple[str, ...], archive: Path) -> None:
         raise LookupError(f"no debootstrap: {done.stdout[-300:]}")
     if Path("/", CERTIFICATES).is_dir():
         shutil.copytree(Path("/", CERTIFICATES), root / CERTIFICATES, dirs_exist_ok=True)
-    draft = archive.with_suffix(".new")
-    subprocess.run(["tar", "-C", root, "-cf", draft, "."], check=True)
+    unfinished = archive.with_suffix(".new")
+    subprocess.run(["tar", "-C", root, "-cf", unfinished, "."], check=True)
     shutil.rmtree(root)
-    draft.rename(archive)
+    unfinished.rename(archive)
 
 
 def unpacked(name: str) -> Path:

@@ -224,7 +224,7 @@ def test_a_shell_in_which_bootstrap_fails_opens_to_mend_it(nix, here):
     project.write_text(before)
     assert code == 0, output
     assert "uv.lock does not fit" in output
-    assert "mend that, then scripts/bootstrap.sh" in output
+    assert "fix that, then scripts/bootstrap.sh" in output
     assert f"{nix.store}/" in output
     assert refused[0] == 1
 

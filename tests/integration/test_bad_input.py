@@ -220,9 +220,9 @@ WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "seed-scale-word": (("seed", "--scale", "many"), ("--scale", "integer")),
     "seed-two-sizes": (("seed", "--sample", "--full"), ("--sample", "--full")),
     "run-no-model": (("run", "no_such_model"), ("no_such_model",)),
-    "sql-wrong": (("sql", "--inner", "selec 1"), ("selec",)),
-    "sql-no-table": (("sql", "--inner", "from nowhere"), ("nowhere",)),
-    "sql-writes": (("sql", "--inner", "drop table marts.daily_sales"), ("read-only",)),
+    "sql-wrong": (("sql", "--local", "selec 1"), ("selec",)),
+    "sql-no-table": (("sql", "--local", "from nowhere"), ("nowhere",)),
+    "sql-writes": (("sql", "--local", "drop table marts.daily_sales"), ("read-only",)),
     "sql-unpublished": (("sql", "select 1"), ("published", "elt pipeline")),
     "pipeline-no-stack": (("pipeline",), ("scripts/up.sh",)),
     "pipeline-environment": (("pipeline", "--environment", "mars"), ("mars",)),
@@ -251,7 +251,7 @@ ENVIRONMENT: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 
 
 def check(found: tuple[int, str], words: tuple[str, ...]) -> None:
-    """Whether a failure is one that its reader can mend."""
+    """Whether a failure is one that its reader can fix."""
     code, output = found
     assert code not in (0, -9), output
     assert "Traceback" not in output, output
@@ -291,7 +291,7 @@ def test_a_part_of_what_was_never_built(clone):
 
 
 def test_the_marts_are_as_they_were(clone):
-    code, output = clone.elt("sql", "--inner", "select count(*) from marts.customer_summary")
+    code, output = clone.elt("sql", "--local", "select count(*) from marts.customer_summary")
     assert (code, "7" in output) == (0, True), output
 
 

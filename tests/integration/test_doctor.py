@@ -1,4 +1,4 @@
-"""`elt doctor` finds each planted fault and names what mends it."""
+"""`elt doctor` finds each planted fault and names how to fix it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def doctor(root: Path, env: dict[str, str], prefix: t.Sequence[str] = ()) -> tup
 
 
 def failed(output: str) -> dict[str, str]:
-    """Finding and mend of each check that failed."""
+    """Finding and fix of each check that failed."""
     found: dict[str, str] = {}
     for line in output.splitlines():
         name, is_failure, rest = line.partition(" FAIL ")
@@ -113,8 +113,8 @@ def test_an_index_of_the_users_own_is_no_stale_lock(place, env, tmp_path):
     code, output = doctor(ROOT, env | theirs)
     assert code == 1
     assert list(failed(output)) == ["packages"]
-    mend = "unset UV_DEFAULT_INDEX" if place == "variable" else "set UV_NO_CONFIG=1"
-    assert f"-> uv.lock holds the addresses of its packages: {mend}" in failed(output)["packages"]
+    fix = "unset UV_DEFAULT_INDEX" if place == "variable" else "set UV_NO_CONFIG=1"
+    assert f"-> uv.lock holds the addresses of its packages: {fix}" in failed(output)["packages"]
 
 
 def test_the_lock_is_read_by_this_python(clone, env):

@@ -411,7 +411,7 @@ def test_a_number_that_was_reused_is_no_leftover(toys: t.Callable[..., Toy]) -> 
     pid = stranger.pid
     path.write_text(f'{{"guard": {pid}, "guard_start": "1@x", "main": {pid}, "main_start": "1@x", "started_at": 1}}')
     try:
-        assert orphans.sweep(toy.state) == {}
+        assert orphans.reap(toy.state) == {}
         assert stranger.poll() is None
         assert not path.exists()
     finally:

@@ -67,7 +67,7 @@ def test_the_steps_of_a_run_are_told():
         "   9.0 s  dbt    OK created sql table model marts.daily_sales [OK in 2.09s]\n"
         "  10.5 s  dbt    Done. PASS=71 WARN=0 ERROR=0 SKIP=0 NO-OP=0 TOTAL=71\n"
         "quality: 19 of 19 figures agree, 1.5 s\n"
-        "run: done in 12.0 s; `elt sql --inner` opens the result\n"
+        "run: done in 12.0 s; `elt sql --local` opens the result\n"
     )
     assert run == growth.Run(1_469_307, 4.0, 6.5, 1.5, 12.0)
     assert growth.rows_of({1: run}) == [["1 x", "1,469,307", "4.0", "6.5", "1.5", "12.0", "12%", "8.2", "0"]]

@@ -170,7 +170,7 @@ def test_free_ports_take_the_places_of_taken_ones(clone, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "mend"),
+    ("words", "fix"),
     [
         (
             "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
@@ -179,10 +179,10 @@ def test_free_ports_take_the_places_of_taken_ones(clone, monkeypatch):
         ("ERROR: No matching distribution found for uv==0.13.9", "is there a network"),
     ],
 )
-def test_why_uv_cannot_be_installed(clone, monkeypatch, words, mend):
+def test_why_uv_cannot_be_installed(clone, monkeypatch, words, fix):
     monkeypatch.setattr(uv, "PRIVATE", layout.TOOLS / "uv" / "bin" / "uv")
     monkeypatch.setattr(uv, "_pip", lambda _: ["sh", "-c", f"echo '{words}' >&2; exit 1"])
-    with pytest.raises(SetupError, match=f"{re.escape(words)}.*{mend}"):
+    with pytest.raises(SetupError, match=f"{re.escape(words)}.*{fix}"):
         uv.install("0.13.9")
 
 

@@ -25,8 +25,8 @@ def test_nothing_is_left_of_the_former_tools():
     assert not [p["name"] for p in lock["package"] if re.search("dagster|airbyte", p["name"])]
     mentions = re.compile("dagster|airbyte", re.IGNORECASE)
     allowed = {"README.md", "tests/unit/test_house.py"}  # they say that it was left behind
-    guilty = [f for f in tracked() if f not in allowed and mentions.search((ROOT / f).read_text(errors="ignore"))]
-    assert guilty == []
+    offenders = [f for f in tracked() if f not in allowed and mentions.search((ROOT / f).read_text(errors="ignore"))]
+    assert offenders == []
 
 
 def test_every_process_is_guarded_probed_and_logged():

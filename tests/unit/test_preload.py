@@ -243,7 +243,7 @@ def test_without_the_parent_the_command_is_run_as_always(tmp_path, preload):
 
 @pytest.mark.parametrize("program", ["dbt", "meltano"])
 def test_a_program_of_tasks_is_the_one_of_the_environment(stack, tmp_path, program):
-    """Forked from the process that has imported it, the first asker before it had a reason to."""
+    """Forked from the process that has imported it, the first client before it had a reason to."""
     here = stack()
     more = {"PC_PROC_NAME": "pipeline-preload", "CONNECT_ADDRESS": "127.0.0.1", "AIRFLOW_PORT": "1"}
     server = here.start([str(BIN / "elt-preload"), "pipeline"], **more)

@@ -169,19 +169,21 @@ def test_sql_reads_what_was_published(warehouse, state):
     assert (written.returncode, made.exists()) == (0, True), written.stderr
 
 
-def test_sql_inner_reads_the_warehouse_of_elt_run(warehouse, state):
+def test_sql_local_reads_the_warehouse_of_elt_run(warehouse, state):
     env = apart(state) | {"ELT_ENVIRONMENT": "dev"}
-    missing = run("elt", "sql", "--inner", "from small", env=env)
+    missing = run("elt", "sql", "--local", "from small", env=env)
     assert missing.returncode == 1
     assert "run `elt run` first" in missing.stderr
     (state / "inner").mkdir(parents=True)
     shutil.copy(warehouse, state / "inner" / "warehouse_dev.duckdb")
-    answer = run("elt", "sql", "--inner", "select count(*) as rows from large", env=env)
+    answer = run("elt", "sql", "--local", "select count(*) as rows from large", env=env)
     assert answer.returncode == 0, answer.stderr
     assert "5000" in answer.stdout
-    for begin in ("-- how many\n", "--how many, --inner\n", "/* how many */ ", "  \n  -- how many\n", "-- a=b\n"):
-        answer = run("elt", "sql", f"{begin}select count(*) as rows from large", "--inner", env=env)
+    for begin in ("-- how many\n", "--how many, --local\n", "/* how many */ ", "  \n  -- how many\n", "-- a=b\n"):
+        answer = run("elt", "sql", f"{begin}select count(*) as rows from large", "--local", env=env)
         assert (answer.returncode, "5000" in answer.stdout) == (0, True), (begin, answer.stderr)
-    misspelt = run("elt", "sql", "--iner", "from large", env=env)
+    former_name = run("elt", "sql", "--inner", "select count(*) as rows from large", env=env)
+    assert former_name.stdout == answer.stdout
+    misspelt = run("elt", "sql", "--locla", "from large", env=env)
     assert misspelt.returncode == 2
-    assert "No such option: --iner" in misspelt.stderr
+    assert "No such option: --locla" in misspelt.stderr

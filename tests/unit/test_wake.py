@@ -1,4 +1,4 @@
-"""The scheduler's bell without a database: it waits all the same. tests/e2e/test_wake.py has one."""
+"""The scheduler's listener without a database: it waits all the same. tests/e2e/test_wake.py has one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import psycopg2
 
-from elt.orchestration.notify import Bell
+from elt.orchestration.notify import Listener
 
 
 def test_without_a_database_it_waits_that_long_and_tries_again():
@@ -16,13 +16,13 @@ def test_without_a_database_it_waits_that_long_and_tries_again():
         tries.append(time.monotonic())
         raise psycopg2.OperationalError("nobody there")
 
-    bell = Bell(connect)
+    listener = Listener(connect)
     began = time.monotonic()
-    assert not bell.wait(0.2)
+    assert not listener.wait(0.2)
     assert time.monotonic() - began >= 0.2
-    assert not bell.wait(0)
+    assert not listener.wait(0)
     assert len(tries) == 2
-    bell.close()
+    listener.close()
 
 
 def test_the_executor_reads_the_settings_once(monkeypatch):
@@ -35,8 +35,8 @@ def test_the_executor_reads_the_settings_once(monkeypatch):
     monkeypatch.setattr(CeleryExecutor, "__init__", lambda *_: None)
     monkeypatch.setattr(executor.settings, "load", lambda: loads.append(1) or "settings")
     monkeypatch.setattr(executor.databases, "connect", lambda *words: connections.append(words))
-    bell = executor.PromptCeleryExecutor()._bell
-    bell._connect()
-    bell._connect()
+    listener = executor.PromptCeleryExecutor()._listener
+    listener._connect()
+    listener._connect()
     assert loads == [1]
     assert connections == [("settings", "airflow")] * 2
