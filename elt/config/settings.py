@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=layout.ENV_FILE, extra="ignore")
 
     bind_address: str
+    # the port of each service of elt/config/services.py; those below are named by other code
+    for _service in services.SERVICES:
+        if _service.port:
+            __annotations__[_service.port.lower()] = Port
     allowed_hosts: t.Annotated[str, Field(pattern=r"^((\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)* *)+$")]
     airflow_port: Port
     flower_port: Port
