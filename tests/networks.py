@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
-from doors import debian
+from ways_in import debian
 from workspace import wait_for
 
 

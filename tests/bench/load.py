@@ -15,7 +15,7 @@ import typing as t
 from pathlib import Path
 
 import httpx
-from e2e.newcomer import below
+from e2e.fresh_clone import below
 
 from bench import page
 from bench.dags.load import WIDTH

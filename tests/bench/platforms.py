@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from e2e.newcomer import Newcomer, arrive, below
+from e2e.fresh_clone import FreshClone, below, clone_working_tree
 from workspace import PORTS, free_ports
 
 from elt.config.settings import ADMIN, Settings
@@ -53,7 +53,7 @@ class Platform(t.Protocol):
 class Ours:
     """This workspace."""
 
-    clone: Newcomer
+    clone: FreshClone
 
     def elt(self, *words: str) -> str:
         """Run a verb, which must succeed."""
@@ -184,7 +184,7 @@ def memory(processes: Iterable[psutil.Process]) -> dict[str, int]:
 @contextlib.contextmanager
 def both(folder: Path) -> Iterator[tuple[Ours, Standalone]]:
     """Both platforms, bootstrapped and stopped; whatever still runs at the end is stopped."""
-    clone = arrive(folder / "workspace", folder / "home", "embedded", SYSTEM_PATH)
+    clone = clone_working_tree(folder / "workspace", folder / "home", "embedded", SYSTEM_PATH)
     for dag in DAGS.glob("*.py"):
         shutil.copy(dag, clone.root / "airflow" / "dags")
     ours = Ours(clone)

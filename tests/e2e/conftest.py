@@ -17,7 +17,7 @@ from workspace import apart, run
 from elt.config import env_file, settings
 from elt.orchestration.api import AirflowApi
 
-from .newcomer import Newcomer, arrive
+from .fresh_clone import FreshClone, clone_working_tree
 
 
 def processes_of(state: Path) -> list[psutil.Process]:
@@ -100,10 +100,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
 
 
 @pytest.fixture(scope="session")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+def fresh_clone(tmp_path_factory: pytest.TempPathFactory) -> FreshClone:
     """A clone in which nothing ran yet but the seed, since the pages run the pipeline often; the space is meant."""
-    base = tmp_path_factory.mktemp("newcomer")
-    here = arrive(base / "a folder" / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
+    base = tmp_path_factory.mktemp("fresh")
+    here = clone_working_tree(base / "a folder" / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
     done = here.run("scripts/seed.sh", "--sample")
     assert done.returncode == 0, done.stdout
     return here

@@ -8,10 +8,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from doors import chroot, container, debian
+from ways_in import chroot, container, debian
 from workspace import PORTS
 
-from .newcomer import arrive, given_to
+from .fresh_clone import clone_working_tree, given_to
 
 SUITE = "trixie"
 PACKAGES = ("python3", "python3-venv", "git", "ca-certificates", "libatomic1", "procps")
@@ -31,7 +31,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[chroot.Chroot]:
     base = Path("/var/tmp") / f"elt-{SUITE}-{os.getpid()}"
     base.mkdir(mode=0o755)
     try:
-        clone = arrive(base / "workspace", base / "home", "embedded", os.environ["PATH"])
+        clone = clone_working_tree(base / "workspace", base / "home", "embedded", os.environ["PATH"])
         cache = Path(clone.env["UV_CACHE_DIR"])
         env = container.TRUST | {name: clone.env[name] for name in (*PORTS, "ELT_SUPERVISOR")}
         root = chroot.unpack(

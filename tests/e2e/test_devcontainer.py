@@ -1,6 +1,6 @@
-"""The door of VS Code: .devcontainer by the CLI of devcontainers, in a Docker engine of the test's own.
+"""The way in by VS Code: .devcontainer by the CLI of devcontainers, in a Docker engine of the test's own.
 
-What its files say is compared with what is there in tests/unit/test_doors.py.
+What its files say is compared with what is there in tests/unit/test_ways_in.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from doors import chroot, container, debian
+from ways_in import chroot, container, debian
 from workspace import PACKAGES, PORTS, REMARKS, ROOT, packages
 
-from .newcomer import arrive, given_to
+from .fresh_clone import clone_working_tree, given_to
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def outside() -> Iterator[Path]:
 
 def prepared(base: Path, engine: dict[str, str], user: int) -> container.Devcontainer:
     """A clone of that user with the stand-in base."""
-    clone = arrive(base / "workspace", base / "home", "embedded", os.environ["PATH"])
+    clone = clone_working_tree(base / "workspace", base / "home", "embedded", os.environ["PATH"])
     container.stand_in(clone.root)
     ports = {name: clone.env[name] for name in PORTS}  # free ones, as the container has this machine's network
     (clone.root / ".env").write_text("".join(f"{name}={port}\n" for name, port in ports.items()))
@@ -95,7 +95,7 @@ def test_its_steps_run_without_an_engine(outside, tmp_path):
         archive = debian.root_archive(container.SUITE)
     except LookupError as error:
         pytest.skip(f"no engine: {error}")
-    clone = arrive(outside / "workspace", outside / "home", "embedded", os.environ["PATH"])
+    clone = clone_working_tree(outside / "workspace", outside / "home", "embedded", os.environ["PATH"])
     given_to(VSCODE, clone.root)
     ports = {name: clone.env[name] for name in PORTS}
     here = chroot.build(archive, tmp_path / "root", clone.root, container.TRUST | ports)

@@ -8,12 +8,12 @@ import documents
 import pytest
 from workspace import ROOT
 
-from .newcomer import below, shell
+from .fresh_clone import below, shell
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .newcomer import Newcomer
+    from .fresh_clone import FreshClone
 
 PAGES = [
     "README.md",
@@ -27,12 +27,12 @@ SKIPS = 9
 
 
 @pytest.fixture(scope="module")
-def clone(newcomer) -> Iterator[Newcomer]:
-    """The newcomer's clone; whatever the pages started is stopped at the end."""
-    yield newcomer
-    done = newcomer.run("scripts/down.sh", seconds=120)
+def clone(fresh_clone) -> Iterator[FreshClone]:
+    """The fresh clone; whatever the pages started is stopped at the end."""
+    yield fresh_clone
+    done = fresh_clone.run("scripts/down.sh", seconds=120)
     assert done.returncode == 0, done.stdout
-    assert below(newcomer.root) == []
+    assert below(fresh_clone.root) == []
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,4 @@
-"""The door of Nix: flake.nix with a double of nixpkgs, whose packages are this machine's programs.
+"""The way in by Nix: flake.nix with a double of nixpkgs, whose packages are this machine's programs.
 
 It proves that the flake evaluates, that its lock fits and what its shell starts; not that nixpkgs has these packages.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import documents
 import pytest
-from doors import nix as door
+from ways_in import nix as nix_way
 from workspace import PACKAGES, REMARKS, ROOT, copy, packages
 
-from .newcomer import Newcomer, arrive
+from .fresh_clone import FreshClone, clone_working_tree
 
 PAGE = (ROOT / "docs" / "cookbooks" / "nix.md").read_text()
 COMMANDS = {
@@ -33,27 +33,27 @@ SAID = {
     "scripts/e2e.sh": ("known to Flower",),
     "--help": ("--timeout",),
 }
-OPTIONAL = {"process-compose", "jre_headless", *door.LINTERS}
+OPTIONAL = {"process-compose", "jre_headless", *nix_way.LINTERS}
 """What a machine may lack, and the double then leaves out."""
 
 
 @pytest.fixture(scope="module")
-def nix(tmp_path_factory: pytest.TempPathFactory) -> door.Nix:
+def nix(tmp_path_factory: pytest.TempPathFactory) -> nix_way.Nix:
     try:
-        return door.nix(tmp_path_factory.mktemp("nix"))
+        return nix_way.nix(tmp_path_factory.mktemp("nix"))
     except LookupError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+def here(tmp_path_factory: pytest.TempPathFactory) -> FreshClone:
     """A clone of its own: this Nix refuses paths with a space."""
     base = tmp_path_factory.mktemp("flake")
-    return arrive(base / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
+    return clone_working_tree(base / "elt-workspace", base / "home", "embedded", os.environ["PATH"])
 
 
 @pytest.fixture
-def flake(here: Newcomer) -> t.Iterator[Path]:
+def flake(here: FreshClone) -> t.Iterator[Path]:
     """flake.nix of the clone, to be spoiled."""
     path = here.root / "flake.nix"
     before = path.read_text()
@@ -68,8 +68,8 @@ def spoil(flake: Path, old: str, new: str) -> None:
     flake.write_text(text.replace(old, new, 1))
 
 
-def with_double(nix: door.Nix, here: Newcomer, *words: str) -> tuple[int, str]:
-    """Exit code and output of a nix command; a shell gets of the environment what a newcomer has, PATH left out."""
+def with_double(nix: nix_way.Nix, here: FreshClone, *words: str) -> tuple[int, str]:
+    """Exit code and output of a nix command; a shell gets the environment of a new contributor, but for PATH."""
     verb = 2 if words[0] == "flake" else 1
     kept = [word for name in here.env for word in ("--keep", name) if name != "PATH"]
     alone = ("--ignore-environment", *kept) if words[0] == "develop" else ()
@@ -98,7 +98,7 @@ def test_the_commands_of_the_page_run(nix, here, command):
 
 def test_the_double_says_what_it_leaves_out(nix):
     if nix.is_real:
-        REMARKS.append(f"Nix with {door.NIXPKGS}")
+        REMARKS.append(f"Nix with {nix_way.NIXPKGS}")
     else:
         REMARKS.append(f"the double of nixpkgs left out {len(nix.absent)} programs: {', '.join(nix.absent)}")
         REMARKS.append("the hash of Metabase has the form of one; whether it is the file's, only a download shows")
@@ -175,7 +175,7 @@ def test_the_shell_gives_what_the_scripts_read(nix, here):
     assert [one for many in folders.values() for one in many if not one.startswith(f"{nix.store}/")] == []
     assert Path(given["UV_PYTHON"]).samefile(base)
     held = [{path.name for path in Path(folder).iterdir()} for folder in folders["ELT_LIBRARY_PATH"]]
-    needed = door.needed_libraries().keys()
+    needed = nix_way.needed_libraries().keys()
     assert needed - set().union(*held) == set(), "wheels need it"
     assert [names for names in held if not names & needed] == [], "no wheel needs it"
     assert {path.name for folder in folders["ELT_PROGRAMS"] for path in Path(folder).iterdir()} >= {"ruff", "uv"}
@@ -229,7 +229,7 @@ def test_a_shell_in_which_bootstrap_fails_opens_to_mend_it(nix, here):
     assert refused[0] == 1
 
 
-def test_the_packages_are_those_of_every_door(nix, here):
+def test_the_packages_are_those_of_every_way_in(nix, here):
     code, output = with_double(nix, here, "develop", "-c", str(here.root / ".venv/bin/python"), "-c", PACKAGES)
     assert code == 0, output
     assert json.loads(output.splitlines()[-1]) == packages()

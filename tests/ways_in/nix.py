@@ -95,7 +95,7 @@ def nix(home: Path) -> Nix:
     (home / "conf" / "nix.conf").write_text(CONFIGURATION)
     env |= {f"NIX_{name.upper()}_DIR": str(home / name) for name in ("store", "state", "log", "conf")}
     env |= {"NIX_USER_CONF_FILES": os.devnull, "NIX_REMOTE": "", "XDG_CACHE_HOME": str(home / "cache")}
-    shutil.copytree(ROOT / "tests" / "doors" / "nixpkgs", home / "nixpkgs")
+    shutil.copytree(ROOT / "tests" / "ways_in" / "nixpkgs", home / "nixpkgs")
     host = _programs()
     loaders = [path for folder in ("/lib64", "/lib") for path in Path(folder).glob("ld-linux-*.so.*")]
     places = needed_libraries()

@@ -1,5 +1,5 @@
 # A double of nixpkgs: what the workspace's flake.nix uses of it, made of this machine's programs (host.json, written
-# by tests/doors/nix.py). It proves attributes, variables and PATH of the shell, and nothing about nixpkgs itself.
+# by tests/ways_in/nix.py). It proves attributes, variables and PATH of the shell, and nothing about nixpkgs itself.
 {
   outputs =
     _:

@@ -54,7 +54,10 @@ def test_env_is_written_once_private_and_random(clone):
     secrets = [name for name, value, _ in env_file.example_settings() if not value]
     for name in secrets:
         old, new = (
-            line for text in (first, layout.ENV_FILE.read_text()) for line in text.splitlines() if name in line
+            line
+            for text in (first, layout.ENV_FILE.read_text())
+            for line in text.splitlines()
+            if line.startswith(f"{name}=")
         )
         assert old != new
         assert len(old) - len(name) > 16

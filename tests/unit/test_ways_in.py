@@ -1,4 +1,4 @@
-"""What the files of the other doors say, compared with what is there: .devcontainer, .vscode and the workflow of CI.
+"""What the files of the other ways in say, beside what is there: .devcontainer, .vscode and the workflow of CI.
 
 None is opened here; tests/e2e does that, and reads flake.nix, too.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import documents
 import jsonschema
 import yaml
-from doors import chroot, debian
+from ways_in import chroot, debian
 from workspace import BIN, ROOT, apart, files, run, said
 
 from elt import layout
@@ -37,7 +37,7 @@ def steps(jobs: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     return [step for job in jobs.values() for step in job["steps"]]
 
 
-SCHEMAS = yaml.safe_load((ROOT / "tests" / "doors" / "editor.yml").read_text())
+SCHEMAS = yaml.safe_load((ROOT / "tests" / "ways_in" / "editor.yml").read_text())
 CONTAINER, LAUNCH, TASKS, SETTINGS = (
     ".devcontainer/devcontainer.json",
     ".vscode/launch.json",
@@ -66,7 +66,7 @@ SHOWN = {
     if block.language == "sh"
     for line in block.text.splitlines()
 }
-"""Commands of the pages of other doors, which run in tests/e2e."""
+"""Commands of the pages of the other ways in, which run in tests/e2e."""
 
 
 def command_lines() -> list[str]:

@@ -184,7 +184,7 @@ def test_a_uv_that_is_not_the_one_of_the_lock_is_refused(release):
 
 
 def test_the_environment_of_a_running_stack_is_not_made_for_another_python(state):
-    """The other Python is one that is gone: uv then makes the environment anew, as for one of another door."""
+    """The other Python is one that is gone: uv then makes the environment anew, as for a container's."""
     environment = state / "environment"
     (environment / "bin").mkdir(parents=True)
     (environment / "bin" / "python").symlink_to("/elsewhere/bin/python3")

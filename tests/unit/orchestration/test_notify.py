@@ -1,4 +1,4 @@
-"""The scheduler's listener without a database: it waits all the same. tests/e2e/test_wake.py has one."""
+"""The scheduler's listener without a database: it waits all the same. tests/e2e/test_notify.py has one."""
 
 from __future__ import annotations
 

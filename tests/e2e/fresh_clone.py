@@ -1,4 +1,4 @@
-"""A clone as a newcomer has it: of what stands in the working tree, in a clean environment, with ports of its own."""
+"""A fresh clone as a new contributor has it: the working tree, a clean environment, ports of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ON_TERMINAL = (
 
 
 @dataclass
-class Newcomer:
+class FreshClone:
     """A clone, and the environment in which its commands run."""
 
     root: Path
@@ -53,12 +53,12 @@ class Newcomer:
         return done.stdout
 
 
-def arrive(root: Path, home: Path, supervisor: str, path: str) -> Newcomer:
+def clone_working_tree(root: Path, home: Path, supervisor: str, path: str) -> FreshClone:
     """Clone what stands in the working tree, files that git does not know yet included.
 
     Args:
         root: where the clone goes.
-        home: the newcomer's home, which is made.
+        home: the user's home, which is made.
         supervisor: the one to use.
         path: its PATH; nothing else is the developer's but the cache of packages.
     """
@@ -66,9 +66,9 @@ def arrive(root: Path, home: Path, supervisor: str, path: str) -> Newcomer:
     cache = subprocess.run([BIN / "uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     env = {"HOME": str(home), "PATH": path, "UV_CACHE_DIR": cache, "ELT_SUPERVISOR": supervisor, **ports}
-    (home / ".gitconfig").write_text("[user]\nname = newcomer\nemail = newcomer@localhost\n")
+    (home / ".gitconfig").write_text("[user]\nname = contributor\nemail = contributor@localhost\n")
     subprocess.run([*GIT, "clone", "-q", "--no-hardlinks", ROOT, root], check=True)
-    clone = Newcomer(root, env)
+    clone = FreshClone(root, env)
     for name in files():  # those that are gone from the working tree, but not yet for git
         if not (ROOT / name).is_file():
             (root / name).unlink(missing_ok=True)
