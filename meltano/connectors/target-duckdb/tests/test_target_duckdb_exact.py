@@ -285,6 +285,53 @@ def test_decimals_are_what_python_reads_or_are_refused(
         assert value == one or (noise and abs(value) < Decimal(10) ** (15 - scale))
 
 
+NESTED = [
+    '{"x": 0.1000000000000000055511151231257827, "y": [1e400, {"z": " 1.10 "}]}',
+    "[0.1234567890123456789, -12345678901234567.5, 5.10, true, null]",
+    '{"s": "a \\"quote\\" \\\\ \\u00e9 \\ud83d\\ude00 é", "n": 1.23456789012345678e-5}',
+    "0.1234567890123456789",
+    "1e-400",
+    "12345678901234567890e+1",
+    "-0.1234567890123456789",
+    '{"u": "a-9e-123 9e-1234", "x": -0.1234567890123456789e-7}',
+    '{"x": 5.5, "y": 0.30000000000000004, "t": "0.1234567890123456789"}',
+    '"0.1234567890123456789"',
+    "{}",
+]
+
+
+@pytest.mark.parametrize("way", ["records", "jsonl", "gzip"])
+@pytest.mark.parametrize("columns", [1, 300])
+def test_json_keeps_the_digits_of_its_numbers(warehouse: Warehouse, tmp_path: Path, way: str, columns: int) -> None:
+    of = schema({"id": ID, "a": {"type": ["object", "array", "null"]}} | {f"c{one}": ID for one in range(columns)})
+    assert warehouse.load(of, *sent(tmp_path, way, NESTED), state(1)).error is None
+    stored = [value for (value,) in warehouse.rows("select a from things order by id")]
+    assert [json.loads(one, parse_float=Decimal) for one in stored] == [
+        json.loads(one, parse_float=Decimal) for one in NESTED
+    ]
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b'{"id": 1}\n' * 999)[:-9]], ids=["none", "cut off"])
+def test_a_damaged_file_with_a_column_of_json(warehouse: Warehouse, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "in").write_bytes(content)
+    batch = {"type": "BATCH", "stream": "things", "encoding": {"format": "jsonl", "compression": "gzip"}}
+    got = warehouse.load(schema({"id": ID, "a": {"type": "object"}}), {**batch, "manifest": [f"{tmp_path}/in"]})
+    assert "stream 'things'" in str(got.error)
+
+
+@pytest.mark.parametrize("way", ["records", "jsonl", "gzip"])
+@pytest.mark.parametrize("kind", [{"type": "string"}, {}, {"type": ["string", "number", "object"]}])
+def test_numbers_among_json_keep_their_digits_in_texts(
+    warehouse: Warehouse, tmp_path: Path, way: str, kind: dict[str, t.Any]
+) -> None:
+    texts = [*NESTED, '{"a": 0.1234567890123456789}']
+    of = schema({"id": ID, "a": kind, "b": {"type": "object"}})
+    assert warehouse.load(of, *sent(tmp_path, way, texts), state(1)).error is None
+    for (value,), text in zip(warehouse.rows("select a from things order by id"), texts, strict=True):
+        said = json.loads(text, parse_float=Decimal)
+        assert said in (value, json.loads(value, parse_float=Decimal))
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("text", ["true", "false", "1", "0", "1.0", '"true"', '"False"', '"0"', "null"])
 def test_what_is_a_boolean(text: str, way: str) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import typing as t
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from target_duckdb import database, locate, messages, sql
 from target_duckdb.database import one_line
 from target_duckdb.errors import DatabaseError, InputError, MissingKeyError, SchemaError
 from target_duckdb.schema import members, struct
-from target_duckdb.spool import exact_numbers
+from target_duckdb.spool import exact_numbers, nested_numbers, would_change
 from target_duckdb.stream import BATCHED_AT, DELETED_AT, EXTRACTED_AT, VERSION
 
 if t.TYPE_CHECKING:
@@ -326,6 +327,8 @@ class Loader:
             raise InputError(
                 misfit.what, stream=stream.name, file=str(path), line=misfit.row + 1, column=misfit.column
             ) from misfit.__cause__
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"cannot be read: {error}", stream=stream.name, file=str(path)) from error
 
     def _staged(self, reader: Reader, path: Path, object_size: int, stream: Stream) -> Stage:
         """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly.
@@ -335,7 +338,12 @@ class Loader:
         """
         self._stages += 1
         self._use(len(reader.columns), half=False)
-        table = f"temp.stage_{self._stages}"
+        table, marked = f"temp.stage_{self._stages}", self._folder / "marked.jsonl"
+        transform = nested_numbers(reader.columns, member=reader.whole)
+        if transform and any(map(would_change, _blocks(path, gzipped=reader.gzip))):
+            _rewrite(path, marked, transform, gzipped=reader.gzip)
+            path, object_size = marked, 2 * object_size  # each quote gets a backslash
+            reader = replace(reader, gzip=False, marked=True)
         try:
             try:
                 reader.read(self._connection, table, path, object_size, exact=False)
@@ -343,6 +351,8 @@ class Loader:
                 self._read_exactly(reader, table, path, object_size)
         except duckdb.Error as error:
             raise DatabaseError(f"stream {stream.name!r}: {one_line(error)}") from error
+        finally:
+            marked.unlink(missing_ok=True)
         count = f"count({VERSION})" if reader.versions else "0"
         counted = self._connection.execute(f"select count(*), {count} from {table}").fetchone()
         assert counted
@@ -461,6 +471,8 @@ class Reader:
     metadata: bool = False
     versions: bool = False
     gzip: bool = False
+    marked: bool = False
+    """Whether values that JSON would change are texts that begin with `sql.MARK`."""
     mark: str = ""
     """What stands before the names of those members of a line that are beside the record's."""
 
@@ -478,10 +490,13 @@ class Reader:
         if self.whole:
             read = {self.whole: struct(self.columns, types)} if self.columns else {}
         names = self.names()
-        values = [
-            f"{sql.from_json(column.within(self.whole), column.read_as, exact=exact)} as {names[column.name]}"
-            for column in self.columns
-        ]
+        made = {
+            column: sql.from_json(column.within(self.whole), column.read_as, exact=exact) for column in self.columns
+        }
+        if self.marked:
+            texts = {"JSON", "VARCHAR"}
+            made |= {column: sql.unmarked(one, column.type) for column, one in made.items() if column.type in texts}
+        values = [f"{one} as {names[column.name]}" for column, one in made.items()]
         if self.metadata:
             extracted = f"{self.mark}time_extracted"
             read[extracted] = sql.json_type("TIMESTAMP", exact=exact)
@@ -527,10 +542,14 @@ class Reader:
         return f"copy (select {record} from {file}) to {sql.literal(str(flat))} ({plain})"
 
 
+def _blocks(path: Path, *, gzipped: bool) -> Iterator[bytes]:
+    with gzip.open(path) if gzipped else path.open("rb") as lines:
+        yield from messages.blocks(t.cast("t.BinaryIO", lines))
+
+
 def _rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes], *, gzipped: bool) -> None:
-    with gzip.open(source) if gzipped else source.open("rb") as lines, goal.open("wb") as changed:
-        for block in messages.blocks(t.cast("t.BinaryIO", lines)):
-            changed.write(transform(block))
+    with goal.open("wb") as changed:
+        changed.writelines(map(transform, _blocks(source, gzipped=gzipped)))
 
 
 def _parquet_value(column: Column, there: dict[str, str], lower: dict[str, str], kind: Callable[[str], str]) -> str:

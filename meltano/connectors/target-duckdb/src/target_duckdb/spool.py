@@ -6,9 +6,12 @@ import json
 import re
 import typing as t
 from bisect import bisect_right
+from decimal import Decimal
+
+from target_duckdb import sql
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
     from target_duckdb.schema import Column
@@ -16,6 +19,20 @@ if t.TYPE_CHECKING:
 _LONG_NUMBER = rb"-?[0-9][0-9.eE+-]{15,}"
 """Shorter ones survive the way through DOUBLE unchanged, but for how they are written."""
 _NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9.eE+-])"
+_LONG_FRACTION = re.compile(
+    rb"\.(?:(?=[0-9]{8})|(?<=[0-9]{8}\.))(?:[0-9]{15}|"
+    + rb"|".join(rb"(?<=[0-9]{%d}\.)[0-9]{%d}" % (one, 16 - one) for one in range(2, 16))
+    + rb")"
+)
+"""The point of a number of 16 digits or more: a pattern that begins with a letter is searched for faster."""
+_EXPONENTS = tuple(
+    map(re.compile, (rb"-(?<=[0-9][eE]-)[0-9]{3}(?![0-9a-fA-F-])", rb"e(?<=[0-9]{16}.)", rb"E(?<=[0-9]{16}.)"))
+)
+"""The same of one that may be too small for a DOUBLE, or has so many digits without a point."""
+_ANY = r"[0-9.]+(?:[eE][+-]?[0-9]+)?"
+_ANY_NUMBERS, _LONG_NUMBERS = re.compile(_ANY), re.compile(r"[0-9][0-9.eE+-]{15,}")
+_IS_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_BLANKS = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")|\s+')
 _TOKEN = rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}\[\]]|'
 
 
@@ -105,6 +122,89 @@ def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes]
         )
 
     return rewrite
+
+
+def nested_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes] | None:
+    """What to do to lines so that JSON keeps the digits of its numbers, where there are columns of JSON.
+
+    The JSON reader writes fractions anew, with 17 digits. A value in which one would change becomes a text that
+    begins with `sql.MARK`; so does such a number for a column of texts.
+
+    Args:
+        columns: those of the stream.
+        member: what holds the record in each line; empty if the line is the record.
+    """
+    if not any(column.type == "JSON" for column in columns):
+        return None
+    token = re.compile(_TOKEN + rb"-?" + _ANY.encode())
+    chosen = [column for column in columns if column.type in {"JSON", "VARCHAR"}]
+    values: dict[tuple[str | None, ...], bool] = {
+        (*([member] if member else []), *column.path): column.may_be_number for column in chosen
+    }
+
+    def rewrite(block: bytes) -> bytes:
+        if not would_change(block):
+            return block
+        return b"\n".join(_marked(line, values, token) if would_change(line) else line for line in block.split(b"\n"))
+
+    return rewrite
+
+
+def would_change(text: bytes) -> bool:
+    """Whether a number with a fraction or an exponent seems to be another one as a DOUBLE.
+
+    Those beyond the DOUBLEs, and all integers, stay as they are written.
+    """
+    has_exponent = any(one.search(text) for one in _EXPONENTS)
+    if not has_exponent and not _LONG_FRACTION.search(text):
+        return False
+    found = (_ANY_NUMBERS if has_exponent else _LONG_NUMBERS).findall(text.decode("latin-1"))
+    try:
+        doubles = list(map(repr, map(float, found)))
+    except ValueError:  # such as 1.2.3 in a text
+        doubles = [repr(float(one)) if _IS_NUMBER.fullmatch(one) else one for one in found]
+    others = ((one, double) for one, double in zip(found, doubles, strict=True) if one != double != "inf")
+    return any(not one.isdigit() and Decimal(one) != Decimal(double) for one, double in others)
+
+
+def _marked(line: bytes, values: Mapping[tuple[str | None, ...], bool], token_form: re.Pattern[bytes]) -> bytes:
+    """One line in which values are texts that JSON would change.
+
+    Args:
+        line: an object.
+        values: the keys that lead to them, and whether a number there stays as it is anyway.
+        token_form: the texts, brackets and numbers of a line.
+    """
+    pieces, copied = [], 0
+    keys: list[str | None] = []
+    begun: tuple[int, int] | None = None  # where the value stands that is looked at, and how deep
+    for found in token_form.finditer(line):
+        token = found[0]
+        if token in b"{[":
+            if begun is None and tuple(keys) in values:
+                begun = found.start(), len(keys)
+            keys.append(None)
+            continue
+        start = found.start()
+        if token in b"}]":
+            del keys[-1:]
+            if begun is None or begun[1] != len(keys):
+                continue
+            start, begun = begun[0], None
+        elif token.endswith(b":"):
+            try:
+                keys[-1:] = [json.loads(token[:-1])]
+            except ValueError:
+                return line  # DuckDB refuses it, with its place
+            continue
+        elif begun or token.startswith(b'"') or values.get(tuple(keys), True):
+            continue
+        if would_change(value := line[start : found.end()]):
+            text = sql.MARK + _BLANKS.sub(rb"\1", value).decode(errors="surrogateescape")
+            escaped = json.dumps(text, ensure_ascii=False).encode(errors="surrogateescape")
+            pieces += [line[copied:start], escaped]
+            copied = found.end()
+    return b"".join([*pieces, line[copied:]])
 
 
 def _spellings(key: str) -> set[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing as t
 
@@ -22,6 +23,8 @@ _DIGITS_IN_DOUBLE = 15
 _DIGITS_BEFORE_NOISE = 12
 DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 TEXT_OR_NUMBER = "VARCHAR of texts and numbers"
+MARK = "\x01="
+"""Begins a text that is the JSON of a value, as it was written."""
 KEY_DOUBLE = "DOUBLE(key)"
 """A DOUBLE that must be the only one of its text, whatever its size, since two keys shall not become one."""
 _TIMES = ("DATE", "TIME", "TIMESTAMP")
@@ -109,6 +112,15 @@ def from_json(value: str, target: str, *, exact: bool) -> str:
 def _unless(inexact: str, value: str, target: str) -> str:
     """The value as `target`, or null; fails on a condition. One that casts the same way costs no second cast."""
     return f"case when {inexact} then error('inexact')::{target} else {value}::{target} end"
+
+
+def unmarked(value: str, target: str) -> str:
+    """An expression that takes `MARK` from a value of type JSON or VARCHAR, and leaves others as they are."""
+    if target == "JSON":
+        begins = f"starts_with({value}::VARCHAR, {literal(json.dumps(MARK)[:-1])})"
+        return f"case when {begins} then json_extract_string({value}, '$')[{len(MARK) + 1}:]::JSON else {value} end"
+    begins = f"starts_with({value}, {literal(MARK)})"
+    return f"case when {begins} then {value}[{len(MARK) + 1}:] else {value} end"
 
 
 def convert(value: str, source: str, target: str) -> str:
