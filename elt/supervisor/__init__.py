@@ -1,4 +1,5 @@
-"""The embedded supervisor: runs process-compose.yaml where the program process-compose cannot be had.
+"""Supervise the processes of a process-compose.yaml, by process-compose or by a supervisor of our own.
 
-`spec` reads and checks the file (for both supervisors), `supervisor` runs it, `client` talks to either.
+`spec` reads and checks the file, `embedded` runs it where the program process-compose is missing, `client` talks to
+either, `stack` starts and stops them, and `guard` stands before each process.
 """

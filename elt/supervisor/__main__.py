@@ -1,4 +1,7 @@
-"""`python -m elt.supervisor FILE`: run FILE in the foreground; the API listens on $ELT_STATE/run/supervisor.sock."""
+"""Run a process-compose.yaml in the foreground: `python -m elt.supervisor FILE`.
+
+The API listens on $ELT_STATE/run/supervisor.sock.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio goes without: 4
 
 
 def main() -> int:
-    """Read the file and run it; returns the exit code."""
+    """Read the file, run it, and return the exit code."""
     from elt.errors import EltError  # noqa: PLC0415
     from elt.supervisor import embedded, spec  # noqa: PLC0415
 

@@ -14,18 +14,18 @@ if t.TYPE_CHECKING:
 
 SOCKET_NAME = "supervisor.sock"
 ANSWER_SECONDS = 5
-"""How long a supervisor may take to say how its processes are."""
-SHORT = 100
-"""Bytes that the path of a socket may have: the least limit is macOS' 103."""
+"""Seconds that a supervisor may take to answer a request."""
+MAX_SOCKET_PATH_BYTES = 100
+"""Longest path of a socket in bytes: the least limit is macOS' 103."""
 
 Row = dict[str, t.Any]
-"""What the supervisor tells of a process, by process-compose's names."""
+"""State of a process as the supervisor answers it, by process-compose's names."""
 
 
 def short_path(path: Path, root: Path) -> str | None:
-    """A path of the socket for a program that runs in `root`; None when the path is too long either way."""
+    """Return a path of the socket for a program that runs in `root`; None when absolute and relative are too long."""
     ways = (str(path), os.path.relpath(path, root))
-    return next((way for way in ways if len(os.fsencode(way)) <= SHORT), None)
+    return next((way for way in ways if len(os.fsencode(way)) <= MAX_SOCKET_PATH_BYTES), None)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -36,7 +36,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        if len(os.fsencode(self.path)) <= SHORT:
+        if len(os.fsencode(self.path)) <= MAX_SOCKET_PATH_BYTES:
             self.sock.connect(str(self.path))
         else:
             with contextlib.chdir(self.path.parent):
@@ -44,28 +44,25 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Client:
-    """The requests that `elt` makes.
-
-    Each raises OSError when no supervisor answers.
-    """
+    """Send the requests that `elt` makes; each raises OSError when no supervisor answers."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / SOCKET_NAME
 
     def processes(self) -> list[Row]:
-        """How each process is."""
+        """Return the state of each process."""
         return t.cast("list[Row]", self._ask("GET", "/processes", ANSWER_SECONDS)["data"])
 
     def restart(self, name: str, timeout: float) -> None:
-        """Restart a process; returns once the old one has ended and the new one is on its way."""
+        """Restart a process; return once the old one has ended and the new one is starting."""
         self._ask("POST", f"/process/restart/{name}", timeout)
 
     def stop(self, name: str) -> None:
-        """Stop a process, which is not started again."""
+        """Stop a process, which is then not restarted."""
         self._ask("PATCH", f"/process/stop/{name}", ANSWER_SECONDS)
 
     def stop_all(self) -> bool:
-        """Ask for the end of everything; says whether the request was taken."""
+        """Request the stop of all processes, and return whether the request was accepted."""
         try:
             self._ask("POST", "/project/stop", 1)
         except TimeoutError:  # process-compose answers after the stop

@@ -1,7 +1,7 @@
 """Run the processes of process-compose.yaml: order, health, restarts, ordered stop, and an API on a unix socket.
 
-States and answers are those of process-compose, so that one client serves both. What dies is seen by wait(),
-since a process writes its log file itself: there is no pipe that an orphan could hold open.
+States and answers are those of process-compose, so that one client serves both. The end of a process is noticed by
+wait(), since it writes its log file itself: there is no pipe that an orphan could hold open.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ if t.TYPE_CHECKING:
     from elt.supervisor.spec import Process
 
 READY, NOT_READY, UNKNOWN = "Ready", "Not Ready", "-"
-HASTE, SLOWER = 0.2, 1.3
-"""Seconds between two tries of a probe until it succeeds for the first time (at most its own period)."""
-ROTATE_EVERY = 5.0
-"""Seconds between two looks at the sizes of the logs."""
-REQUEST_TIMEOUT = 10.0
-"""Seconds that a client of the API has for its request."""
+FIRST_PROBE_INTERVAL_SECONDS, PROBE_INTERVAL_GROWTH = 0.2, 1.3
+"""Pause between two tries of a probe before its first success, and the factor by which each is longer than the last,
+up to the period of the probe."""
+ROTATION_INTERVAL_SECONDS = 5.0
+"""Seconds between two checks of the sizes of the logs."""
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""Seconds that a client of the API has to send its request."""
 
 
 class Live:
-    """A process as it stands now; the names of the states are process-compose's."""
+    """Hold the present state of a process, by process-compose's names of states."""
 
     def __init__(self, name: str, spec: Process) -> None:
         self.name, self.spec = name, spec
@@ -40,17 +41,17 @@ class Live:
         self.pid = self.restarts = self.exit_code = 0
         self.starts = 0
         self.halt = asyncio.Event()
-        """Set when it shall end and not be started again."""
+        """Set when it shall end and not be restarted."""
         self.task: asyncio.Task[None] | None = None
         self.restarting = asyncio.Lock()
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended for good."""
+        """Return whether it has ended for good."""
         return self.status in {"Completed", "Skipped", "Error"}
 
     def meets(self, condition: str) -> bool | None:
-        """Whether a condition of depends_on holds; None while that is open."""
+        """Return whether a condition of depends_on holds; None while that is undecided."""
         if condition == "process_started":
             good = self.starts > 0
         elif condition == "process_healthy":
@@ -60,7 +61,7 @@ class Live:
         return True if good else False if self.is_over else None
 
     def row(self) -> dict[str, t.Any]:
-        """What the API tells of it."""
+        """Return its state as the API answers it."""
         return {
             "name": self.name,
             "namespace": self.spec.get("namespace", "default"),
@@ -75,7 +76,7 @@ class Live:
 
 
 class Supervisor:
-    """All processes of a file, from their start to the request to stop."""
+    """Run all processes of a file, from their start to the request to stop."""
 
     def __init__(self, processes: dict[str, Process], socket: Path) -> None:
         self.all = {name: Live(name, spec) for name, spec in processes.items()}
@@ -85,7 +86,7 @@ class Supervisor:
         self.stopping: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Start everything; returns when everything has been stopped."""
+        """Start everything, and return when everything has been stopped."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop_all)
@@ -96,9 +97,9 @@ class Supervisor:
             for live in self.all.values():
                 _rotate(live.spec)
             before = time.monotonic()
-            await _either(self.over, ROTATE_EVERY)
-            if (late := time.monotonic() - before - ROTATE_EVERY) > LATE_SECONDS:
-                _say(f"nothing could run for {late:.0f} s: what is counted against a process starts anew")
+            await _wait_for_event(self.over, ROTATION_INTERVAL_SECONDS)
+            if (late := time.monotonic() - before - ROTATION_INTERVAL_SECONDS) > LATE_SECONDS:
+                _log(f"nothing could run for {late:.0f} s: what is counted against a process starts anew")
         server.close()
         self.socket.unlink(missing_ok=True)
 
@@ -110,17 +111,17 @@ class Supervisor:
     def _set(self, live: Live, status: str, health: str = UNKNOWN, note: str = "") -> None:
         live.status, live.health = status, health
         said = " ".join(filter(None, (live.name, status, "" if health == UNKNOWN else health, note)))
-        _say(said)
+        _log(said)
         self._notify()
 
     def _notify(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    # A process's life
+    # Life cycle of a process
 
     async def _live(self, live: Live) -> None:
-        """Wait for what the process depends on, then run it as often as its policy says."""
+        """Wait for what the process depends on, then run it as often as its restart policy says."""
         failed = await self._wait_for_dependencies(live)
         if live.halt.is_set():
             self._set(live, "Completed")
@@ -141,13 +142,13 @@ class Supervisor:
                 return
             live.restarts += 1
             self._set(live, "Restarting", note=f"exit code {live.exit_code}, in {policy['backoff_seconds']} s")
-            await _either(live.halt, policy["backoff_seconds"])
+            await _wait_for_event(live.halt, policy["backoff_seconds"])
             if live.halt.is_set():
                 self._set(live, "Completed")
                 return
 
     async def _wait_for_dependencies(self, live: Live) -> str:
-        """Returns the name of the dependency that failed, or nothing."""
+        """Wait for all dependencies, and return the name of the one that failed, if any."""
         for name, need in live.spec["depends_on"].items():
             while (met := self.all[name].meets(need["condition"])) is None and not live.halt.is_set():
                 await self.changed.wait()
@@ -156,7 +157,7 @@ class Supervisor:
         return ""
 
     async def _once(self, live: Live) -> bool:
-        """Start the process and wait for its end; False when it cannot be started."""
+        """Start the process and wait for its end; return False when it cannot be started."""
         try:
             process = await self._start(live)
         except OSError as error:
@@ -205,7 +206,7 @@ class Supervisor:
                 os.kill(live.pid, how["signal"])
         else:
             _signal_group(live.pid, how["signal"])
-        await _lived(how["timeout_seconds"])
+        await _running_time(how["timeout_seconds"])
         self._set(live, "Terminating", note=f"killed after {how['timeout_seconds']} s")
         _signal_group(live.pid, signal.SIGKILL)
 
@@ -253,18 +254,18 @@ class Supervisor:
         if not probe:
             return
         await asyncio.sleep(probe["initial_delay_seconds"])
-        haste = min(HASTE, probe["period_seconds"])
+        first_pause = min(FIRST_PROBE_INTERVAL_SECONDS, probe["period_seconds"])
         allowed = probe["period_seconds"] * probe["failure_threshold"]
-        failing, pause = Stopwatch(), haste
+        failing, pause = Stopwatch(), first_pause
         while True:
-            good = await _ask(probe, live)
+            good = await _probe_once(probe, live)
             if live.status != "Running":
                 return
             failed = failing.seconds(pause + probe["timeout_seconds"])
             if good:
                 failing, pause = Stopwatch(), probe["period_seconds"]
             elif "exec" in probe:  # a program each time, which takes the processor from what is starting
-                pause = min(pause * SLOWER, probe["period_seconds"])
+                pause = min(pause * PROBE_INTERVAL_GROWTH, probe["period_seconds"])
             if live.health != (READY if good else NOT_READY):
                 self._set(live, "Running", READY if good else NOT_READY)
             if not good and failed > allowed:
@@ -289,7 +290,7 @@ class Supervisor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request."""
         with contextlib.suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            async with asyncio.timeout(REQUEST_TIMEOUT):
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
             method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
             code, answer = await self._answer(method, path)
@@ -322,22 +323,22 @@ class Supervisor:
         return "200 OK", {"name": name}
 
 
-# What needs no state -----------------------------------------------------------------------------
+# Helpers without state ----------------------------------------------------------------------------
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
 
 
-async def _lived(seconds: float) -> None:
-    """Wait until so much time has passed in which the processes could run."""
+async def _running_time(seconds: float) -> None:
+    """Wait until so many seconds have passed in which the processes could run."""
     clock = Stopwatch()
     while (left := seconds - clock.seconds(POLL_INTERVAL_SECONDS)) > 0:  # noqa: ASYNC110 - time itself is waited for
         await asyncio.sleep(min(left, POLL_INTERVAL_SECONDS))
 
 
-async def _either(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, at most so long."""
+async def _wait_for_event(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, at most so many seconds."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
 
@@ -358,9 +359,9 @@ def _open_log(path: Path) -> int:
 
 
 def _rotate(spec: Process) -> None:
-    """Copy and cut a log that has grown too long; its writers append, so they go on at the new end.
+    """Copy and truncate a log that has grown too long; its writers append, so they go on at the new end.
 
-    What is written between the copy and the cut is lost: a few milliseconds each max_size_mb.
+    What is written between the copy and the truncation is lost: a few milliseconds each max_size_mb.
     """
     log, rule = spec["log_location"], spec["log_configuration"].get("rotation", {})
     with contextlib.suppress(OSError):  # none yet, or the disk is full: the next look tries again
@@ -374,8 +375,8 @@ def _rotate(spec: Process) -> None:
         os.truncate(log, 0)
 
 
-async def _ask(probe: dict[str, t.Any], live: Live) -> bool:
-    """One try of a readiness probe."""
+async def _probe_once(probe: dict[str, t.Any], live: Live) -> bool:
+    """Try a readiness probe once, and return whether it succeeded."""
     try:
         async with asyncio.timeout(probe["timeout_seconds"]):
             if "exec" in probe:
@@ -414,7 +415,7 @@ async def _http_status(at: dict[str, t.Any]) -> int:
 
 
 def run(processes: dict[str, Process], socket: Path) -> None:
-    """Run the processes until SIGTERM, SIGINT or the API ask for the end."""
+    """Run the processes until SIGTERM, SIGINT or a request to the API stops them."""
     if sys.version_info < (3, 12):
         with contextlib.suppress(OSError, AttributeError):  # a kernel or a Python without it
             os.close(os.pidfd_open(os.getpid()))

@@ -1,4 +1,4 @@
-"""What `up` knew of the stack that it started, kept for verbs that must work with a damaged .env."""
+"""Keep what `up` knew of the stack that it started, for verbs that must work with a damaged .env."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
 
 
 class Facts:
-    """The file of the facts.
+    """Read and write the file of the facts about a running stack.
 
     Args:
         path: its name.
@@ -28,7 +28,7 @@ class Facts:
     def write(
         self, supervisor: str, processes: dict[str, spec.Process], settings: t.Mapping[str, str], root: Path
     ) -> None:
-        """Write them anew, for this user only.
+        """Write the facts anew, readable by this user only.
 
         Args:
             supervisor: embedded or process-compose.
@@ -48,7 +48,7 @@ class Facts:
         self.path.write_text(json.dumps(facts))
 
     def read(self) -> dict[str, t.Any]:
-        """Read them; empty ones where there is no file, or one that cannot be read."""
+        """Read the facts; empty ones where there is no file, or one that cannot be read."""
         facts: dict[str, t.Any] = {"supervisor": "", "once": [], "probed": [], "logs": {}, "settings": {}}
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(self.path.read_text())
@@ -57,7 +57,7 @@ class Facts:
         return facts
 
     def refuse_other_settings(self, settings: t.Mapping[str, str]) -> None:
-        """Compare with what the running stack was started with.
+        """Refuse to go on if the running stack was started with other settings.
 
         Args:
             settings: with which a stack would be started now.
@@ -75,7 +75,7 @@ class Facts:
 
 
 def _digests(settings: t.Mapping[str, str], salt: str = "") -> dict[str, str]:
-    """A digest of each setting with which a stack is started, by its name; no value is to be read from it.
+    """Return a salted digest of each setting by its name, from which no value can be read.
 
     Args:
         settings: values by name.

@@ -1,11 +1,11 @@
-"""A fork server: imports a program once, and forks from that each process of it which a client asks for.
+"""Import a program once, and fork each of its processes from that one: a fork server.
 
 Half of what a start of the stack costs is six times the same imports. Here they are done once; then each client,
 `elt-guard --fork NAME COMMAND...`, asks over a socket for its command, and this process forks
 
 - a guard, which works as elt/supervisor/guard.py says: it kills what descends from the command when that ends, when
   the client closes the connection (it was killed) and when this process is gone; and below it
-- the command itself, with environment, folder and standard streams of the client.
+- the command itself, with the environment variables, folder and standard streams of the client.
 
 So each process is still one of its own to the supervisor. A fork is right only of a process with one thread and no
 open connection: the modules of a program may start none, and `serve` refuses if they did.
@@ -44,12 +44,12 @@ REQUEST_SECONDS = 5
 
 @dataclass(frozen=True)
 class Program:
-    """What a fork server imports once, and how it runs a command.
+    """Define what a fork server imports once, and how it runs a command.
 
     Attributes:
         modules: names of modules, roots of what its processes need.
-        run: runs a command in the process just forked, by its words; returns or raises SystemExit.
-        prepare: does once what each process would do first.
+        run: runs a command, given as its words, in the process just forked; returns or raises SystemExit.
+        prepare: does once, after the imports, what each process would do first.
         is_due: whether it is time to import; asked again twice a second until it is, or until a client asks.
     """
 
@@ -61,20 +61,20 @@ class Program:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks for, and its own attributes as a process, as elt/supervisor/guard.py sends them.
+    """Hold what a client asks for, and its own attributes as a process, as elt/supervisor/guard.py sends them.
 
     Attributes:
-        command: the words.
-        environment: all variables.
-        folder: the working folder.
-        umask: which permissions new files lack.
+        command: program and arguments.
+        env: its environment variables.
+        folder: its working folder.
+        umask: permissions that new files lack.
         niceness: 0 to 19.
-        limits: number, soft and hard value of each limit of resources.
+        limits: number, soft and hard value of each resource limit.
         streams: descriptors of its standard input, output and error.
     """
 
     command: list[str]
-    environment: dict[str, str]
+    env: dict[str, str]
     folder: str
     umask: int
     niceness: int
@@ -82,9 +82,9 @@ class Request:
     streams: list[int]
 
     def take_over(self) -> None:
-        """Apply the client's environment, folder, umask, niceness and limits to this new process."""
+        """Apply the client's environment, folder, umask, niceness and limits to this process."""
         os.environ.clear()
-        os.environ.update(self.environment)
+        os.environ.update(self.env)
         ports.share()
         os.chdir(self.folder)
         os.umask(self.umask)
@@ -96,11 +96,11 @@ class Request:
 
 
 Asked: t.TypeAlias = tuple[Request, socket.socket]
-"""A request, and the connection on which it is answered."""
+"""Pair of a request and the connection on which it is answered."""
 
 
 def run(program: Program) -> None:
-    """Be the fork server of a program, under a guard that gives it a name in the stack.
+    """Serve as the fork server of a program, under a guard that gives it a name in the stack.
 
     Raises:
         StackError: the imports have started a thread.
@@ -120,7 +120,7 @@ def run(program: Program) -> None:
 
 
 def leave(code: int) -> t.NoReturn:
-    """End this process in order, but for the interpreter's own end: to take apart what it shares takes a second."""
+    """Run the exit handlers and end this process without the interpreter's own clean-up, which takes a second."""
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing ends what it forked
     atexit._run_exitfuncs()  # noqa: SLF001
     with contextlib.suppress(OSError, ValueError):
@@ -130,15 +130,15 @@ def leave(code: int) -> t.NoReturn:
 
 
 def serve(program: Program, name: str) -> Request:
-    """Import, then fork what is asked for, for ever.
+    """Import the program, then fork a process for each request, for ever.
 
     Returns:
-        In each process that was forked to run a command: what was asked.
+        In each process that was forked to run a command: the request.
 
     Raises:
         StackError: the imports have started a thread.
     """
-    listener = guard.at_server(name, _listen)  # first, so that clients wait instead of being refused
+    listener = guard.at_socket_of(name, _listen)  # first, so that clients wait instead of being refused
     asked = _wait_until_due(program, listener)
     began = time.monotonic()
     gc.disable()  # what is imported lives on: looking for garbage costs half a second, and finds 2 MiB
@@ -166,13 +166,13 @@ def serve(program: Program, name: str) -> Request:
 
 
 def _is_compiled(module: str) -> bool:
-    """Whether Python has imported the package of that module before, and left its bytecode."""
+    """Return whether the bytecode of a module's package is cached."""
     package = importlib.util.find_spec(module.partition(".")[0])
     return package is None or package.cached is None or Path(package.cached).exists()
 
 
 def _import_ahead(modules: t.Sequence[str]) -> int:
-    """Fork a process that imports from the other end and leaves its bytecode there, for the second core; its id.
+    """Fork a process that compiles the modules in the opposite order, for the second core, and return its id.
 
     Two thirds of a first start's imports are compiling. Libraries come first: all that is imported stands on them.
     """
@@ -195,7 +195,7 @@ def _import_ahead(modules: t.Sequence[str]) -> int:
 
 
 def _reap(children: set[int]) -> None:
-    """Collect what has ended, and end what a killed guard has left: the kernel gives it to this process."""
+    """Collect what has ended, and end orphaned processes of a killed guard, which this process adopts."""
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitpid(-1, os.WNOHANG)[0]:
             children.discard(ended)
@@ -204,7 +204,7 @@ def _reap(children: set[int]) -> None:
 
 
 def _wait_until_due(program: Program, listener: socket.socket) -> Asked | None:
-    """Wait until the program is to be imported, or a client asks for a command, which it then gets first."""
+    """Wait until the program is to be imported, or for the first request, which is then returned."""
     while not program.is_due():
         if select.select([listener], [], [], guard.POLL_INTERVAL_SECONDS / 2)[0] and (asked := _accept(listener)):
             return asked
@@ -220,7 +220,7 @@ def _listen(path: str) -> socket.socket:
 
 
 def _accept(listener: socket.socket) -> Asked | None:
-    """Receive a request; none if a client only asked whether it would be served."""
+    """Receive a request; None if a client only asked whether it would be served."""
     connection = listener.accept()[0]
     streams: list[int] = []
     try:
@@ -230,12 +230,12 @@ def _accept(listener: socket.socket) -> Asked | None:
             connection.sendall(guard.READY)
     except (OSError, EOFError, ValueError, TypeError) as error:
         print(f"a request that cannot be read: {error!r}", file=sys.stderr, flush=True)
-    _forget(streams, connection)
+    _close(streams, connection)
     return None
 
 
 def _fork(asked: Asked, listener: socket.socket, children: set[int]) -> Request | None:
-    """Fork for a client; None in this process, the request in that of the command. Adds the guard to `children`."""
+    """Fork for a client and add the guard to `children`; return None here, the request in the command's process."""
     request, connection = asked
     try:
         child = os.fork()
@@ -246,18 +246,18 @@ def _fork(asked: Asked, listener: socket.socket, children: set[int]) -> Request 
             listener.close()
             return _guard(request, connection)
         children.add(child)
-    _forget(request.streams, connection)
+    _close(request.streams, connection)
     return None
 
 
-def _forget(streams: list[int], connection: socket.socket) -> None:
+def _close(streams: list[int], connection: socket.socket) -> None:
     for stream in streams:
         os.close(stream)
     connection.close()
 
 
 def _guard(request: Request, connection: socket.socket) -> Request:
-    """Guard the command to its end; returns in the command's process alone."""
+    """Guard the command to its end; return in the command's process alone."""
     try:
         if ForkedGuard(request, connection).fork():
             return request
@@ -268,7 +268,7 @@ def _guard(request: Request, connection: socket.socket) -> Request:
 
 
 def _receive(connection: socket.socket, streams: list[int]) -> Request | None:
-    """Receive a request; None if it is empty. Adds the descriptors that come with it to `streams`."""
+    """Receive a request, None if it is empty, and add the descriptors that come with it to `streams`."""
     connection.settimeout(REQUEST_SECONDS)
     head, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
     streams += descriptors
@@ -284,7 +284,7 @@ def _receive(connection: socket.socket, streams: list[int]) -> Request | None:
 
 
 class ForkedGuard(guard.Guard):
-    """The guard of a forked command; its parent is the client at the other end of the connection."""
+    """Guard a forked command, whose parent is the client at the other end of the connection."""
 
     def __init__(self, request: Request, connection: socket.socket) -> None:
         os.setsid()
@@ -293,7 +293,7 @@ class ForkedGuard(guard.Guard):
         setproctitle.setproctitle(f"elt-preload: {' '.join(request.command)}")
 
     def fork(self) -> bool:
-        """Start the command; true in its process, false here when nothing of it is left and the client knows."""
+        """Start the command; return True in its process, False here once its process tree has ended."""
         guard.prctl(guard.PR_SET_CHILD_SUBREAPER, 1)
         signal.pthread_sigmask(signal.SIG_BLOCK, guard.HANDLED)
         me = os.getpid()
@@ -309,12 +309,12 @@ class ForkedGuard(guard.Guard):
         for stream in self.request.streams:
             os.close(stream)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, guard.HANDLED)
-        self._say(self.main)
+        self._send(self.main)
         self._watch()
-        self._say(self.exit_code())
+        self._send(self.exit_code())
         return False
 
-    def _say(self, number: int) -> None:
+    def _send(self, number: int) -> None:
         with contextlib.suppress(OSError):  # nobody listens: the next poll finds that out
             self.connection.sendall(f"{number}\n".encode())
 

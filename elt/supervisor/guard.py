@@ -1,15 +1,15 @@
-"""Run one process of the stack so that its death is seen at once and nothing of it stays behind.
+"""Run one process of the stack so that its end is noticed at once and no orphaned process stays behind.
 
 `elt-guard [-s SIGNAL] [-t SECONDS] COMMAND...` stands before each long-running command of
 process-compose.yaml, under whichever supervisor runs the file:
 
-- When COMMAND ends, all that descends from it is killed, so that no orphan hides the death, holds a port or
-  keeps the supervisor's log pipe open; then the guard ends with COMMAND's exit code (128 + n after signal n).
+- When COMMAND ends, its process tree is killed, so that no orphan hides the end, holds a port or keeps the
+  supervisor's log pipe open; then the guard ends with COMMAND's exit code (128 + n after signal n).
 - A signal is passed on to COMMAND alone, and a request to stop only once, since some programs take the second
   for "now". The supervisor must therefore signal only the guard: `shutdown.parent_only: true`.
-- SECONDS (default 8) after the request all of it is killed. `shutdown.timeout_seconds` must be longer: it is
-  the supervisor's own and last means, and reaches only the process group.
-- When the supervisor vanishes, COMMAND gets SIGNAL (default TERM) and the same grace.
+- SECONDS (default 8) after the request the whole process tree is killed. `shutdown.timeout_seconds` must be longer:
+  it is the supervisor's own and last means, and reaches only the process group.
+- When the supervisor vanishes, COMMAND gets SIGNAL (default TERM) and the same grace period.
 - When the guard itself is killed, the kernel kills COMMAND (Linux).
 - It is registered in `$ELT_STATE/run/processes/$PC_PROC_NAME.json`; `read` is for health probes.
 
@@ -17,10 +17,10 @@ process-compose.yaml, under whichever supervisor runs the file:
 at once every orphan that reaches it (its own guard was killed), and when the supervisor is killed it waits for
 the guards below to end their processes in order, before it kills what is left.
 
-`elt-guard --fork NAME COMMAND...` has the process NAME of the stack fork COMMAND, which that one has imported
+`elt-guard --fork NAME COMMAND...` has the fork server NAME of the stack fork COMMAND, whose modules it has imported
 already (elt/services/preload.py). All of the above holds; the two ends of a connection take the place of parent and
 child.
-Where no such process answers, ELT_PRELOAD is off or the system is not Linux, the guard runs COMMAND as always.
+Where no such server answers, ELT_PRELOAD is off or the system is not Linux, the guard runs COMMAND as always.
 
 Linux has all of it. Elsewhere orphans are found by process group only, and the parent is looked at each second.
 Standard library only, and as little of it as possible: one of these starts with every process.
@@ -51,26 +51,26 @@ PR_SET_CHILD_SUBREAPER = 36
 
 LINUX = sys.platform == "linux"
 GRACE_SECONDS = 8.0
-"""Seconds between the request to stop and the end of all, unless -t says otherwise."""
+"""Seconds between the request to stop and SIGKILL for the process tree, unless -t says otherwise."""
 POLL_INTERVAL_SECONDS = 1.0
 """Seconds between two looks at what the kernel does not report by itself."""
 FORK_SERVER_TIMEOUT_SECONDS = 10.0
-"""Seconds that the process which forks COMMAND may take to come (back) before COMMAND is run without it."""
+"""Seconds to wait for the fork server before running COMMAND directly."""
 FORK_SERVER_ANSWER_SECONDS = 60.0
-"""Seconds that it may say nothing, which it does while it imports."""
+"""Seconds to wait for the answer of the fork server, which sends none while it imports."""
 LATE_SECONDS = 3.0
-"""Seconds by which a look may come later than planned; beyond that, this process could not run."""
+"""Seconds by which a poll may be late; after more than that this process was suspended."""
 READY = b"ready\n"
-"""Answer of that process to an empty request."""
+"""Answer of the fork server to an empty request."""
 KILL_TIMEOUT_SECONDS = 5.0
-"""Seconds after which a process that survives SIGKILL (stuck in the kernel, or another user's) is given up."""
+"""Seconds to wait for processes to end after SIGKILL: one that is stuck in the kernel, or another user's, stays."""
 
 
 class Stopwatch:
-    """Seconds that passed for this process, so that a time-out means as many seconds in which something could happen.
+    """Count seconds for a time-out, without those in which this process was suspended.
 
     A machine that sleeps, a paused container and a lack of memory stop this process together with what it waits for.
-    So a look that comes much later than planned starts the count anew.
+    So a poll that comes much later than planned starts the count anew.
     """
 
     __slots__ = ("_began", "_seen")
@@ -79,7 +79,7 @@ class Stopwatch:
         self._began = self._seen = time.monotonic()
 
     def seconds(self, planned: float = 0) -> float:
-        """The count, at a look that was to come `planned` seconds after the one before."""
+        """Return the count, when this call was planned for `planned` seconds after the one before."""
         now = time.monotonic()
         if now - self._seen > planned + LATE_SECONDS:
             self._began = now
@@ -88,7 +88,7 @@ class Stopwatch:
 
 
 class Row:
-    """What the system says of one process."""
+    """Hold what the system says of one process: parent, process group and start time."""
 
     __slots__ = ("group", "parent", "start")
 
@@ -97,7 +97,7 @@ class Row:
 
 
 class Record:
-    """A process of the stack as its guard registered it.
+    """Describe a process of the stack as its guard registered it.
 
     Attributes:
         guard: the guard's process id; also the process group of all it started, unless they changed it.
@@ -114,7 +114,7 @@ class Record:
         self.main, self.main_start, self.started_at = main, main_start, started_at
 
     def is_live(self) -> bool:
-        """Whether the guard of this record still runs."""
+        """Return whether the guard of this record still runs."""
         return start_of(self.guard) == self.guard_start
 
 
@@ -122,7 +122,7 @@ class Record:
 
 
 def _boot() -> str:
-    """A mark of this boot, since start times are counted from it."""
+    """Return an identifier of this boot, since start times are counted from it."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123 - pathlib costs 5 ms
             return file.read(8)
@@ -142,7 +142,7 @@ def _stat(pid: int | str) -> Row | None:
 
 
 def processes() -> dict[int, Row]:
-    """Every process here by its id, those that have ended excepted. `start` lacks the mark of the boot."""
+    """Return every process of this machine by its id, without zombies; `start` lacks the identifier of the boot."""
     if os.path.isdir("/proc/self"):  # noqa: PTH112
         rows = {int(pid): _stat(pid) for pid in os.listdir("/proc") if pid.isdigit()}  # noqa: PTH208
         return {pid: row for pid, row in rows.items() if row}
@@ -166,13 +166,13 @@ def _ps(*which: str) -> dict[int, Row]:
 
 
 def start_of(pid: int) -> str:
-    """When a process started, in a form that no other process of this machine shares; "" when it is gone."""
+    """Return when a process started, in a form unique on this machine; "" when it is gone."""
     row = _stat(pid) if LINUX else _ps("-p", str(pid)).get(pid)
     return f"{row.start}@{_boot()}" if row else ""
 
 
 def process_tree(roots: set[int], table: dict[int, Row] | None = None) -> set[int]:
-    """All that descends from `roots`, without them."""
+    """Return the ids of all descendants of `roots`, without these."""
     rows = processes() if table is None else table
     found: set[int] = set()
     layer = roots
@@ -182,7 +182,7 @@ def process_tree(roots: set[int], table: dict[int, Row] | None = None) -> set[in
 
 
 def children() -> set[int]:
-    """This process's own."""
+    """Return the ids of this process's children."""
     me = os.getpid()
     try:
         with open(f"/proc/self/task/{me}/children") as file:  # noqa: PTH123
@@ -192,7 +192,7 @@ def children() -> set[int]:
 
 
 def end(pids: set[int], number: int = signal.SIGKILL) -> None:
-    """Send a signal to each; those that are gone or belong to another user are passed over."""
+    """Send a signal to each process; those that are gone or belong to another user are passed over."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -204,13 +204,13 @@ def end(pids: set[int], number: int = signal.SIGKILL) -> None:
 
 
 def register_path(name: str, state: str | None = None) -> str:
-    """File of a process's record; `state` defaults to $ELT_STATE. "" when there is no state folder."""
+    """Return the path of a process's record; "" without a state folder, which defaults to $ELT_STATE."""
     state = state or os.environ.get("ELT_STATE", "")
     return os.path.join(state, "run", "processes", f"{name}.json") if state else ""  # noqa: PTH118
 
 
 def read(name: str, state: str | None = None) -> Record | None:
-    """The record of a process of the stack; None when no guard of it runs.
+    """Read the record of a process of the stack; None when its guard does not run.
 
     Args:
         name: the process's name in process-compose.yaml.
@@ -221,7 +221,7 @@ def read(name: str, state: str | None = None) -> Record | None:
 
 
 def read_record(path: str) -> Record | None:
-    """A record as it stands in its file, whether or not its guard still runs; None when there is none."""
+    """Read a record from its file, whether or not its guard still runs; None when there is none."""
     import json  # noqa: PLC0415 - only readers pay for it
 
     try:
@@ -233,7 +233,7 @@ def read_record(path: str) -> Record | None:
 
 
 def _register(path: str, main: int, started_at: float) -> str:
-    """Write the record in one step; returns its text, "" when it could not be written."""
+    """Write the record atomically and return its text; "" when it could not be written."""
     me = os.getpid()
     text = (
         f'{{"guard": {me}, "guard_start": "{start_of(me)}", "main": {main}, '
@@ -267,7 +267,7 @@ def _unregister(path: str, text: str) -> None:
 
 
 def refresh(guard: int) -> None:
-    """In a child just forked: take off what is its guard's, and die with it."""
+    """Reset signals and descriptors in a child that was just forked, and have the kernel end it with its guard."""
     signal.set_wakeup_fd(-1)
     for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
@@ -279,7 +279,7 @@ def refresh(guard: int) -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Tell the kernel something about this process; nothing where it is not Linux."""
+    """Set an attribute of this process in the kernel; do nothing where that is not Linux."""
     if LINUX:
         import ctypes  # noqa: PLC0415 - 3 ms, and only the guard needs it
 
@@ -287,7 +287,7 @@ def prctl(option: int, value: int) -> None:
 
 
 class Guard:
-    """One guarded command, from its start to the end of the last of its descendants."""
+    """Run one command, from its start to the end of the last of its descendants."""
 
     def __init__(self, command: list[str], vanish: int, grace: float, keep: str) -> None:
         self.command, self.vanish, self.grace, self.keep = command, vanish, grace, keep
@@ -304,7 +304,7 @@ class Guard:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def run(self) -> int:
-        """Run the command; returns the exit code to end with."""
+        """Run the command and return the exit code to end with."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         started_at = time.time()
         self._start()
@@ -317,11 +317,11 @@ class Guard:
         return self.exit_code()
 
     def exit_code(self) -> int:
-        """That of the command; as if killed when it had to be."""
+        """Return the command's exit code, or 137 if it had to be killed."""
         return 128 + signal.SIGKILL if self.status is None else self.status
 
     def _watch(self) -> None:
-        """Wait for the command's end, or for the time when it must end, and end what is left."""
+        """Wait until the command has ended or its time is up, and kill what is left of its process tree."""
         while self.status is None and time.monotonic() < self.deadline:
             self._wait()
         if self.keep:
@@ -329,7 +329,7 @@ class Guard:
         self._end_process_tree()
 
     def _open_parent(self) -> int | None:
-        """A descriptor that becomes readable when the parent ends; None where it must be polled."""
+        """Return a descriptor that becomes readable when the parent ends; None where it must be polled."""
         try:
             return os.pidfd_open(self.parent) if LINUX and self.parent else None
         except (OSError, AttributeError):  # gone already, or a kernel or a Python without it
@@ -349,14 +349,14 @@ class Guard:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _become(self, guard: int) -> None:
-        """In the child: turn into the command, with the signal state and descriptors of a fresh process."""
+        """Execute the command in the child, with the signal state and descriptors of a fresh process."""
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         refresh(guard)
         os.execvp(self.command[0], self.command)  # noqa: S606 - that is what a guard is for
 
     def _wait(self, longest: float = float("inf")) -> None:
-        """Sleep until something happens, at most that many seconds, and see to it."""
+        """Sleep until something happens, at most `longest` seconds, and handle it."""
         looks = self.keep or (self.parent_end is None and self.parent)
         before = time.monotonic()
         timeout = min(POLL_INTERVAL_SECONDS if looks else longest, self.deadline - before)
@@ -377,11 +377,11 @@ class Guard:
             end(self._orphans())
 
     def _ends(self) -> list[int]:
-        """Descriptors that become readable when something happens."""
+        """Return the descriptors that become readable when something happens."""
         return [self.wake] if self.parent_end is None else [self.wake, self.parent_end]
 
     def _look(self, ready: list[int]) -> None:
-        """See to what else happened; here all is told by a signal."""
+        """Handle what no signal reports; here nothing."""
 
     def _pass(self, number: int) -> None:
         if number in STOPS:
@@ -401,7 +401,7 @@ class Guard:
         self._pass(self.vanish)
 
     def _reap(self) -> None:
-        """Collect what has ended: the command, and orphans that came to us."""
+        """Collect the exit status of what has ended: the command, and orphans that this process adopted."""
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if ended[0] == self.main:
@@ -411,19 +411,19 @@ class Guard:
             return
 
     def _orphans(self) -> set[int]:
-        """What the kernel gave us because its own guard is gone, with all below it."""
+        """Return the processes that this one adopted because their own guard is gone, with their descendants."""
         adopted = children() - {self.main}
         return adopted | process_tree(adopted) if adopted else set()
 
     def _let_guards_finish(self) -> None:
-        """The supervisor is gone: its guards, ours now, stop their processes; wait for them."""
+        """Wait for the guards of a supervisor that is gone, which stop their processes in order."""
         waited = Stopwatch()
         while waited.seconds() < self.grace and children():
             time.sleep(0.02)
             self._reap()
 
     def _end_process_tree(self) -> None:
-        """Kill all that is left below us, until nothing is."""
+        """Kill all descendants of this process, until none is left."""
         waited = Stopwatch()
         me = os.getpid()
         while waited.seconds() < KILL_TIMEOUT_SECONDS:
@@ -440,15 +440,15 @@ class Guard:
 
 
 class Remote(Guard):
-    """A guard whose command a fork server forks: a child of that is its parent and ends what it leaves.
+    """Run a command that a fork server forks: a child of the server is its parent and ends its process tree.
 
-    Over their connection that child says the command's process id, then its exit code, a line each, and hangs up when
-    nothing is left. When this end hangs up, the child kills the command.
+    Over the connection that child sends the command's process id, then its exit code, a line each, and closes it when
+    nothing is left. When this end is closed, the child kills the command.
     """
 
     def __init__(self, command: list[str], vanish: int, grace: float, server: str) -> None:
         super().__init__(command, vanish, grace, "")
-        self.server, self.heard = server, b""
+        self.server, self.received = server, b""
         self.connection: socket.socket | None = None
 
     def _start(self) -> None:
@@ -471,7 +471,7 @@ class Remote(Guard):
                 self._wait(0.05)
         if not self.main and self.status is None:
             os.write(2, f"elt-guard: {self.server}: {why}; runs without it\n".encode())
-            self._hang_up()
+            self._disconnect()
             super()._start()
 
     def _request(self) -> bytes:
@@ -482,7 +482,7 @@ class Remote(Guard):
         limits = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
         request = {
             "command": self.command,
-            "environment": dict(os.environ),
+            "env": dict(os.environ),
             "folder": os.getcwd(),  # noqa: PTH109
             "umask": mask,
             "niceness": os.getpriority(os.PRIO_PROCESS, 0),
@@ -495,29 +495,29 @@ class Remote(Guard):
 
     def _look(self, ready: list[int]) -> None:
         if self.connection and self.connection.fileno() in ready:
-            self._hear(self.connection)
+            self._receive(self.connection)
 
     def _pass(self, number: int) -> None:
         if not self.main and self.connection and select.select([self.connection], [], [], POLL_INTERVAL_SECONDS)[0]:
-            self._hear(self.connection)  # it was forked, and shall end as it wants to
+            self._receive(self.connection)  # it was forked, and shall end as it wants to
         super()._pass(number)
 
-    def _hear(self, connection: socket.socket) -> None:
+    def _receive(self, connection: socket.socket) -> None:
         try:
             heard = connection.recv(64)
         except ConnectionError:
             heard = b""
-        self.heard += heard
-        main, *status = self.heard.split(b"\n")[:-1] or [b"0"]
+        self.received += heard
+        main, *status = self.received.split(b"\n")[:-1] or [b"0"]
         self.main = int(main)
         if status:
             self.status = int(status[0])
         elif not heard and self.main:
             self.status = 128 + signal.SIGKILL
         elif not heard:  # it ended before it forked: the next one may do it
-            self._hang_up()
+            self._disconnect()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         if self.connection:
             self.connection.close()
         self.connection = None
@@ -535,12 +535,12 @@ class Remote(Guard):
 
 
 def uses_fork_server() -> bool:
-    """Whether processes are forked from one that has imported their program: setting ELT_PRELOAD, on Linux."""
+    """Return whether processes come from a fork server: setting ELT_PRELOAD, on Linux."""
     return LINUX and os.environ.get("ELT_PRELOAD") == "True"
 
 
-def at_server(name: str, act: Callable[[str], T]) -> T:
-    """What `act` makes of the path at which the process NAME listens: short, however deep the clone is."""
+def at_socket_of(name: str, act: Callable[[str], T]) -> T:
+    """Return what `act` returns for the path of a fork server's socket, which is short however deep the clone is."""
     folder = os.open(os.path.join(os.environ.get("ELT_STATE", ""), "run"), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH118
     try:
         return act(f"/proc/self/fd/{folder}/{name}.fork")
@@ -549,7 +549,7 @@ def at_server(name: str, act: Callable[[str], T]) -> T:
 
 
 def ask(name: str, message: bytes) -> socket.socket:
-    """Send a message with this process's standard streams; returns the connection on which the answer comes.
+    """Send a message with this process's standard streams, and return the connection on which the answer comes.
 
     Raises:
         OSError: nobody listens.
@@ -557,15 +557,15 @@ def ask(name: str, message: bytes) -> socket.socket:
     import socket  # noqa: PLC0415 - 4 ms
 
     connection = socket.socket(socket.AF_UNIX)
-    at_server(name, connection.connect)
+    at_socket_of(name, connection.connect)
     socket.send_fds(connection, [len(message).to_bytes(4, "big")], [0, 1, 2])
-    if message:  # after an empty one the other end may have hung up by now
+    if message:  # after an empty one the other end may have closed it by now
         connection.sendall(message)
     return connection
 
 
 def answers(name: str) -> bool:
-    """Whether the process NAME of the stack forks what it is asked for, or is told not to."""
+    """Return whether a fork server serves requests, or is switched off."""
     if not uses_fork_server():
         return True
     try:
@@ -577,7 +577,7 @@ def answers(name: str) -> bool:
 
 
 def main() -> int:
-    """Read the command line and guard; returns the exit code."""
+    """Read the command line, run the guard, and return the exit code."""
     vanish, grace, keep, server, words = int(signal.SIGTERM), GRACE_SECONDS, "", "", sys.argv[1:]
     try:
         while words and words[0] in {"-s", "-t", "--keep", "--fork"}:

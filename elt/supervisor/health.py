@@ -1,4 +1,4 @@
-"""The last yes of a probe, kept as a file beside the record of its process.
+"""Cache the last success of a readiness probe, as a file beside the record of its process.
 
 Imports next to nothing: every probe pays for it.
 """
@@ -10,28 +10,28 @@ import os
 import time
 
 TRUST_SECONDS = 5
-"""How long a yes holds for the process of the same start."""
+"""Seconds for which a success holds, for a process that was not restarted since."""
 
 
 def answer_path(record: str) -> str:
-    """File of the last yes; `record` is that of the process (guard.register_path)."""
+    """Return the file of the last success; `record` is that of the process (guard.register_path)."""
     return record.removesuffix(".json") + ".healthy"
 
 
 def is_fresh(record: str) -> bool:
-    """Whether the last yes is young, and of the start that the record tells of."""
+    """Return whether the last success is recent, and of the process that the record describes."""
     said = said_at(record)
     return said is not None and 0 <= time.time() - said < TRUST_SECONDS
 
 
 def is_stale(record: str) -> bool:
-    """Whether there was a yes in this start, and none since."""
+    """Return whether the process was healthy before, and no probe succeeded of late."""
     said = said_at(record)
     return said is not None and said < time.time() - TRUST_SECONDS
 
 
 def said_at(record: str) -> float | None:
-    """When the last yes of this start was asked for, in seconds since the epoch; None without one."""
+    """Return when the last successful probe of this process began, in seconds since the epoch; None without one."""
     try:
         said, started = os.stat(answer_path(record)).st_mtime, os.stat(record).st_mtime  # noqa: PTH116
     except OSError:
@@ -40,11 +40,11 @@ def said_at(record: str) -> float | None:
 
 
 def keep(record: str, asked: float) -> None:
-    """Keep a yes.
+    """Record a success.
 
     Args:
         record: file of the process's record.
-        asked: when it was asked for, in seconds since the epoch: the process may have been started anew since.
+        asked: when the probe began, in seconds since the epoch: the process may have been restarted since.
     """
     with contextlib.suppress(OSError):
         with open(answer_path(record), "w"):  # noqa: PTH123 - pathlib costs more than all the rest

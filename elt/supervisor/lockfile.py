@@ -1,7 +1,7 @@
-"""The locks of a state folder: by them others know who is at it, never by a file's words.
+"""Lock a state folder against a second supervisor, and a supervisor against a backup or restore.
 
-A supervisor holds one as long as it lives. A backup or a restore holds the other. Whoever has taken one looks whether
-the other is held, so that of two who come at once at least one gives way.
+A supervisor holds one lock as long as it lives. A backup or a restore holds the other. Whoever has taken one checks
+whether the other is held, so that of two that start at once at least one gives way.
 
 Standard library only, since bootstrap asks before the environment exists.
 """
@@ -17,13 +17,13 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "supervisor.lock"
-"""File in the folder `run` of the state: a supervisor runs, or is about to."""
+"""Lock file in the folder `run` of the state: a supervisor runs, or is about to."""
 FILES = "files.lock"
-"""The same: the files of the state are being copied or replaced."""
+"""Lock file there: the files of the state are being copied or replaced."""
 
 
 def is_held(run: Path, name: str = NAME) -> bool:
-    """Whether somebody holds a lock."""
+    """Return whether somebody holds a lock."""
     with contextlib.suppress(FileNotFoundError), (run / name).open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not mislead each other
@@ -33,7 +33,7 @@ def is_held(run: Path, name: str = NAME) -> bool:
 
 
 def take(run: Path, name: str = NAME) -> int | None:
-    """A lock of this state folder, held until it is closed; None when somebody else holds it."""
+    """Take a lock of this state folder and return its descriptor; None when somebody else holds it."""
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(run / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

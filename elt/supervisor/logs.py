@@ -1,4 +1,4 @@
-"""Text out of logs, made fit for a terminal."""
+"""Make text of logs safe for a terminal."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 _COMMANDS = re.compile(r"(?!\x1b\[[0-9;]*m|\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a terminal obeys, but for colours and ends of lines."""
+"""Control characters and sequences, without colours and line ends."""
 
 
 def plain(text: str) -> str:
-    """A text of a log for a terminal: what would command it, as names out of a file might, is spelt; colours stay."""
+    """Escape control characters, which names out of a file may hold; colours stay."""
     return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a file, at most 64 KiB of it; nothing when there is no such file."""
+    """Return the last lines of a file, at most 64 KiB of it; nothing when there is no such file."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
         lines = file.read().decode(errors="replace").splitlines(keepends=True)

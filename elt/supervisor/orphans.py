@@ -18,11 +18,11 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 GUARDS_TIMEOUT_SECONDS = 30.0
-"""Seconds that guards whose supervisor has vanished get to end their processes in order."""
+"""Seconds that guards of a killed supervisor get to end their processes in order."""
 
 
 def records(state: Path) -> dict[str, guard.Record]:
-    """What is registered, by name, live or not."""
+    """Read the registered processes by name, whether or not they still run."""
     found = {}
     for path in sorted((state / "run" / "processes").glob("*.json")):
         if record := guard.read_record(str(path)):
@@ -31,7 +31,7 @@ def records(state: Path) -> dict[str, guard.Record]:
 
 
 def reap(state: Path, timeout: float = GUARDS_TIMEOUT_SECONDS) -> dict[str, int]:
-    """Wait for live guards to finish, then end all that is left, and clear the register.
+    """Wait for guards that still run, then kill orphaned processes and clear the register.
 
     Args:
         state: the state folder.
@@ -51,7 +51,7 @@ def reap(state: Path, timeout: float = GUARDS_TIMEOUT_SECONDS) -> dict[str, int]
 
 
 def _end(name: str, record: guard.Record, state: Path) -> int:
-    """Kill until nothing of a record is left; returns how many were killed."""
+    """Kill the processes of a record until none is left, and return how many were killed."""
     waited = guard.Stopwatch()
     killed: set[int] = set()
     while (found := _find(name, record, state)) and waited.seconds() < guard.KILL_TIMEOUT_SECONDS:
@@ -62,7 +62,7 @@ def _end(name: str, record: guard.Record, state: Path) -> int:
 
 
 def _find(name: str, record: guard.Record, state: Path) -> set[int]:
-    """The guard and its command if they live, what descends from them, and what they have lost sight of."""
+    """Find the guard and its command if they run, their descendants, and processes that left their tree."""
     table = guard.processes()
     mark = {"ELT_STATE": str(state), "PC_PROC_NAME": name}
     roots = {
@@ -82,7 +82,7 @@ def _find(name: str, record: guard.Record, state: Path) -> set[int]:
 
 
 def _process_env(pid: int) -> dict[str, str]:
-    """The environment a process was started with; {} when it is overwritten or not for us to see."""
+    """Return the environment variables a process was started with; {} when overwritten or not readable."""
     with contextlib.suppress(psutil.Error, OSError):
         found = psutil.Process(pid).environ()
         return found if "PATH" in found else {}

@@ -1,4 +1,4 @@
-"""See that every port is free before anything starts: a health check can pass on a stranger's server."""
+"""Check that every port is free before anything starts: a health check can pass on another program's server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from elt.errors import SetupError
 if t.TYPE_CHECKING:
     from elt.supervisor.spec import Process
 
-TWIN = "::1"
-"""Loopback in IPv6."""
+IPV6_LOOPBACK = "::1"
 
 
 def wanted(
     listeners: t.Mapping[str, tuple[str, int]], processes: t.Mapping[str, Process]
 ) -> dict[tuple[str, int], str]:
-    """All ports of the stack by address, each with what moves it.
+    """Return all ports of the stack by address, each with the way to choose another one.
 
     Args:
         listeners: address and port of each server, by the name of the port's setting in .env.
@@ -41,7 +40,7 @@ def wanted(
 
 
 def check(needed: t.Mapping[tuple[str, int], str]) -> None:
-    """Refuse to start when one is taken.
+    """Refuse to start when a port is taken.
 
     Raises:
         SetupError: names each port that is taken, the program that holds it, and the way out.
@@ -56,14 +55,14 @@ def check(needed: t.Mapping[tuple[str, int], str]) -> None:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens on a port, nor on that of ::1: programs try that first for `localhost` and names below.
+    """Return whether a port is free, also on ::1, which programs try first for `localhost` and names below it.
 
     Raises:
         SetupError: the address cannot be listened on at all.
     """
     try:
-        for twin in take_twins((port,)):
-            twin.close()
+        for one in bind_ipv6_ports((port,)):
+            one.close()
     except OSError:
         return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -79,8 +78,8 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def take_twins(wanted: t.Iterable[int]) -> list[socket.socket]:
-    """Take ports of ::1 without listening, as long as the sockets are open; none on a machine without IPv6.
+def bind_ipv6_ports(wanted: t.Iterable[int]) -> list[socket.socket]:
+    """Bind ports of ::1 without listening, as long as the sockets are open; none on a machine without IPv6.
 
     The servers listen on IPv4 alone. For `localhost` and names below it browsers, psql and others try ::1 first:
     nobody else may answer there and be told passwords. So they are refused, and come by IPv4.
@@ -93,7 +92,7 @@ def take_twins(wanted: t.Iterable[int]) -> list[socket.socket]:
         for port in wanted:
             try:
                 one = opened.enter_context(socket.socket(socket.AF_INET6))
-                one.bind((TWIN, port))
+                one.bind((IPV6_LOOPBACK, port))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise
@@ -104,7 +103,7 @@ def take_twins(wanted: t.Iterable[int]) -> list[socket.socket]:
 
 
 def hold(shared: t.Iterable[tuple[str, int]]) -> list[socket.socket]:
-    """Take ports without listening, so that nobody else gets them before or between the servers that share them.
+    """Bind ports without listening, so that no other user gets them before or between the servers that share them.
 
     Linux lets several sockets of one user have a port if all of them ask for it, and nobody else's.
 
@@ -125,7 +124,7 @@ def hold(shared: t.Iterable[tuple[str, int]]) -> list[socket.socket]:
 
 
 def share() -> None:
-    """Let this process listen on the port that `hold` has taken for it, as ELT_SHARED_PORTS says (NAME=PORT ...)."""
+    """Let this process listen on the port that `hold` has bound for it, as ELT_SHARED_PORTS says (NAME=PORT ...)."""
     ports = dict(word.split("=") for word in os.environ.get("ELT_SHARED_PORTS", "").split())
     own = int(ports.get(os.environ.get("PC_PROC_NAME", ""), 0))
     if not own or sys.platform != "linux":
@@ -141,7 +140,7 @@ def share() -> None:
 
 
 def _holder(port: int) -> str:
-    """The program that listens on a port, as far as it shows itself."""
+    """Name the program that listens on a port, as far as the system shows it."""
     import psutil  # noqa: PLC0415 - bootstrap has none yet
 
     with contextlib.suppress(psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""What a person sees while the stack starts: a live line per process on a terminal, a line per change elsewhere."""
+"""Show the start of the stack: a live line per process on a terminal, a line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FINISHED = {"ready", "done"}
 
 
 class Change(t.NamedTuple):
-    """A process came into a state."""
+    """Describe that a process came into a state."""
 
     process: str
     state: str
@@ -20,7 +20,7 @@ class Change(t.NamedTuple):
 
 
 class Progress:
-    """A live line per process on a terminal, a plain line per change elsewhere."""
+    """Print a live line per process on a terminal, a plain line per change elsewhere."""
 
     def __init__(self, on_change: t.Callable[[Change], None]) -> None:
         self.on_change = on_change

@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and a closed terminal do to a verb that starts or stops the stack."""
+"""Handle Ctrl-C, SIGTERM and a closed terminal in a verb that starts or stops the stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if t.TYPE_CHECKING:
 
 @contextlib.contextmanager
 def interruptible() -> t.Iterator[None]:
-    """SIGTERM and a closed terminal interrupt like Ctrl-C; ends with exit code 130."""
+    """Let SIGTERM and a closed terminal interrupt like Ctrl-C, and exit with code 130."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -31,7 +31,7 @@ def interruptible() -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> t.Iterator[None]:
-    """Ctrl-C waits until the block is done: what it starts must be known before it can be stopped."""
+    """Delay Ctrl-C until the block is done: what it starts must be known before it can be stopped."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
@@ -42,7 +42,7 @@ def held() -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def uninterruptible() -> t.Iterator[None]:
-    """A second Ctrl-C must not leave a stop half done; it has a deadline of its own."""
+    """Ignore a second Ctrl-C, so that no stop is left half done; it has a deadline of its own."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:

@@ -1,7 +1,7 @@
-"""What process-compose.yaml may hold: one table of keys, and the checks that a table cannot say.
+"""Read and validate process-compose.yaml by a table of its keys, and by checks that a table cannot express.
 
 The table covers what our file uses and no more, so that the embedded supervisor means by each key what
-process-compose means by it. Both are started only with a file that passes here.
+process-compose means by it. Both are started only with a file that is valid here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from elt.errors import ConfigError
 from elt.supervisor.guard import GRACE_SECONDS
 
 Process = dict[str, t.Any]
-"""A process as the file gives it, every default filled in."""
+"""Process of the file, with every default filled in."""
 
 WHOLE = range(10**6)
 COUNT = range(1, 10**6)
 ANY = "*"
-"""In the table: any name."""
+"""Key of the table that stands for any name."""
 
 LOG = {  # the embedded supervisor lets a process write its log itself: nothing is added, all is there at once
     "rotation": {"max_size_mb": COUNT, "max_backups": COUNT},
@@ -113,7 +113,7 @@ def load(file: Path, env: t.Mapping[str, str]) -> dict[str, Process]:
 
 
 def is_once(name: str, processes: t.Mapping[str, Process]) -> bool:
-    """Whether a process is meant to end: it is not started again, or others wait for its success."""
+    """Return whether a process is meant to end: it is not restarted, or others wait for its success."""
     return processes[name]["availability"]["restart"] == "no" or any(
         other["depends_on"].get(name, {}).get("condition") == "process_completed_successfully"
         for other in processes.values()
@@ -121,7 +121,7 @@ def is_once(name: str, processes: t.Mapping[str, Process]) -> bool:
 
 
 def _expand(text: str, env: t.Mapping[str, str]) -> str:
-    """Replace `${NAME}` and `$$`; comments on lines of their own are left alone."""
+    """Replace `${NAME}` and `$$`, except in comments on lines of their own."""
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -217,7 +217,7 @@ def _check_probe(where: str, probe: dict[str, t.Any]) -> None:
 
 
 def _check_guard(where: str, process: Process) -> None:
-    """The guard passes signals on: it must be the only one that gets them, and have time for its work."""
+    """Check that the guard, which passes signals on, is the only one that gets them, and has time for its work."""
     words = shlex.split(process["command"], comments=False)
     if Path(words[0]).name != "elt-guard":
         return

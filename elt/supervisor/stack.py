@@ -1,7 +1,7 @@
-"""A process-compose.yaml and the folder in which it runs: started, joined, watched and stopped.
+"""Start, join, watch and stop the processes of a process-compose.yaml.
 
-Whichever supervisor runs it, `Stack` talks to it in one way. Whether a supervisor runs is told by a lock that it
-holds as long as it lives, never by a file that says so.
+Whichever supervisor runs it, `Stack` talks to it in one way. Whether a supervisor runs is known by a lock that it
+holds as long as it lives, never by the content of a file.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if t.TYPE_CHECKING:
     import socket
 
 UNFINISHED = "restore.unfinished"
-"""Mark in the state folder: its parts are of a restore that has not come to its end (elt/maintenance/backup.py)."""
-KEEPER = "elt-supervisor"
-"""Name in the register of the guard around the supervisor."""
-KEEPER_GRACE = 60
+"""File in the state folder while a restore is not complete (elt/maintenance/backup.py)."""
+SUPERVISOR_NAME = "elt-supervisor"
+"""Name under which the guard around the supervisor is registered."""
+STOP_TIMEOUT_SECONDS = 60
 """Seconds that the supervisor has to stop everything in order."""
-TOO_OFTEN = 3
-"""Restarts without ever being healthy after which `up` gives up."""
-TAIL = 15
+MAX_RESTARTS = 3
+"""Restarts of a process that was never healthy after which `up` gives up."""
+LOG_TAIL_LINES = 15
 """Lines of a log that an error shows."""
 
 
 def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
-    """The state of a process in a word, out of what the supervisor tells and the file says."""
+    """Return the state of a process in a word, by the supervisor's answer and the facts of the file."""
     is_once = row["name"] in facts["once"]
     if row["status"] in {"Running", "Launching", "Launched"}:
         is_ready = row["is_ready"] == "Ready" if row["name"] in facts["probed"] else not is_once
@@ -50,13 +50,13 @@ def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
 
 
 class Plan(t.NamedTuple):
-    """What a start needs to know besides the process-compose.yaml.
+    """Hold what a start needs to know besides the process-compose.yaml.
 
     Attributes:
         listeners: addresses and ports that must be free, by the name of the port's setting.
         shared: those of them that the guard of the supervisor holds as well.
         settings: values by name; a stack that runs with others is not joined.
-        optional: processes without which a start is complete: one that fails is stopped and told of in a line.
+        optional: processes without which a start is complete: one that fails is stopped and reported in a line.
     """
 
     listeners: t.Mapping[str, tuple[str, int]] = {}
@@ -66,7 +66,7 @@ class Plan(t.NamedTuple):
 
 
 class Stack:
-    """A process-compose.yaml and the folder in which it runs.
+    """Run a process-compose.yaml in its folder.
 
     Args:
         file: the process-compose.yaml.
@@ -81,10 +81,10 @@ class Stack:
         self.run, self.logs = state / "run", state / "logs"
         self.client = Client(self.run)
         self.child: subprocess.Popen[bytes] | None = None
-        """The supervisor, while `up` that started it waits."""
+        """The supervisor, while the `up` that started it waits."""
         self.facts = Facts(self.run / "stack.json")
         self.on_change: t.Callable[[Change], None] = lambda _: None
-        """Is called with each change of a process' state while `up` or `restart` waits, also when these fail."""
+        """Called with each change of a process' state while `up` or `restart` waits, also when these fail."""
 
     # up
 
@@ -95,7 +95,7 @@ class Stack:
         plan: Plan | None = None,
         supervisor: str = "auto",
     ) -> bool:
-        """Start the stack, or join the one that runs, and wait until everything is healthy.
+        """Start the stack, or join the one that runs, and wait until every process is healthy.
 
         Args:
             env: environment of the supervisor and all processes.
@@ -122,9 +122,9 @@ class Stack:
             try:
                 while True:
                     self._start_unless_running(env, processes, needed, plan, supervisor)
-                    with contextlib.suppress(_GoneError):  # the one that ran when we came: start anew
+                    with contextlib.suppress(_GoneError):  # the one that was joined has ended: start anew
                         self._wait_healthy(timeout, optional=set(plan.optional))
-                        return self._let_go()
+                        return self._detach()
             except (StackError, KeyboardInterrupt, BrokenPipeError):
                 if self.child:
                     print("stopping everything", flush=True)
@@ -162,8 +162,8 @@ class Stack:
         if (self.state / UNFINISHED).exists():
             raise SetupError("a restore has not come to its end: repeat scripts/restore.sh FILE, then start")
 
-    def _let_go(self) -> bool:
-        """Leave the supervisor to itself; says whether it is ours."""
+    def _detach(self) -> bool:
+        """Detach from the supervisor, and return whether this process started it."""
         if not self.child:
             return False
         self.child.returncode = 0  # else Python would warn that nobody waited for it
@@ -171,7 +171,7 @@ class Stack:
         return True
 
     def choose(self, wanted: str, env: t.Mapping[str, str]) -> tuple[str, list[str], str]:
-        """The supervisor, its command, and why this one.
+        """Choose the supervisor, and return its name, its command, and why it was chosen.
 
         Raises:
             SetupError: process-compose is wanted and cannot be had.
@@ -198,25 +198,26 @@ class Stack:
         command: list[str],
         env: dict[str, str],
         lock: int,
-        twins: t.Iterable[int],
+        ipv6_ports: t.Iterable[int],
         shared: t.Iterable[tuple[str, int]],
     ) -> subprocess.Popen[bytes]:
-        """Start the supervisor in a session of its own, within the guard that holds the lock and the ports.
+        """Start the supervisor in a session of its own, behind the guard that holds the lock and the ports.
 
         Raises:
-            SetupError: somebody took one of these.
+            SetupError: another program took one of these.
         """
-        keeper = [sys.executable, "-IS", guard.__file__, "--keep", KEEPER, "-t", str(KEEPER_GRACE), *command]
+        guarded = [sys.executable, "-IS", guard.__file__, "--keep", SUPERVISOR_NAME]
+        guarded += ["-t", str(STOP_TIMEOUT_SECONDS), *command]
         env = {key: value for key, value in env.items() if not key.startswith("PC_")}
         env |= {"PROC_COMP_CONFIG": str(self.run / "process-compose"), "PC_LOG_NO_COLOR": "1"}
         log = os.open(self.logs / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
         is_embedded = command[0] == sys.executable
         held: list[socket.socket] = []
         try:
-            held += ports.take_twins(twins)
+            held += ports.bind_ipv6_ports(ipv6_ports)
             held += ports.hold(shared)
             return subprocess.Popen(
-                keeper,
+                guarded,
                 cwd=self.root,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -233,11 +234,11 @@ class Stack:
                 one.close()
 
     def _wait_healthy(self, timeout: float, only: str | None = None, optional: set[str] | None = None) -> None:
-        """Show each process until all (or the one) are healthy, without the optional ones that cannot be.
+        """Show each process until all (or the one) are healthy, without optional ones that fail.
 
         Raises:
             StackError: a process failed or the time is up.
-            _GoneError: the supervisor that ran before us has ended.
+            _GoneError: the supervisor of the stack that was joined has ended.
         """
         waited = guard.Stopwatch()
         with Progress(self.on_change) as progress:
@@ -246,7 +247,7 @@ class Stack:
             left_out: set[str] = set()
             while waited.seconds(ANSWER_SECONDS) < timeout:
                 try:
-                    states, failed = self._look(before, only)
+                    states, failed = self._query(before, only)
                     for name in failed.keys() - left_out:
                         self._leave_out(name, failed[name], optional or set())
                     left_out |= failed.keys()
@@ -267,7 +268,7 @@ class Stack:
                 self._leave_out(name, f"{name}: not healthy after {timeout:g} s", {name})
             return
         what = f"{late[0]}: not healthy after {timeout:g} s" if late[0] else f"nothing after {timeout:g} s"
-        raise StackError(self._with_log(what, late[0]))
+        raise StackError(self._with_log_tail(what, late[0]))
 
     def _leave_out(self, name: str, why: str, optional: set[str]) -> None:
         """Stop an optional process that failed, and say so.
@@ -276,13 +277,13 @@ class Stack:
             StackError: it is not optional.
         """
         if name not in optional:
-            raise StackError(self._with_log(why, name))
+            raise StackError(self._with_log_tail(why, name))
         print(f"  {why}; the rest runs without it, elt logs {name} says more", flush=True)
         with contextlib.suppress(OSError):
             self.client.stop(name)
 
-    def _look(self, before: dict[str, int], only: str | None) -> tuple[dict[str, str], dict[str, str]]:
-        """Look at each process, in the order of the file.
+    def _query(self, before: dict[str, int], only: str | None) -> tuple[dict[str, str], dict[str, str]]:
+        """Query the state of each process, in the order of the file.
 
         Returns:
             The state of each, nothing when no supervisor answers; and of each that has failed for good or too often,
@@ -299,7 +300,7 @@ class Stack:
             again = row["restarts"] - before.setdefault(name, row["restarts"])
             if state == "failed":
                 failed[name] = f"{name}: ended with exit code {row['exit_code']}"
-            elif state not in FINISHED and again >= TOO_OFTEN:
+            elif state not in FINISHED and again >= MAX_RESTARTS:
                 failed[name] = f"{name}: ended {again} times, last with exit code {row['exit_code']}"
             states[name] = state
         if not failed and set(states.values()) <= FINISHED | {"skipped"} and "skipped" in states.values():
@@ -307,7 +308,7 @@ class Stack:
         return states, failed
 
     def _is_stopping(self) -> bool:
-        """Whether the stack that ran when we came is being stopped, so that what ends there has not failed."""
+        """Return whether the stack that was joined is being stopped, so that what ends there has not failed."""
         if any(state == "stopping" for _, state in self.rows()):
             return True
         time.sleep(0.5)
@@ -317,13 +318,13 @@ class Stack:
     def _check_alive(self) -> None:
         if self.child and self.child.poll() is not None:
             code = self.child.returncode
-            raise StackError(self._with_log(f"the supervisor ended with exit code {code}", KEEPER))
+            raise StackError(self._with_log_tail(f"the supervisor ended with exit code {code}", SUPERVISOR_NAME))
         if not self.child and not self.is_running():
             raise _GoneError
 
-    def _with_log(self, what: str, name: str) -> str:
-        log = self._log_of(name) if name and name != KEEPER else self.logs / "supervisor.log"
-        lines = last_lines(log, TAIL)
+    def _with_log_tail(self, what: str, name: str) -> str:
+        log = self._log_of(name) if name and name != SUPERVISOR_NAME else self.logs / "supervisor.log"
+        lines = last_lines(log, LOG_TAIL_LINES)
         return f"{what}; {log} ends with:\n{''.join(lines)}".rstrip() if lines else f"{what}; {log} is empty"
 
     # down
@@ -342,7 +343,7 @@ class Stack:
         """Ask the supervisor to stop, wait for its end, kill it if need be, and reap orphaned processes."""
         with signals.uninterruptible():
             waited, asked = guard.Stopwatch(), False
-            while (lock := lockfile.take(self.run)) is None and waited.seconds(ANSWER_SECONDS) < KEEPER_GRACE:
+            while (lock := lockfile.take(self.run)) is None and waited.seconds(ANSWER_SECONDS) < STOP_TIMEOUT_SECONDS:
                 asked = asked or self.client.stop_all()
                 if not asked and self.child:  # it does not listen yet
                     self.child.terminate()
@@ -351,7 +352,7 @@ class Stack:
                 self._kill_supervisor()
                 lock = lockfile.take(self.run)
             if lock is None:
-                raise StackError(f"the supervisor would not end; it holds {self.run / lockfile.NAME}")
+                raise StackError(f"the supervisor did not end; it holds {self.run / lockfile.NAME}")
             try:
                 if self.child:
                     self.child.wait()
@@ -363,8 +364,8 @@ class Stack:
                 os.close(lock)
 
     def _kill_supervisor(self) -> None:
-        """Its guard goes, the kernel ends it, and the guards below end their processes."""
-        record = orphans.records(self.state).get(KEEPER)
+        """Kill the supervisor's guard: the kernel then ends the supervisor, and its guards end their processes."""
+        record = orphans.records(self.state).get(SUPERVISOR_NAME)
         if record and record.is_live():
             guard.end({record.guard})
             time.sleep(0.5)
@@ -372,7 +373,7 @@ class Stack:
     # The lock
 
     def is_running(self) -> bool:
-        """Whether a supervisor runs (or is about to)."""
+        """Return whether a supervisor runs (or is about to)."""
         return lockfile.is_held(self.run)
 
     @contextlib.contextmanager
@@ -384,10 +385,10 @@ class Stack:
             if lock is not None:
                 os.close(lock)  # a supervisor that inherited it holds it still
 
-    # What needs a running stack
+    # Requests to a running stack
 
     def rows(self) -> list[tuple[Row, str]]:
-        """Each process with its state, in the order of the file; nothing when no supervisor answers."""
+        """Return each process with its state, in the order of the file; nothing when no supervisor answers."""
         try:
             rows = self.client.processes()
         except OSError:
@@ -399,7 +400,7 @@ class Stack:
         return [(row, self._state(row, facts)) for row in rows]
 
     def _state(self, row: Row, facts: t.Mapping[str, t.Any]) -> str:
-        """Its state; "unhealthy" when elt-probe found it healthy in this start, and that holds no more."""
+        """Return its state; "unhealthy" when elt-probe found it healthy since its start, and no longer does."""
         state = state_of(row, facts)
         if state == "starting" and health.is_stale(guard.register_path(row["name"], str(self.state))):
             return "unhealthy"
@@ -426,7 +427,7 @@ class Stack:
             raise StackError("the stack was stopped meanwhile") from None
 
     def log(self, name: str) -> Path:
-        """The log file of a process.
+        """Return the log file of a process.
 
         Raises:
             StackError: there is none.
@@ -438,7 +439,7 @@ class Stack:
         return path
 
     def supervisor(self) -> str:
-        """Name of the supervisor that runs or ran the stack; nothing before the first start."""
+        """Return the name of the supervisor that runs or ran the stack; "" before the first start."""
         return str(self.facts.read()["supervisor"])
 
     def _log_of(self, name: str) -> Path:
@@ -446,4 +447,4 @@ class Stack:
 
 
 class _GoneError(Exception):
-    """The supervisor that ran when we came is gone."""
+    """Raised when the supervisor of the stack that was joined has ended."""

@@ -85,7 +85,7 @@ def first_number(process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline())
 
 
-def test_it_has_the_askers_streams_environment_folder_and_exit_code(stack, tmp_path):
+def test_it_has_the_clients_streams_environment_folder_and_exit_code(stack, tmp_path):
     code = "print(os.getcwd(), os.environ['ASKED'], sys.stdin.read()); print('err', file=sys.stderr); sys.exit(7)"
     process = stack(deep="deep/" + "d" * 120).ask(code, cwd=tmp_path, ASKED="yes")
     out, err = process.communicate("typed", timeout=DEADLINE)
@@ -178,7 +178,7 @@ def test_imports_that_start_a_thread_are_refused(stack, tmp_path, monkeypatch):
 def test_a_garbled_request_harms_nobody(stack):
     here = stack()
     assert here.ask("pass").wait(DEADLINE) == 0
-    request = {"command": ["toy", "pass"], "environment": {}, "umask": 0, "niceness": 0, "limits": []}
+    request = {"command": ["toy", "pass"], "env": {}, "umask": 0, "niceness": 0, "limits": []}
     nowhere = json.dumps(request | {"folder": "/nonexistent"}).encode()
     for garbage in (b"\0\0\0\5{]", b"\0\0\0\2{}", b"\0", len(nowhere).to_bytes(4, "big") + nowhere):
         folder = os.open(here.state / "run", os.O_RDONLY)

@@ -22,7 +22,7 @@ from workspace import BIN, DEADLINE, ROOT, free_ports, wait_for
 
 from elt.errors import ConfigError, SetupError, StackError
 from elt.supervisor import guard, orphans, ports
-from elt.supervisor.stack import KEEPER, Plan, Stack
+from elt.supervisor.stack import SUPERVISOR_NAME, Plan, Stack
 
 PROBE = {"period_seconds": 1, "timeout_seconds": 2, "failure_threshold": 20}
 STEADY = "trap 'echo stop $PC_PROC_NAME >> order; exit' TERM; echo start $PC_PROC_NAME >> order; "
@@ -394,8 +394,8 @@ def test_down_after_kill_of_supervisor_and_guards(toy: Toy) -> None:
 
 
 def kill_supervisor(toy: Toy, also_guards: bool) -> None:
-    keeper, one = toy.record(KEEPER), toy.record("one")
-    victims = [keeper.guard, keeper.main, one.guard] if also_guards else [keeper.main]
+    supervisor_guard, one = toy.record(SUPERVISOR_NAME), toy.record("one")
+    victims = [supervisor_guard.guard, supervisor_guard.main, one.guard] if also_guards else [supervisor_guard.main]
     for pid in victims:  # stopped first, so that none of them can act on the death of another
         os.kill(pid, signal.SIGSTOP)
     for pid in victims:
@@ -428,7 +428,7 @@ def test_two_ups_at_once_start_one_stack(toy: Toy) -> None:
     outputs = [one.communicate(timeout=DEADLINE)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], outputs
     assert sorted("running already" in output for output in outputs) == [False, True]
-    assert sum(KEEPER in " ".join(one.cmdline()) for one in toy.alive()) == 1
+    assert sum(SUPERVISOR_NAME in " ".join(one.cmdline()) for one in toy.alive()) == 1
 
 
 def test_up_while_the_stack_is_being_stopped_starts_it_anew(toy: Toy) -> None:
