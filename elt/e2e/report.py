@@ -15,7 +15,6 @@ import time
 import traceback
 import typing as t
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 
 import psutil
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from elt import layout
 from elt.errors import EltError, SetupError
+from elt.pipeline.quality import shown
 from elt.supervisor.progress import FINISHED
 
 if t.TYPE_CHECKING:
@@ -408,12 +408,3 @@ def render(proof: Proof, runs: list[Run]) -> str:
         trends=trends(runs),
         compared=len(peers(runs)),
     )
-
-
-def shown(value: object) -> str:
-    """A figure's value as a person reads it."""
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return " / ".join(map(shown, value))
-    return f"{value:,}" if isinstance(value, int | float | Decimal) else str(value)

@@ -84,7 +84,7 @@ def check(extract: Path, warehouse: Warehouse, *, table: bool = False) -> list[F
     )
     if wrong:
         details = "; ".join(
-            f"{figure.name}: {_show(figure.warehouse)} in the warehouse, {_show(figure.source)} by the source"
+            f"{figure.name}: {shown(figure.warehouse)} in the warehouse, {shown(figure.source)} by the source"
             for figure in wrong
         )
         raise DiffersError(f"quality: {len(wrong)} of {len(figures)} figures differ: {details}", figures)
@@ -172,12 +172,15 @@ def keyed(name: str, source: dict[str, t.Any], rows: list[t.Any]) -> list[Figure
 # What a person reads -----------------------------------------------------------------------------
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a figure's value as a person reads it; several values of one key are joined by "and"."""
+    if isinstance(value, bool):
+        return str(value)
     if isinstance(value, tuple):
-        return " / ".join(map(_show, value))
+        return " / ".join(map(shown, value))
     if isinstance(value, list):
-        return " and ".join(map(_show, value))
-    return f"{value:,}" if isinstance(value, int | Decimal) else str(value)
+        return " and ".join(map(shown, value))
+    return f"{value:,}" if isinstance(value, int | float | Decimal) else str(value)
 
 
 def _print(figures: list[Figure]) -> None:
@@ -189,8 +192,8 @@ def _print(figures: list[Figure]) -> None:
         agrees = "yes" if figure.agrees else "NO"
         table.add_row(
             figure.name,
-            _show(figure.source),
-            _show(figure.warehouse),
+            shown(figure.source),
+            shown(figure.warehouse),
             agrees,
             style=None if figure.agrees else "red",
         )
