@@ -31,7 +31,7 @@ from elt.config import env_file, process_env, programs
 from elt.config.settings import Settings, load
 from elt.disk import GIGABYTE
 from elt.errors import EltError, SetupError, last_line
-from elt.services import postgres, stack
+from elt.services import databases, postgres, stack
 from elt.supervisor import ports as network
 from elt.supervisor import spec
 
@@ -210,6 +210,17 @@ def ports() -> str:
     return f"{', '.join(str(port) for _, port in settings.listeners().values())} are free"
 
 
+def dags() -> str:
+    """Check that Airflow can import every file of airflow/dags."""
+    if not stack.is_running():
+        raise SkipError("looked at while the stack runs")
+    rows = databases.query(_settings(), "airflow", "select filename, stacktrace from import_error order by filename")
+    if rows:
+        wrong = "\n".join(f"{layout.DAGS / name}: {last_line(trace)}" for name, trace in rows)
+        raise IllError(wrong, "correct the file; its DAGs run as they were until it can be imported")
+    return "all files can be imported"
+
+
 # The machine -------------------------------------------------------------------------------------
 
 
@@ -294,6 +305,7 @@ CHECKS: dict[str, t.Callable[[], str]] = {
     "supervisor": supervisor,
     ".env": dot_env,
     "ports": ports,
+    "DAGs": dags,
     "folders": folders,
     "disk": space,
     "memory": memory,
