@@ -12,9 +12,9 @@ import typer
 import typer.core
 
 from elt import layout
+from elt.config.environments import Environment  # noqa: TC001 - typer reads the annotations
 from elt.errors import EltError
 
-Environment = t.Literal["dev", "staging", "prod"]
 OF_THE_MACHINE = {
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),

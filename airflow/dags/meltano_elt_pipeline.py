@@ -12,6 +12,7 @@ from pathlib import Path
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, CronTriggerTimetable, Param, dag, task
 
+from elt.config.environments import ENVIRONMENTS
 from elt.orchestration import alerts
 from elt.orchestration.operators import MeltanoOperator, no_second_try
 from elt.sources import meltano_yml
@@ -40,7 +41,7 @@ MELTANO = "meltano --environment {{ params.environment }} run --force"
         "environment": Param(
             os.environ["ELT_ENVIRONMENT"],
             type="string",
-            enum=["dev", "staging", "prod"],
+            enum=[*ENVIRONMENTS],
             description="Which warehouse to fill.",
         ),
         "full_refresh": Param(

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from elt import layout
 from elt.config import services
 from elt.config.airflow_names import airflow_names
+from elt.config.environments import Environment  # noqa: TC001 - pydantic reads it
 from elt.config.services import LOOPBACK
 from elt.errors import ConfigError, SetupError
 
@@ -54,7 +55,7 @@ class Settings(BaseSettings):
     valkey_port: Port
     valkey_tcp: t.Literal["off", "on"]
     admin_password: t.Annotated[str, Field(repr=False)]
-    elt_environment: t.Literal["dev", "staging", "prod"]
+    elt_environment: Environment
     worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
     task_retry_seconds: t.Annotated[int, Field(ge=1, le=86_400)]
     elt_parts: str

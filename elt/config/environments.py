@@ -1,0 +1,8 @@
+"""The environments, each a warehouse of its own; meltano.yml lists the same (tests/unit/config)."""
+
+from __future__ import annotations
+
+import typing as t
+
+Environment = t.Literal["dev", "staging", "prod"]
+ENVIRONMENTS: tuple[Environment, ...] = t.get_args(Environment)
