@@ -9,6 +9,8 @@ import chromium
 import pytest
 from workspace import REMARKS, ROOT
 
+from elt import layout
+
 if t.TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,6 +26,16 @@ OTHER_SYSTEMS = ("tests/e2e/test_debian.py", "tests/e2e/test_devcontainer.py")
 def state(tmp_path: Path) -> Path:
     """A state folder of the test's own."""
     return tmp_path / "state"
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Paths that bootstrap writes to, moved to a folder of the test's own."""
+    monkeypatch.setattr(layout, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setattr(layout, "STATE", tmp_path / ".state")
+    monkeypatch.setattr(layout, "TOOLS", tmp_path / "tools")
+    (tmp_path / "tools").mkdir()
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

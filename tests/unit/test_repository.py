@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
-import subprocess
 import tomllib
 
-import documents
 import yaml
-from workspace import BIN, ROOT
+from workspace import ROOT, files
 
 from elt import layout
 from elt.config import services
-
-
-def tracked() -> list[str]:
-    """Names of the files that git knows or would add."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def test_nothing_of_the_former_tools_is_locked():
@@ -41,7 +34,7 @@ def test_folders_with_names_of_packages_hold_no_init():
 
 
 def test_scripts_are_short_strict_and_executable():
-    scripts = [f for f in tracked() if f.endswith(".sh") or f == ".ci/run"]
+    scripts = [f for f in files() if f.endswith(".sh") or f == ".ci/run"]
     assert scripts
     for name in scripts:
         text = (ROOT / name).read_text()
@@ -50,33 +43,19 @@ def test_scripts_are_short_strict_and_executable():
         assert (ROOT / name).stat().st_mode & 0o111, name
 
 
-def test_types_fit(tmp_path):
-    """mypy, too slow for a git hook; tests/integration/test_hooks.py sees to the rest. Of pages, too."""
-    done = subprocess.run([BIN / "mypy"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    blocks = [block for page in (ROOT / "docs").rglob("*.md") for block in documents.blocks(page.read_text())]
-    files = []
-    for number, block in enumerate(block for block in blocks if block.language == "python" and block.path):
-        files.append(tmp_path / f"shown_{number}.py")
-        files[-1].write_text(block.text)
-    done = subprocess.run([BIN / "mypy", *files], cwd=ROOT, capture_output=True, text=True)
-    assert files
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_readme_names_only_what_exists():
     readme = (ROOT / "README.md").read_text()
     for path in re.findall(r"\]\((?!http|#)([^)#]+)", readme):
         assert (ROOT / path).exists(), path
     for name, _ in re.findall(r"\b(scripts/[a-z0-9_]+\.sh)((?=\W)|$)", readme):
         assert (ROOT / name).exists(), name
-    scripts = {f for f in tracked() if f.startswith("scripts/")}
+    scripts = {f for f in files() if f.startswith("scripts/")}
     assert not [name for name in scripts if name not in readme]
 
 
 def test_words_that_readers_see_are_those_of_the_field():
     strange = re.compile(r"\b(doors?|inner loop)\b", re.IGNORECASE)
-    pages = [name for name in tracked() if name.endswith(".md") and not name.startswith("tests/")]
+    pages = [name for name in files() if name.endswith(".md") and not name.startswith("tests/")]
     texts = {name: (ROOT / name).read_text() for name in [*pages, "elt/cli.py", ".env.example"]}
     assert [name for name, text in texts.items() if strange.search(text)] == []
 
@@ -88,3 +67,19 @@ def test_every_process_that_lasts_has_a_record_and_every_record_a_process():
     optional = {name: one.get("disabled", "") for name, one in processes.items()}
     parts = {part.name: f"${{{part.variable}}}" for part in services.PARTS}
     assert {one.process: parts.get(one.part, "") for one in services.SERVICES}.items() <= optional.items()
+
+
+def test_unit_tests_start_no_program():
+    """What starts one, or a browser, stands in tests/integration, so that tests/unit stays quick."""
+    starters = {"subprocess", "multiprocessing", "run", "said"}
+    offenders = set()
+    for path in (ROOT / "tests" / "unit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+                if isinstance(node, ast.ImportFrom) and node.module != "workspace":
+                    names = {node.module}
+                offenders |= {(path.name, name) for name in names & starters}
+            elif isinstance(node, ast.arg) and node.arg == "browser":
+                offenders.add((path.name, node.arg))
+    assert offenders == set()

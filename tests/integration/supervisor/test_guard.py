@@ -175,22 +175,6 @@ def test_a_record_of_a_killed_guard_is_none(guarded: t.Callable[..., Guarded], t
     assert guard.read_record(guard.register_path("toy", str(tmp_path)))
 
 
-def test_a_number_that_was_given_to_another_process_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "processes" / "toy.json"
-    path.parent.mkdir(parents=True)
-    me = os.getpid()
-    path.write_text(f'{{"guard": {me}, "guard_start": "1@x", "main": {me}, "main_start": "1@x", "started_at": 1.0}}')
-    assert guard.read("toy", str(tmp_path)) is None
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"guard": 1}'])
-def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "run" / "processes" / "toy.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    assert guard.read("toy", str(tmp_path)) is None
-
-
 def test_without_a_state_folder_it_does_not_register(tmp_path: Path) -> None:
     env = {key: value for key, value in os.environ.items() if key != "ELT_STATE"} | {"PC_PROC_NAME": "toy"}
     command = [sys.executable, "-IS", guard.__file__, "true"]
@@ -231,29 +215,6 @@ def test_elsewhere_the_process_group_binds_them(guarded: t.Callable[..., Guarded
     os.kill(record.main, signal.SIGKILL)
     assert one.wait() == 137
     assert is_gone(orphan)
-
-
-# A machine that sleeps -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("looks", "counted"),
-    [
-        ([(1, 1), (2, 1), (3, 1)], [1, 2, 3]),
-        ([(1, 1), (61, 1), (62, 1)], [1, 0, 1]),
-        ([(10, 10), (20 + guard.LATE_SECONDS, 10)], [10, 20 + guard.LATE_SECONDS]),
-        ([(1, 1), (62, 1), (200, 1)], [1, 0, 0]),
-    ],
-    ids=["in time", "slept", "a long pause that was planned", "slept twice"],
-)
-def test_a_stopwatch_counts_the_time_in_which_this_process_could_run(monkeypatch, looks, counted):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    watch = guard.Stopwatch()
-    found = []
-    for now[0], planned in looks:
-        found.append(watch.seconds(planned))
-    assert found == counted
 
 
 def test_the_grace_of_a_stop_does_not_pass_while_nothing_can_run(tmp_path, guarded):

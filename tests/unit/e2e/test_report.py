@@ -1,112 +1,23 @@
-"""The report of e2e: its figures, its history, and the page in a real browser."""
+"""The report of e2e: its figures, its history and its page."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import html.parser
 import json
-import os
 import re
 import shutil
-import socket
 import statistics
-import subprocess
-import typing as t
-from decimal import Decimal
 
 import pytest
-from workspace import BIN, DEADLINE, ROOT, apart, run, said
+from proofs import WHEN, Page, full_proof, proof_of, run_of
+from workspace import DEADLINE
 
 from elt.e2e import report
-from elt.e2e.report import ALL, PIPELINE, START, Proof, Run, Step
+from elt.e2e.report import ALL, PIPELINE, START, Proof, Run
 from elt.errors import DataError, SetupError
 from elt.orchestration.api import Task
 from elt.pipeline.quality import Figure
-from elt.sources import meltano_yml
 from elt.supervisor.progress import Change
-
-if t.TYPE_CHECKING:
-    from pathlib import Path
-
-WHEN = dt.datetime(2026, 11, 24, 18, 0, tzinfo=dt.UTC)
-VOID = {"meta", "br"}
-
-
-def proof_of(**seconds: float) -> Proof:
-    """A proof whose steps took so long, one after another."""
-    proof = Proof("dev", "again", "0123456789", supervisor="embedded", extract_bytes=8_365_481, when=WHEN)
-    for name, took in seconds.items():
-        begin = proof.steps[-1].end if proof.steps else 0.0
-        proof.steps.append(Step(name, begin, took, f"{name} done"))
-    return proof
-
-
-def run_of(when: dt.datetime = WHEN, **seconds: float) -> Run:
-    """A line of the history of a proof that passed."""
-    return Run.of(proof_of(**seconds)).model_copy(update={"when": when})
-
-
-class Page(html.parser.HTMLParser):
-    """What a page holds; an element that is not closed, or closed twice, is an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        """Note an element that opens."""
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        """Note an element that closes itself."""
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        """Check that the element that closes is the last that opened."""
-        assert self.open.pop() == tag, self.getpos()
-
-    def handle_data(self, data):
-        """Note a text."""
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        """All words, a space between them."""
-        return " ".join(" ".join(self.words).split())
-
-    def bars(self, kind: str) -> list[tuple[float, float]]:
-        """Left and right edge of each bar of the timeline, in the order in which they stand."""
-        found = [attrs for tag, attrs in self.elements if tag == "rect" and attrs.get("x") and attrs["class"] == kind]
-        return [(float(one["x"]), float(one["x"]) + float(one["width"])) for one in found]
-
-
-def full_proof() -> Proof:
-    """A proof with everything that the page can show."""
-    proof = proof_of(seed=0.5, start=8.0, pipeline=12.0, marts=1.0, stop=4.0)
-    for name, waits, works, ends in (("postgres", 0.6, 0.6, 1.3), ("migrate", 0.6, 0.7, 2), ("flower", 0.6, 7, 8.4)):
-        last = "done" if name == "migrate" else "ready"
-        for state, moment in (("waiting", waits), ("starting", works), (last, ends)):
-            proof.changes.append(Change(name, state, proof.began + moment))
-    origin = WHEN.timestamp()
-    proof.tries = {
-        ("load", 1): Task("load", "success", 1, origin + 9, origin + 9.5, origin + 13),
-        ("publish", 1): Task("publish", "success", 1, origin + 14, origin + 14.5, origin + 20),
-    }
-    proof.figures = [
-        Figure("raw.transactions: rows", 93_912, 93_912),
-        Figure("revenue", Decimal("1234567.80"), Decimal("1234567.80")),
-        Figure("of one customer", (3, 12, Decimal("1.50"), "loyal"), "absent"),
-    ]
-    return proof
-
 
 # The steps ---------------------------------------------------------------------------------------
 
@@ -219,58 +130,6 @@ def test_a_task_that_never_came_to_be_queued_is_left_out():
 def test_a_task_that_still_runs_is_shown_until_the_end_of_the_step():
     zero = WHEN.timestamp()
     assert tried(Task("load", "running", 1, zero + 1, zero + 2)) == [("load", "running", 1, 2, 10)]
-
-
-# The commit --------------------------------------------------------------------------------------
-
-
-def git(folder: Path, *words: str) -> str:
-    """Run git in a folder, apart from the user's settings and from the repository that a hook may run in."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *words], cwd=folder, env=env, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A checkout with one commit."""
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    git(folder, "init", "-q")
-    (folder / "a").write_text("1")
-    git(folder, "add", "a")
-    git(folder, "commit", "-q", "-m", "first")
-    return folder
-
-
-def test_the_commit_is_told_with_what_differs_from_it(checkout):
-    name = git(checkout, "rev-parse", "HEAD")[:9]
-    assert report.commit(checkout) == name
-    (checkout / "a").write_text("2")
-    (checkout / "b").write_text("3")
-    assert report.commit(checkout) == f"{name}, 2 files changed"
-
-
-def test_a_checkout_without_a_commit(tmp_path):
-    git(tmp_path, "init", "-q")
-    assert report.commit(tmp_path) == "no commit yet"
-
-
-def test_a_folder_inside_a_checkout_is_not_one(checkout):
-    (checkout / "inner").mkdir()
-    assert report.commit(checkout / "inner") == "not a git checkout"
-
-
-def test_a_damaged_checkout_is_no_reason_to_fail(checkout):
-    (checkout / ".git" / "HEAD").unlink()
-    assert report.commit(checkout).startswith("unknown: fatal: ")
-
-
-def test_a_machine_without_git_is_no_reason_to_fail(checkout, monkeypatch):
-    monkeypatch.setenv("PATH", str(checkout))
-    assert report.commit(checkout) == "unknown: git does not answer (FileNotFoundError)"
 
 
 # The history -------------------------------------------------------------------------------------
@@ -442,104 +301,3 @@ def test_write_leaves_page_and_history_and_names_a_file_that_cannot_be_written(t
     (tmp_path / "e2e").write_text("in the way")
     with pytest.raises(SetupError, match=re.escape(str(tmp_path / "e2e"))):
         report.write(full_proof())
-
-
-def test_e2e_that_fails_writes_the_report(state):
-    env = apart(state)
-    assert run("elt", "seed", "--example", env=env).returncode == 0
-    for one in meltano_yml.listed(state / "extract"):  # a project may list more than the example
-        if one.path.is_relative_to(state) and not one.files():
-            one.path.parent.mkdir(parents=True, exist_ok=True)
-            one.path.touch()
-    with socket.create_server(("127.0.0.1", int(env["POSTGRES_PORT"]))):
-        done = said(BIN / "elt", "e2e", cwd=ROOT, env=env)
-    path = state / "e2e" / "report.html"
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout
-    assert done.stdout.splitlines()[-2] == f"report: {path}"
-    assert done.stdout.splitlines()[-1].startswith("elt: ")
-    page = Page(path.read_text())
-    assert "start: failed" in page.text
-    assert "POSTGRES_PORT" in page.text
-    last = Run.model_validate_json((state / "e2e" / "runs.jsonl").read_text())
-    assert (last.verdict, last.failed_step, last.start) == ("failed", "start", "first")
-
-
-# The page in a browser ---------------------------------------------------------------------------
-
-CONTRASTS = """
-() => {
-  const numbers = (color) => (color.match(/[\\d.]+/g) || []).map(Number);
-  const luminance = (color) => {
-    const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-    const [r, g, b] = numbers(color).map((c) => linear(c / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (one) => {
-    for (; one; one = one.parentElement) {
-      const color = getComputedStyle(one).backgroundColor;
-      if (numbers(color)[3] !== 0) return color;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const ratio = (one, color) => {
-    const [low, high] = [luminance(color), luminance(behind(one))].sort((a, b) => a - b);
-    return (high + 0.05) / (low + 0.05);
-  };
-  const found = [];
-  for (const one of document.body.querySelectorAll("*")) {
-    const style = getComputedStyle(one);
-    const holdsText = [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (one.tagName === "rect") found.push(["bar " + one.getAttribute("class"), ratio(one, style.fill)]);
-    else if (one.tagName === "text") found.push(["text " + one.textContent, ratio(one, style.fill)]);
-    else if (holdsText && one.tagName !== "title") found.push(["text " + one.textContent, ratio(one, style.color)]);
-  }
-  return found;
-}
-"""
-
-COLLISIONS = """
-() => {
-  const box = document.querySelector("#timeline").getBoundingClientRect();
-  const boxes = (kind) => [...document.querySelectorAll(`#timeline ${kind}`)]
-    .map((one) => [one.textContent || kind, one.getBoundingClientRect()]);
-  const [texts, bars] = [boxes("text"), boxes("rect")];
-  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom - 3 && b.top < a.bottom - 3;
-  const found = [...texts, ...bars].filter(([, one]) => one.left < box.left - 1 || one.right > box.right + 1
-    || one.bottom > box.bottom + 1).map(([name]) => name + " is cut");
-  texts.forEach(([name, one], at) => [...texts.slice(at + 1), ...bars].forEach(([other, two]) => {
-    if (meet(one, two)) found.push(name + " meets " + other);
-  }));
-  return found;
-}
-"""
-
-
-@pytest.mark.parametrize("verdict", ["passed", "failed"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_readable_in_a_browser(browser, tmp_path, scheme, verdict):
-    proof = full_proof()
-    if verdict == "failed":
-        proof.steps[2].is_ok = False
-        proof.changes.append(Change("airflow-dag-processor", "restarting", proof.began))
-        proof.tries["publish", 1] = Task("publish", "up_for_reschedule", 3, WHEN.timestamp() + 14)
-        proof.fail(DataError("a line that is very long" * 40))
-    file = tmp_path / "report.html"
-    file.write_text(report.render(proof, [run_of(seed=1.0, start=8.0, pipeline=11.0)] * 9 + [Run.of(proof)]))
-    page = browser.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
-    requests, said = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(file.as_uri())
-    contrasts = page.evaluate(CONTRASTS)
-    assert len(contrasts) > 100
-    faint = [(name, ratio) for name, ratio in contrasts if ratio < (3 if name.startswith("bar") else 4.5)]
-    assert faint == []
-    assert page.evaluate(COLLISIONS) == []
-    for width in (1200, 390):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert requests == [file.as_uri()]
-    assert said == []
-    page.close()

@@ -1,12 +1,10 @@
-"""A backup can be signed, and is restored only as what a key has signed; minisign makes and checks the same."""
+"""A backup can be signed, and is restored only as what a key has signed."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import shutil
 import stat
-import subprocess
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -148,21 +146,3 @@ def test_a_key_with_a_password_is_left_to_minisign(tmp_path):
     key.write_text(PROTECTED)
     with pytest.raises(ConfigError, match=r"is protected by a password.*`minisign -S -s .*key -m FILE`"):
         signature.load_key(key)
-
-
-@pytest.mark.skipif(not shutil.which("minisign"), reason="no minisign on PATH")
-def test_minisign_checks_what_is_signed_here_and_signs_by_a_key_of_here(signed):
-    file, _ = signed
-    key = file.with_name("mine")
-    signature.new_key(key)
-    public = signature.of_key(key)
-    signature.of_file(file).write_text(signature.load_key(key).sign(file))
-    subprocess.run(["minisign", "-V", "-p", public, "-m", file], check=True)
-    signature.of_file(file).unlink()
-    subprocess.run(["minisign", "-S", "-s", key, "-m", file], check=True)
-    assert signature.verify(file, public)
-    own, secret = file.with_name("own.pub"), file.with_name("own")
-    subprocess.run(["minisign", "-G", "-W", "-p", own, "-s", secret], check=True)
-    signature.of_file(file).write_text(signature.load_key(secret).sign(file))
-    subprocess.run(["minisign", "-V", "-p", own, "-m", file], check=True)
-    assert signature.verify(file, own)

@@ -14,8 +14,6 @@ import logging
 import os
 import re
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -355,10 +353,3 @@ def test_slack_is_reached_through_a_proxy_unless_no_proxy_says_otherwise(slack, 
     address = f"/services/{FOR_SLACK}"
     assert slack.paths == ([address] if direct else [])
     assert proxy.paths == ([] if direct else [f"http://127.0.0.1:{slack.port}{address}"])
-
-
-def test_a_parse_imports_neither_airflow_nor_a_provider():
-    heavy = {"airflow", "slack_sdk", "smtplib", "pydantic"}
-    code = f"import sys, elt.orchestration.alerts; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from workspace import apart, run
+from workspace import apart
 
 from elt import layout
 from elt.config import settings
@@ -71,13 +71,3 @@ def test_no_address_is_shown_of_a_stack_with_other_settings(state, monkeypatch, 
     assert "http://" not in shown
     with pytest.raises(doctor.IllError, match="WORKER_CONCURRENCY"):
         doctor.dot_env()
-
-
-def test_a_name_in_a_log_does_not_command_the_terminal(state):
-    log = state / "logs" / "one.log"
-    log.parent.mkdir(parents=True)
-    log.write_bytes("\x1b[1mbold\x1b[0m\tä: \x1b]0;title\x07\x1b[2J\x9b1J\rover\r\nnext\n".encode())
-    spelt = "\x1b[1mbold\x1b[0m\tä: \\x1b]0;title\\x07\\x1b[2J\\x9b1J\\rover"
-    assert "".join(stacks.last_lines(log, 9)).replace("\r\n", "\n").splitlines() == [spelt, "next"]
-    done = run("elt", "logs", "one", env=apart(state))
-    assert done.stdout.splitlines() == [spelt, "next"], done.stderr
