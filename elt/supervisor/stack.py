@@ -395,7 +395,8 @@ class Stack:
             return []
         facts = self.facts.read()
         order = {name: place for place, name in enumerate(facts["logs"])}
-        rows = [row for row in rows if row["status"] != "Disabled"]
+        # process-compose keeps the id of a process that has ended
+        rows = [row | ({} if row["is_running"] else {"pid": 0}) for row in rows if row["status"] != "Disabled"]
         rows.sort(key=lambda row: order.get(row["name"], len(order)))
         return [(row, self._state(row, facts)) for row in rows]
 

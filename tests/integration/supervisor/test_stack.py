@@ -230,7 +230,7 @@ def test_what_is_disabled_is_not_run(toy: Toy) -> None:
 @pytest.mark.parametrize("how", ["ends", "is never healthy"])
 def test_an_optional_process_that_fails_does_not_keep_the_rest_from_running(toy: Toy, capsys, how: str) -> None:
     app = process(STEADY + WAIT, readiness_probe=probe("grep -q app order"))
-    extra = process("exit 3") if how == "ends" else process(WAIT, readiness_probe=probe("false"))
+    extra = process("exit 3" if how == "ends" else WAIT, readiness_probe=probe("false"))
     toy.write(app=app, extra=extra)
     assert toy.up(timeout=20 if how == "ends" else 4, plan=Plan(optional={"extra"}))
     said = [line for line in capsys.readouterr().out.splitlines() if "elt logs extra" in line]
