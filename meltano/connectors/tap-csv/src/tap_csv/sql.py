@@ -1,34 +1,18 @@
-"""Names, literals and readers, as DuckDB's SQL writes them."""
+"""Readers of files, as DuckDB's SQL writes them, beside names and literals."""
 
 from __future__ import annotations
 
 import typing as t
 
+from elt_singer.sql import literal, name, names, path
+
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tap_csv.config import Dialect
 
-
-def name(text: str) -> str:
-    """A quoted identifier."""
-    return '"' + text.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A quoted text."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def names(texts: Iterable[str]) -> str:
-    """Quoted identifiers with commas between."""
-    return ", ".join(map(name, texts))
-
-
-def path(file: Path) -> str:
-    """A file's path as a text that DuckDB does not take for a pattern."""
-    return literal("".join(f"[{one}]" if one in "*?[" else one for one in str(file)))
+__all__ = ["literal", "name", "names", "path", "read_csv", "read_rows"]
 
 
 def read_csv(file: Path, types: Mapping[str, str], dialect: Dialect) -> str:

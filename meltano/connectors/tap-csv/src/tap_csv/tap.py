@@ -17,7 +17,9 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from tap_csv import catalog, scratch
+from elt_singer import scratch
+
+from tap_csv import catalog
 from tap_csv.convert import Converter, Form
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.reader import OpenEndError
@@ -63,7 +65,7 @@ class Tap:
         self._config = config
         self._output = output
         self._opened = contextlib.ExitStack()
-        self._folder = self._opened.enter_context(scratch.folder())
+        self._folder = self._opened.enter_context(scratch.folder("tap-csv"))
         self._converter = Converter(self._folder)
         self._pool = ThreadPoolExecutor(WORKERS)
         self._extracted = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

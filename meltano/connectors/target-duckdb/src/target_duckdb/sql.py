@@ -6,8 +6,28 @@ import json
 import re
 import typing as t
 
+from elt_singer.sql import literal, name, names, path
+
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
+
+__all__ = [
+    "DECIMAL",
+    "INTEGERS",
+    "KEY_DOUBLE",
+    "MARK",
+    "TEXT_OR_NUMBER",
+    "WHOLE",
+    "convert",
+    "from_json",
+    "json_type",
+    "literal",
+    "name",
+    "names",
+    "path",
+    "read_json",
+    "unmarked",
+]
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
@@ -28,26 +48,6 @@ MARK = "\x01="
 KEY_DOUBLE = "DOUBLE(key)"
 """A DOUBLE that must be the only one of its text, whatever its size, since two keys shall not become one."""
 _TIMES = ("DATE", "TIME", "TIMESTAMP")
-
-
-def name(text: str) -> str:
-    """A quoted identifier."""
-    return '"' + text.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A quoted text."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def names(texts: Iterable[str]) -> str:
-    """Quoted identifiers with commas between."""
-    return ", ".join(map(name, texts))
-
-
-def path(file: str) -> str:
-    """A file's path as a text that DuckDB does not take for a pattern."""
-    return literal("".join(f"[{one}]" if one in "*?[" else one for one in file))
 
 
 def read_json(file: str, members: Mapping[str, str], longest: int, *, gzip: bool) -> str:

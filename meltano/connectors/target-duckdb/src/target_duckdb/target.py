@@ -11,7 +11,9 @@ import time
 import typing as t
 from pathlib import Path
 
-from target_duckdb import database, messages, scratch
+from elt_singer import scratch
+
+from target_duckdb import database, messages
 from target_duckdb.errors import (
     InputError,
     MissingKeyError,
@@ -56,7 +58,7 @@ class Target:
         self._config = config
         self._output = output
         with contextlib.ExitStack() as opened:
-            self._folder = opened.enter_context(scratch.folder(config.temp_dir))
+            self._folder = opened.enter_context(scratch.folder("target-duckdb", config.temp_dir))
             self._connection, self._catalog = database.connect(config, self._folder)
             opened.callback(self._connection.close)
             self._loader = Loader(self._connection, config, self._folder)

@@ -14,7 +14,6 @@ from pathlib import Path
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX = "target-duckdb-"
 _LOCK = "in-use"
 """A file within that is locked as long as the process lives, however it ends."""
 _STALE_SECONDS = 86_400
@@ -22,20 +21,22 @@ _STALE_SECONDS = 86_400
 
 
 @contextlib.contextmanager
-def folder(parent: Path | None) -> Iterator[Path]:
+def folder(program: str, parent: Path | None = None) -> Iterator[Path]:
     """Make a folder that goes when the block ends, after removing those that are stale.
 
     Args:
+        program: what its name begins with; folders of other programs are left alone.
         parent: where; none for the system's folder for temporary files.
     """
-    _remove_stale(parent or Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as name, Path(name, _LOCK).open("wb") as lock:
+    prefix = f"{program}-"
+    _remove_stale(parent or Path(tempfile.gettempdir()), prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, Path(name, _LOCK).open("wb") as lock:
         _is_locked(lock)
         yield Path(name)
 
 
-def _remove_stale(parent: Path) -> None:
-    for path in parent.glob(f"{PREFIX}*"):
+def _remove_stale(parent: Path, prefix: str) -> None:
+    for path in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             found = path.lstat()
             is_ours = path.is_dir() and not path.is_symlink() and found.st_uid == os.getuid()
