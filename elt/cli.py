@@ -229,6 +229,31 @@ def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is 
 
 
 @app.command()
+def inspect(
+    file: t.Annotated[Path, typer.Argument(help="A CSV file.")],
+    rows: t.Annotated[
+        int | None, typer.Option(min=1, help="Rows that types are found from; default: as a load.")
+    ] = None,
+    all_rows: t.Annotated[bool, typer.Option("--all", help="Find types from all rows.")] = False,
+    encoding: t.Annotated[str | None, typer.Option(help="Where the guess is wrong.")] = None,
+    delimiter: t.Annotated[str | None, typer.Option(help="Where the guess is wrong.")] = None,
+    write: t.Annotated[
+        bool, typer.Option("--write", help="Add it to meltano.yml, and write the dbt source.")
+    ] = False,
+) -> None:
+    """Say what would become of a file, and the entry that loads it: elt inspect stores.csv --write."""
+    from elt.sources import inspection
+
+    found = inspection.inspect(file, rows=-1 if all_rows else rows, encoding=encoding, delimiter=delimiter)
+    inspection.show(found)
+    if write:
+        inspection.write(found)
+    else:
+        print(f"\nfor `files` of tap-csv in {layout.MELTANO_YML} (--write adds it, and the dbt source):\n")
+        print(inspection.as_yaml(inspection.entry(found)))
+
+
+@app.command()
 def run(
     select: t.Annotated[list[str] | None, typer.Argument(help="dbt selection, such as daily_sales+.")] = None,
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,

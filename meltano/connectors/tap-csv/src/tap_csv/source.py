@@ -178,6 +178,11 @@ class Source:
             pass
         return self.sha256
 
+    def head(self, size: int) -> bytes:
+        """Return the first bytes, uncompressed, at most so many."""
+        self._chunk = size
+        return next(self._plain(), b"")[:size]
+
     def segments(self, first: int = FIRST, size: int = SEGMENT) -> Iterator[Segment]:
         """Segments of about so many bytes; the last one may be empty.
 

@@ -1,0 +1,207 @@
+"""What would become of a file: its dialect, types and keys, and the entry of meltano.yml that loads it.
+
+What is found is found by tap-csv itself, in a process of its own, so that a load finds the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from elt import layout
+from elt.atomic import atomic_write
+from elt.errors import ConfigError, DataError, last_line
+from elt.sources import meltano_yml
+
+LONGEST = 40
+"""Characters of a value that are shown."""
+
+
+def inspect(file: Path, *, rows: int | None, encoding: str | None, delimiter: str | None) -> dict[str, t.Any]:
+    """Find out what would become of a CSV file.
+
+    Args:
+        file: its path.
+        rows: how many rows the types are found from; none for the number of a load, -1 for all.
+        encoding: a Python codec, where it is known.
+        delimiter: where it is known.
+
+    Returns:
+        What tap_csv.inspection says: `columns`, `keys`, `delimiter`, `encoding` and more.
+
+    Raises:
+        DataError: the file cannot be read as CSV; the message says where.
+    """
+    if "://" in str(file):
+        raise DataError(f"inspect: {file}: only files of this machine are read: download it first")
+    given = {"--rows": rows, "--encoding": encoding, "--delimiter": delimiter}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    command = [sys.executable, "-m", "tap_csv.inspection", str(file), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise DataError(f"inspect: {last_line(done.stderr)}")
+    return dict(json.loads(done.stdout))
+
+
+def show(found: dict[str, t.Any]) -> None:
+    """Print what was found, for a person."""
+    of_what = "all" if found["is_whole"] else "the first"
+    sure = " (a guess)" if found["confidence"] < 1 else ""
+    print(f"{found['path']}: {found['encoding']}{sure}, delimiter {found['delimiter']!r}")
+    table = Table("column", "type", "decided by", "a load would refuse")
+    for one in found["columns"]:
+        decided = f"line {one['line']:,}: {_short(one['value'])}" if one["line"] else ""
+        refused = f"{one['where']}: {_short(one['doubt'])}" if one["where"] else ""
+        table.add_row(*map(escape, (one["name"], one["type"], decided, refused)))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    keys = " or ".join(f"[{', '.join(some)}]" for some in found["keys"][:3]) or "none"
+    print(f"key candidates, by {of_what} {found['rows']:,} rows: {keys}")
+    if found["rejected"]:
+        print(f"a load would end {found['rejected']}")
+
+
+def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Make the entry of tap-csv's `files` that loads a file.
+
+    Columns of money keep the type that was found, and one with a value that does not fit becomes a string.
+    """
+    path = Path(found["path"]).absolute()
+    pinned = {
+        one["name"]: "string" if one["where"] else one["type"]
+        for one in found["columns"]
+        if one["where"] or one["type"].startswith("decimal")
+    }
+    settings = {
+        "entity": name_of(path),
+        "path": _as_meltano_says(path),
+        "keys": found["keys"][0] if found["keys"] else [],
+        "columns": pinned,
+        "delimiter": found["delimiter"],
+        "encoding": found["encoding"],
+    }
+    usual = {"columns": {}, "delimiter": ",", "encoding": "utf-8"}
+    return {name: value for name, value in settings.items() if value != usual.get(name)}
+
+
+def name_of(path: Path) -> str:
+    """Return the name of the table that a file becomes: its own, as a plain word in lower case."""
+    plain = re.sub(r"\W+", "_", path.name.lower().removesuffix(".gz").removesuffix(".csv")).strip("_")
+    return f"t_{plain}" if not plain or plain[0].isdigit() else plain
+
+
+def _as_meltano_says(path: Path) -> str:
+    for folder, prefix in ((layout.EXTRACT, "$ELT_EXTRACT/"), (layout.MELTANO_PROJECT, "")):
+        if path.is_relative_to(folder):
+            return f"{prefix}{path.relative_to(folder)}"
+    return str(path)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists of plain values in one line, and indents items below their key."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
+        super().increase_indent(flow, indentless=False)
+
+    def represent_sequence(self, tag: str, sequence: t.Any, flow_style: bool | None = None) -> yaml.SequenceNode:  # noqa: ANN401, FBT001
+        return super().represent_sequence(tag, sequence, all(isinstance(one, str) for one in sequence) or flow_style)
+
+
+def _dumped(value: object) -> str:
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100)
+
+
+def as_yaml(settings: dict[str, t.Any], indent: int = 0) -> str:
+    """Write an entry as an item of a list in YAML, indented by so many blanks."""
+    lines = _dumped([settings]).splitlines(keepends=True)
+    return "".join(f"{' ' * indent}{line}" for line in lines)
+
+
+def dbt_source(found: dict[str, t.Any], table: str) -> str:
+    """Write the source of dbt, with a description to fill in for each column."""
+    single = found["keys"][0][0] if found["keys"] and len(found["keys"][0]) == 1 else ""
+    columns = [
+        {"name": one["name"].lower(), "description": f"{one['name']} ({one['type']})."}
+        | ({"data_tests": ["not_null", "unique"]} if one["name"] == single else {})
+        | ({} if re.fullmatch(r"[A-Za-z_]\w*", one["name"]) else {"quote": True})
+        for one in found["columns"]
+    ]
+    about = f"What {Path(found['path']).name} holds."
+    source = {
+        "name": table,
+        "description": about,
+        "schema": "raw",
+        "tables": [{"name": table, "description": about, "columns": columns}],
+    }
+    return _dumped({"sources": [source]})
+
+
+def write(found: dict[str, t.Any]) -> None:
+    """Add the entry to meltano.yml and write the source of dbt; what is there already is left as it is.
+
+    Raises:
+        ConfigError: meltano.yml has no list of files in block style to add to.
+    """
+    settings = entry(found)
+    table = settings["entity"]
+    if any(one.table == table for one in meltano_yml.listed()):
+        print(f"{layout.MELTANO_YML} has an entity {table!r} already: left as it is")
+    else:
+        text = layout.MELTANO_YML.read_text(encoding="utf-8")
+        place, indent = _end_of_files(text)
+        with atomic_write(layout.MELTANO_YML) as path:
+            path.write_text(text[:place] + as_yaml(settings, indent) + text[place:], encoding="utf-8")
+        print(f"written: {layout.MELTANO_YML}, entity {table}")
+    source = layout.DBT_PROJECT / "models" / "staging" / f"_{table}__sources.yml"
+    if source.exists():
+        print(f"{source} is there already: left as it is")
+    else:
+        source.write_text(dbt_source(found, table), encoding="utf-8")
+        print(f"written: {source}")
+    print(f"next: .venv/bin/elt run, then .venv/bin/elt sql --local 'from raw.{table}'")
+
+
+def _end_of_files(text: str) -> tuple[int, int]:
+    """Return where the list of tap-csv's files ends, and how far its items are indented.
+
+    Raises:
+        ConfigError: there is no such list, or not in block style.
+    """
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    extractors = _below(_below(node, "plugins"), "extractors")
+    for plugin in getattr(extractors, "value", ()):
+        name = _below(plugin, "name")
+        files = _below(_below(plugin, "config"), "files")
+        if getattr(name, "value", "") == meltano_yml.TAP and isinstance(files, yaml.SequenceNode):
+            if files.flow_style or not files.value:
+                break
+            last = files.value[-1].end_mark.index
+            start = text.rfind("\n", 0, last) + 1
+            end = last if not text[start:last].strip() else text.find("\n", last) + 1
+            lines = text[:end].splitlines(keepends=True)
+            while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
+                lines.pop()  # what stands between this list and the next part belongs to that
+            return len("".join(lines)), files.value[0].start_mark.column - 2
+    raise ConfigError(
+        f"{layout.MELTANO_YML}: the extractor {meltano_yml.TAP} has no list `files` with an item a line to add to: "
+        "paste the entry"
+    )
+
+
+def _below(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for name, value in node.value if name.value == key), None)
+    return None
+
+
+def _short(value: str) -> str:
+    shown = value if len(value) <= LONGEST else f"{value[:LONGEST]}..."
+    return ascii(shown)[1:-1] if not shown.isprintable() else shown

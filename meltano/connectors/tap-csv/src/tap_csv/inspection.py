@@ -1,0 +1,234 @@
+"""What would become of a file: how it is written, what types its columns have, and why.
+
+`python -m tap_csv.inspection FILE` prints it as JSON. The types are found by the same code as in a load; what a load
+would refuse further down is looked for in samples from the middle and the end of the file, or in all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import json
+import logging
+import sys
+import tempfile
+import typing as t
+from pathlib import Path
+
+import charset_normalizer
+import duckdb
+
+from tap_csv import types
+from tap_csv.catalog import discover, split
+from tap_csv.config import SAMPLE_ROWS, Config, Dialect, Entity
+from tap_csv.convert import Converter, Form
+from tap_csv.errors import InputError, TapCSVError
+from tap_csv.reader import OpenEndError
+from tap_csv.source import Segment, Source
+
+PIECE = 1 << 20
+"""Bytes of a sample for encoding and delimiter, and of those from the middle and the end."""
+DELIMITERS = ",;\t|"
+COMMON = ("cp1252", "latin_1")
+"""Encodings that are taken before others by which a text reads alike."""
+GUESSED = 0.5
+"""How sure a guess by the frequency of letters is said to be."""
+LINES = 50
+"""Lines in which the delimiter is looked for."""
+MOST_KEYS = 8
+"""Columns whose pairs are tried as keys, where no column alone is one."""
+
+
+@dataclasses.dataclass
+class Column:
+    """What was found of a column.
+
+    Attributes:
+        name: as the header has it.
+        type: as the setting `columns` would name it.
+        line: of the value that decided on the type, or 0 where nothing else came into question.
+        value: that value.
+        doubt: the first value that a load would refuse, beyond the sample; empty if none was found.
+        where: where that stands: a line, or about which byte.
+    """
+
+    name: str
+    type: str
+    line: int = 0
+    value: str = ""
+    doubt: str = ""
+    where: str = ""
+
+
+@dataclasses.dataclass
+class Findings:
+    """What was found of a file.
+
+    Attributes:
+        path: the file.
+        encoding: a Python codec.
+        confidence: from 0 to 1, how sure the encoding is.
+        delimiter: between fields.
+        quotechar: around fields.
+        rows: how many the sample has.
+        is_whole: whether the sample is the whole file.
+        columns: in the order of the header.
+        keys: candidates: columns that hold a different value in each row of the sample.
+        rejected: why a row beyond the sample would be refused; empty if none was found.
+    """
+
+    path: str
+    encoding: str
+    confidence: float
+    delimiter: str
+    quotechar: str
+    rows: int
+    is_whole: bool
+    columns: list[Column]
+    keys: list[list[str]]
+    rejected: str = ""
+
+
+def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, str] | None = None) -> Findings:
+    """Find out what would become of a file.
+
+    Args:
+        path: the file.
+        rows: how many rows the types are found from, as in a load; none for the whole file.
+        given: `encoding` and `delimiter`, where they are known.
+
+    Raises:
+        InputError: it cannot be read as a CSV file; the message says where.
+    """
+    known = dict(given or {})
+    if path.is_dir():
+        raise InputError("is a folder: name one of its files", path)
+    head = Source(path, Entity(path.stem, str(path))).head(PIECE)
+    if not head:
+        raise InputError("the file is empty", path)
+    encoding, confidence = (known["encoding"], 1.0) if "encoding" in known else encoding_of(head)
+    dialect = Dialect(delimiter=known.get("delimiter") or delimiter_of(head.decode(encoding, "replace")))
+    entity = Entity(path.stem, str(path), encoding=encoding, dialect=dialect)
+    config = Config((entity,), infer_rows=rows)
+    with tempfile.TemporaryDirectory(prefix="tap-csv-") as folder, contextlib.closing(Converter(Path(folder))) as own:
+        stream = discover(entity, config, own)
+        found = {name: Column(name, kind.name) for name, kind in stream.types.items()}
+        first, form = _sample(path, entity)
+        candidates = types.candidates(dialect.delimiter)
+        deciding = {
+            name: candidates[: candidates.index(kind) if kind in candidates else None]
+            for name, kind in stream.types.items()
+        }
+        for name, (line, value) in _last_to_fall(own.first_misfits(first, form, rows, deciding)).items():
+            found[name].line, found[name].value = line, value
+        keys, number = own.keys(first, form, rows, MOST_KEYS)
+        is_whole = rows is None or (first.last and number < rows)
+        findings = Findings(
+            str(path),
+            encoding,
+            confidence,
+            dialect.delimiter,
+            dialect.quotechar,
+            number,
+            is_whole,
+            [*found.values()],
+            keys,
+        )
+        if not is_whole:
+            _look_further(path, form, stream.types, own, findings)
+        return findings
+
+
+def encoding_of(head: bytes) -> tuple[str, float]:
+    """Return the encoding of a text, and from 0 to 1 how sure that is."""
+    for mark, name in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if head.startswith(mark):
+            return name, 1.0
+    try:
+        head[: max(len(head) - 4, 0) or None].decode()  # its last character may be cut
+    except UnicodeDecodeError:
+        best = charset_normalizer.from_bytes(head[: PIECE // 4]).best()
+        if best is None:
+            return "latin-1", 0.0
+        same = (best.encoding, *best.could_be_from_charset)  # those by which the text reads alike
+        return next((one for one in COMMON if one in same), best.encoding), GUESSED
+    return "utf-8", 1.0
+
+
+def delimiter_of(text: str) -> str:
+    """Return the delimiter by which the first lines have most fields and equally many."""
+    lines = text.splitlines(keepends=True)[:LINES]
+    if len(lines) > 2:
+        lines.pop()  # it may be cut
+
+    def fields(delimiter: str) -> tuple[float, int]:
+        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+        return (sum(width == widths[0] for width in widths) / len(widths), widths[0]) if widths else (0.0, 0)
+
+    wide = {one: found for one in DELIMITERS if (found := fields(one))[1] > 1}
+    return max(wide, key=lambda one: wide[one], default=",")
+
+
+def _sample(path: Path, entity: Entity) -> tuple[Segment, Form]:
+    header, segments = split(Source(path, entity), entity)
+    return next(segments), Form(path, entity.dialect, tuple(header), (), {})
+
+
+def _last_to_fall(
+    misfits: t.Mapping[tuple[str, types.Type], tuple[int, str]],
+) -> dict[str, tuple[int, str]]:
+    """Of each column the value that ruled out the last of the types that are narrower than its own."""
+    found: dict[str, tuple[int, str]] = {}
+    for (name, _), misfit in misfits.items():
+        found[name] = max(found.get(name, (0, "")), misfit)
+    return found
+
+
+def _look_further(
+    path: Path, form: Form, kinds: t.Mapping[str, types.Type], own: Converter, findings: Findings
+) -> None:
+    """Look at samples from the middle and the end of a file for what a load would refuse."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(2) == b"\x1f\x8b" or findings.encoding != "utf-8":
+            return  # such a file is read from its beginning alone
+        for begin in (size // 2, max(size - PIECE, 0)):
+            file.seek(begin)
+            data = file.read(PIECE)
+            start = data.find(b"\n") + 1
+            end = len(data) if begin + len(data) >= size else data.rfind(b"\n") + 1
+            segment = Segment(data[start:end], 1, begin + start, last=True, quotes=0)
+            wanted = {name: [kind] for name, kind in kinds.items() if kind.name != "string"}
+            try:
+                misfits = own.first_misfits(segment, form, None, wanted)
+            except (InputError, OpenEndError) as error:
+                findings.rejected = findings.rejected or f"near byte {begin:,}: {getattr(error, 'what', error)}"
+                continue
+            columns = {column.name: column for column in findings.columns}
+            for (name, _), (line, value) in misfits.items():
+                if not columns[name].doubt:
+                    columns[name].doubt = value
+                    columns[name].where = f"near byte {begin + start + segment.size_before(line):,}"
+
+
+def main() -> None:
+    """Print what was found as JSON; a failure is one line and exit code 1."""
+    parser = argparse.ArgumentParser(prog="tap-csv-inspection", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--rows", type=int, default=SAMPLE_ROWS, help="rows that types are found from; -1 for all")
+    parser.add_argument("--encoding")
+    parser.add_argument("--delimiter")
+    arguments = parser.parse_args()
+    logging.disable()
+    given = {name: getattr(arguments, name) for name in ("encoding", "delimiter") if getattr(arguments, name)}
+    try:
+        found = inspect(arguments.file, None if arguments.rows == -1 else arguments.rows, given)
+    except (TapCSVError, OSError, duckdb.Error, LookupError) as error:
+        sys.exit(" ".join(str(error).split()))
+    json.dump(dataclasses.asdict(found), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
