@@ -14,8 +14,9 @@ import sys
 import time
 import typing as t
 from pathlib import Path
+from unittest import mock
 
-from elt.config import services
+from elt.config import services, settings
 from elt.supervisor import guard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,6 +102,12 @@ def apart(state: Path) -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "ELT_TRACEBACK")}
     env |= {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     return env | {"ELT_STATE": str(state), "PATH": f"{BIN}{os.pathsep}{env['PATH']}"}
+
+
+def settings_of(env: t.Mapping[str, str]) -> settings.Settings:
+    """Load the settings as a process of another environment does."""
+    with mock.patch.dict(os.environ, env):
+        return settings.load()
 
 
 def run(*command: str | Path, env: t.Mapping[str, str], seconds: float = 120) -> subprocess.CompletedProcess[str]:

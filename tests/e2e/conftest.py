@@ -12,12 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workspace import apart, run
+from workspace import apart, run, settings_of
 
-from elt.config import env_file, settings
 from elt.orchestration.api import AirflowApi
 
 from .fresh_clone import FreshClone, clone_working_tree
+
+if t.TYPE_CHECKING:
+    from elt.config import settings
 
 
 def processes_of(state: Path) -> list[psutil.Process]:
@@ -86,12 +88,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
     for command in (("scripts/bootstrap.sh",), ("elt", "seed", "--example"), ("elt", "up")):
         done = run(*command, env=env, seconds=240)
         assert done.returncode == 0, done.stdout + done.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("ELT_STATE", *(name for name, _, _ in env_file.example_settings())):
-            if name in env:
-                patch.setenv(name, env[name])
-        now = settings.load()
-    platform = Platform(env, state, now)
+    platform = Platform(env, state, settings_of(env))
     yield platform
     platform.api.close()
     done = run("elt", "down", env=env)

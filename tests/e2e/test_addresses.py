@@ -8,9 +8,7 @@ import typing as t
 
 import networks
 import pytest
-from workspace import ROOT, apart, said
-
-from elt.config import settings
+from workspace import ROOT, apart, said, settings_of
 
 OURS = "correct-horse"
 """Password of the user admin, since the default one is refused beyond loopback."""
@@ -101,10 +99,7 @@ def test_another_host_comes_in_by_its_logins(hosts, env, bind):
     try:
         elt("pipeline")
         assert "checks are well" in elt("doctor")
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in env.items():
-                patch.setenv(name, value)
-            now = settings.load()
+        now = settings_of(env)
         ports = {name: port for name, (_, port) in now.listeners().items()}
         command = (sys.executable, "-c", GUEST, here.address, *map(json.dumps, (OURS, now.bi_password, ports)))
         done = said(*guest.prefix, *command, cwd=ROOT, env=env)

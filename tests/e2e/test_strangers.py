@@ -21,9 +21,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from workspace import BIN, apart, run
+from workspace import BIN, apart, run, settings_of
 
-from elt.config import env_file, settings
+if t.TYPE_CHECKING:
+    from elt.config import settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
 
@@ -94,12 +95,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[dict[str
     env = apart(state) | {"ELT_SUPERVISOR": "embedded"}
     done = run("scripts/bootstrap.sh", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("ELT_STATE", *(name for name, _, _ in env_file.example_settings())):
-            if name in env:
-                patch.setenv(name, env[name])
-        now = settings.load()
-    yield env, now
+    yield env, settings_of(env)
     done = run("elt", "down", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -12,10 +12,10 @@ import time
 import duckdb
 import psycopg2
 import pytest
-from workspace import BIN, DEADLINE, ROOT, apart, run, wait_for
+from workspace import BIN, DEADLINE, ROOT, apart, run, settings_of, wait_for
 
 from elt import layout
-from elt.config import env_file, process_env, settings
+from elt.config import process_env, settings
 from elt.errors import DataError, StackError
 from elt.orchestration import notify
 from elt.services import databases, relay
@@ -33,12 +33,9 @@ def now(tmp_path_factory):
     (state / "run" / "processes").mkdir(parents=True)
     done = run("scripts/bootstrap.sh", env=env)
     assert done.returncode == 0, done.stderr
+    now = settings_of(env)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ELT_STATE", *(name for name, _, _ in env_file.example_settings())):
-            if name in env:
-                patch.setenv(name, env[name])
         patch.setattr(layout, "DUCKDB_EXTENSIONS", state / "duckdb_extensions")
-        now = settings.load()
         server = subprocess.Popen(
             [BIN / "elt", "serve", "postgres"], env=env | process_env.build(now) | env, cwd=ROOT
         )
