@@ -1,4 +1,4 @@
-"""Files that are written under another name first, so that nobody ever reads half of one."""
+"""Write files atomically: under another name first, so that nobody ever reads half of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"\.(\d+)\..*\.unfinished", re.DOTALL)
 
 @contextlib.contextmanager
 def atomic_write(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
-    """Give an empty file to write to, which takes the target's name at the end, and is gone if that is not reached.
+    """Yield an empty file that replaces the target at the end of the block, and is removed after an error.
 
     Args:
         target: the name.
@@ -35,7 +35,7 @@ def atomic_write(target: Path, mode: int = 0o666) -> t.Iterator[Path]:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is one that is being written, by its name."""
+    """Return whether a file is one that is being written, by its name."""
     return _NAME.fullmatch(path.name) is not None
 
 

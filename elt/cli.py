@@ -48,7 +48,7 @@ def main() -> None:
             raise
         from elt.bootstrap import uv
 
-        fix = f"rm -f {uv.WHOLE}, then scripts/bootstrap.sh"
+        fix = f"rm -f {uv.INSTALLED_STAMP}, then scripts/bootstrap.sh"
         print(
             f"elt: the environment lacks {error.name}, as after an installation that was cut off: {fix}",
             file=sys.stderr,
@@ -217,7 +217,7 @@ def seed(
 
 
 def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is imported by those verbs alone that need it
-    """The one size that was asked for; none if there is none.
+    """Return the one size that was given, None without one.
 
     Raises:
         typer.BadParameter: there are several.

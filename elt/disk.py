@@ -1,4 +1,4 @@
-"""The space that the workspace needs where its state lies: the one place that says how much."""
+"""Check that the disk of the state folder has the space that the workspace needs."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 GIGABYTE = 1_000_000_000
-NEEDED = GIGABYTE
+REQUIRED_BYTES = GIGABYTE
 """Bytes that must be free: logs, a few warehouses and PostgreSQL's folder need less."""
 
 
 def free() -> int:
-    """Bytes that are free where state is kept, or would be."""
+    """Return the bytes that are free on the disk of the state folder."""
     return shutil.disk_usage(existing(layout.STATE)).free
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """Return the path, or the nearest folder above it that exists."""
     return next(one for one in (path, *path.parents) if one.exists())
 
 
 def refuse_full() -> None:
-    """See that there is room for a start or a run.
+    """Refuse to go on when the disk has too little space for a start or a run.
 
     Raises:
-        SetupError: there is not.
+        SetupError: it has.
     """
     left = free()
-    if left < NEEDED:
+    if left < REQUIRED_BYTES:
         raise SetupError(
-            f"{left / GIGABYTE:.1f} GB are free below {layout.STATE}, {NEEDED / GIGABYTE:.0f} GB should be: "
+            f"{left / GIGABYTE:.1f} GB are free below {layout.STATE}, {REQUIRED_BYTES / GIGABYTE:.0f} GB should be: "
             "free some; docs/cookbooks/reset.md says what may go"
         )

@@ -1,9 +1,9 @@
-"""All errors that the workspace raises for a person to read.
+"""Define all errors that the workspace raises for a person to read.
 
 | error | raised when |
 |---|---|
 | `SetupError` | the machine or the clone is not ready: no `.env`, no environment, a port that is taken |
-| `ConfigError` | a file or a setting holds something that does not fit; the message names file and field |
+| `ConfigError` | a file or a setting holds an invalid value; the message names file and field |
 | `StackError` | a process of the stack failed, or did not become healthy in time |
 | `DataError` | input or results are wrong: a missing extract, a figure that does not match |
 
@@ -14,25 +14,25 @@ from __future__ import annotations
 
 
 class EltError(Exception):
-    """A failure whose message says what is wrong and how to fix it."""
+    """Report a failure by a message that says what is wrong and how to fix it."""
 
 
 class SetupError(EltError):
-    """The machine or the clone is not ready."""
+    """Report that the machine or the clone is not ready."""
 
 
 class ConfigError(EltError):
-    """A file or a setting holds something that does not fit."""
+    """Report that a file or a setting holds an invalid value."""
 
 
 class StackError(EltError):
-    """A process of the stack failed or did not become healthy in time."""
+    """Report that a process of the stack failed or did not become healthy in time."""
 
 
 class DataError(EltError):
-    """Input or results are wrong."""
+    """Report that input or results are wrong."""
 
 
 def last_line(text: str) -> str:
-    """The last line of a program's output that says something."""
+    """Return the last line of a program's output that is not blank."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")

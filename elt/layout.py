@@ -1,4 +1,4 @@
-"""Where things are: every path of the workspace that Python needs, and no other fact.
+"""Define every path of the workspace that Python needs, and nothing else.
 
 Standard library only, since bootstrap reads it before the environment exists.
 """
@@ -16,10 +16,10 @@ from pathlib import Path
 from elt.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The clone."""
+"""Root folder of the clone."""
 
 STATE = Path(os.environ.get("ELT_STATE") or ROOT / ".state").absolute()
-"""All that running creates."""
+"""Folder of all that running creates."""
 
 ENV_FILE = ROOT / ".env"
 ENV_EXAMPLE = ROOT / ".env.example"
@@ -32,37 +32,37 @@ SAMPLE_CSV = MELTANO_PROJECT / "extract" / "sample_data.csv"
 
 LOGS = STATE / "logs"
 RUN = STATE / "run"
-"""Sockets, process records, configuration files that hold secrets."""
+"""Folder of sockets, process records, and configuration files that hold secrets."""
 TOOLS = STATE / "tools"
-"""Programs that bootstrap installed for this clone."""
+"""Folder of programs that bootstrap installed for this clone."""
 EXTRACT = STATE / "extract"
-"""The CSV files that the pipeline loads."""
+"""Folder of the CSV files that the pipeline loads."""
 WAREHOUSES = STATE / "warehouse"
 PUBLISHED = STATE / "published"
 E2E_REPORT = STATE / "e2e" / "report.html"
 E2E_RUNS = STATE / "e2e" / "runs.jsonl"
-"""The figures of the last runs of e2e, a line each."""
+"""File of the figures of the last runs of e2e, a line each."""
 LOCAL_RUN = STATE / "inner"
-"""Warehouse and working folders of `elt run`, apart from those of the stack."""
+"""Folder of the warehouse and working files of `elt run`, apart from those of the stack."""
 DUCKDB_EXTENSIONS = STATE / "duckdb_extensions"
 ALERTED = STATE / "alerted"
-"""A mark for each failure that people were told of."""
+"""Folder of a mark for each failure whose alert was sent."""
 POSTGRES_DATA = STATE / ("postgres.host" if os.environ.get("ELT_POSTGRES_BIN") else "postgres")
 VALKEY_DATA = STATE / ("valkey.host" if os.environ.get("ELT_VALKEY_SERVER") else "valkey")
-"""Servers that are not those of the lock have folders of their own, as their versions may differ."""
+"""Data folders of the servers; those that are not from the lock have their own, as versions may differ."""
 AIRFLOW_HOME = STATE / "airflow"
 
 PROGRAMS = os.environ.get("ELT_PROGRAMS", "")
 """Folders of programs that go before those of wheels, which do not start on NixOS: uv and ruff of a Nix shell."""
 LOADER = os.environ.get("ELT_LOADER", "")
-"""What starts a program of a wheel where the usual place has no loader, as on NixOS."""
+"""Dynamic loader for programs of wheels where the usual place has none, as on NixOS."""
 LIBRARY_PATH = os.environ.get("ELT_LIBRARY_PATH", "")
-"""Folders of libraries that wheels take for granted (C++, zlib) and NixOS has elsewhere. They reach what the
-workspace starts, and never the Nix shell itself, whose other programs they could break."""
+"""Folders of libraries that wheels take for granted (C++, zlib) and NixOS has elsewhere. They are set for what the
+workspace starts, and never for the Nix shell itself, whose other programs they could break."""
 
 
 def libraries() -> dict[str, str]:
-    """The variable by which programs find LIBRARY_PATH; nothing without one."""
+    """Return the environment variable by which programs find LIBRARY_PATH; nothing without one."""
     if not LIBRARY_PATH:
         return {}
     others = [part for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part]
@@ -70,10 +70,10 @@ def libraries() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Make the state folder, for this user only, and the folders that more than one part writes to.
+    """Create the state folder, for this user only, and the folders that more than one module writes to.
 
     Raises:
-        SetupError: it is another user's, who could let this one run what he likes.
+        SetupError: it belongs to another user, who could have this one run any code.
     """
     STATE.mkdir(parents=True, exist_ok=True)
     owner = STATE.stat().st_uid
@@ -85,10 +85,10 @@ def prepare() -> None:
 
 
 def sockets(state: Path = STATE) -> Path:
-    """The folder of the servers' sockets, which nobody but this user may enter.
+    """Return the folder of the servers' sockets, which nobody but this user may enter.
 
-    It is that of RUN where a path in there fits a socket (103 bytes on macOS) and an address that libpq takes
-    apart; otherwise a short one among the temporary files, to which the link `sockets` in RUN leads.
+    It is RUN where a path in there fits a socket (103 bytes on macOS) and an address that libpq parses; otherwise a
+    short one among the temporary files, to which the link `sockets` in RUN leads.
     """
     run = state / "run"
     if len(os.fsencode(run)) <= 88 and re.fullmatch(r"[A-Za-z0-9_./-]+", str(run)):
@@ -99,7 +99,7 @@ def sockets(state: Path = STATE) -> Path:
         there = short.lstat()
         if stat.S_ISDIR(there.st_mode) and there.st_uid == os.geteuid() and not there.st_mode & 0o077:
             return short
-    short = Path(tempfile.mkdtemp(prefix="elt-"))  # a name that nobody else can take before
+    short = Path(tempfile.mkdtemp(prefix="elt-"))  # a name that nobody else can create first
     new = run / f"sockets.{short.name}"
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     new.symlink_to(short)
@@ -108,12 +108,12 @@ def sockets(state: Path = STATE) -> Path:
 
 
 def published(environment: str) -> Path:
-    """The folder in which readers of one environment find what was published."""
+    """Return the folder in which readers of one environment find what was published."""
     return PUBLISHED / environment
 
 
 def warehouse(environment: str, warehouses: Path = WAREHOUSES) -> Path:
-    """The DuckDB file of one environment; meltano.yml builds the same path from ELT_WAREHOUSES.
+    """Return the DuckDB file of one environment; meltano.yml builds the same path from ELT_WAREHOUSES.
 
     DuckDB names the catalog after the file, and a catalog `staging` beside the schema `staging` would be ambiguous.
     """
@@ -121,7 +121,7 @@ def warehouse(environment: str, warehouses: Path = WAREHOUSES) -> Path:
 
 
 def package(name: str) -> Path:
-    """Folder of an installed package whose files are wanted, not its code.
+    """Return the folder of an installed package whose files are needed, not its code.
 
     Raises:
         SetupError: it is not in the environment.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 
 def text(value: object) -> str:
-    """A text (such as a path) as a literal, quotes included."""
+    """Return a text (such as a path) as a literal, quotes included."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
 def name(value: str) -> str:
-    """A name of a table or column as an identifier, quotes included."""
+    """Return the name of a table or column as an identifier, quotes included."""
     return '"' + value.replace('"', '""') + '"'

@@ -1,6 +1,6 @@
-"""The customer segmentation pipeline: wait for the extract, load it, build the marts, test, check, publish.
+"""Define the customer segmentation pipeline: wait for the extract, load it, build the marts, test, check, publish.
 
-The functions of the last two steps live in the package `elt`; this file only puts the steps in order.
+The functions of the last two steps are in the package `elt`; this file only puts the steps in order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from airflow.sdk import Asset, CronTriggerTimetable, Param, dag, task
 
 from elt.config.environments import ENVIRONMENTS
 from elt.orchestration import alerts
-from elt.orchestration.operators import MeltanoOperator, no_second_try
+from elt.orchestration.operators import MeltanoOperator, no_retry
 from elt.sources import meltano_yml
 
 EXTRACTS = meltano_yml.listed()
@@ -50,7 +50,7 @@ MELTANO = "meltano --environment {{ params.environment }} run --force"
     },
 )
 def meltano_elt_pipeline() -> None:
-    """Customer segmentation, from CSV files to published marts.
+    """Run the customer segmentation, from CSV files to published marts.
 
     | step | what it does | when it fails |
     |---|---|---|
@@ -90,7 +90,7 @@ def meltano_elt_pipeline() -> None:
         from elt.pipeline import quality  # noqa: PLC0415
         from elt.warehouse import factory  # noqa: PLC0415
 
-        with no_second_try():
+        with no_retry():
             quality.check(layout.EXTRACT, factory.stack_warehouse(environment))
 
     @task(pool="duckdb_writer", outlets=MARTS)
@@ -98,7 +98,7 @@ def meltano_elt_pipeline() -> None:
         from elt.config import settings  # noqa: PLC0415
         from elt.serving import duckdb_copy  # noqa: PLC0415
 
-        with no_second_try():
+        with no_retry():
             duckdb_copy.to_all_readers(environment, settings.load())
 
     environment = "{{ params.environment }}"

@@ -1,1 +1,1 @@
-"""Prepares a clone on the system's Python, standard library only, before the environment exists."""
+"""Prepare a clone on the system's Python, standard library only, before the environment exists."""

@@ -1,4 +1,4 @@
-"""`python -m elt.bootstrap`: prepare this clone."""
+"""Prepare this clone: `python -m elt.bootstrap`."""
 
 from elt.bootstrap.prepare import leave, main
 

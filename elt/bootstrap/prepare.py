@@ -30,7 +30,7 @@ QUIET_SECONDS = 0.5
 
 
 def main() -> int:
-    """Run every step, one line each; the first that fails ends the run with its reason."""
+    """Run every step, one line each, up to the first that fails, and return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bootstrap.sh", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quiet", action="store_true", help="print only steps that take longer than half a second")
     parser.add_argument(
@@ -94,22 +94,22 @@ def _fail(step: str, error: EltError) -> int:
 
 
 def prepare_state() -> str:
-    """Make the folder of all that running creates, for this user only, and see that there is room."""
+    """Create the state folder, for this user only, and check that the disk has enough space."""
     for folder in (layout.ROOT, layout.STATE):
         if strange := re.search(r"[^\w ./+@,=~-]", str(folder)):
             raise SetupError(f"{folder}: a path with {strange[0]!r} in it is not supported: clone to another folder")
     layout.prepare()
     free = shutil.disk_usage(layout.STATE).free
-    if not _is_installed() and free < uv.ENVIRONMENT_SIZE:
+    if not _is_installed() and free < uv.VENV_BYTES:
         raise SetupError(
-            f"{free / 1e9:.1f} GB are free below {layout.STATE}, {uv.ENVIRONMENT_SIZE / 1e9:.1f} GB are needed: "
+            f"{free / 1e9:.1f} GB are free below {layout.STATE}, {uv.VENV_BYTES / 1e9:.1f} GB are needed: "
             "free some, or clone to another disk"
         )
     return f"{layout.STATE}, {free / 1e9:.0f} GB free"
 
 
 def _is_installed() -> bool:
-    return (uv.ENVIRONMENT / "pyvenv.cfg").exists()
+    return (uv.VENV / "pyvenv.cfg").exists()
 
 
 # DuckDB's extensions -----------------------------------------------------------------------------
@@ -127,13 +127,13 @@ print(duckdb.__version__, *names)
 
 
 def fill_duckdb_extensions() -> str:
-    """Unpack the extensions of the lock where DuckDB finds them, so that it never downloads one."""
+    """Unpack the locked extensions where DuckDB finds them, so that it never downloads one."""
     stamp = layout.DUCKDB_EXTENSIONS / "uv.lock.sha256"
     lock = hashlib.sha256((layout.ROOT / "uv.lock").read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == lock:
         return "up to date"
     layout.DUCKDB_EXTENSIONS.mkdir(exist_ok=True)
-    command = [str(uv.ENVIRONMENT / "bin" / "python"), "-c", FILL, str(layout.DUCKDB_EXTENSIONS)]
+    command = [str(uv.VENV / "bin" / "python"), "-c", FILL, str(layout.DUCKDB_EXTENSIONS)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=layout.STATE)
     if run.returncode:
         raise SetupError(f"DuckDB's extensions cannot be unpacked: {last_line(run.stderr)}")
@@ -143,7 +143,7 @@ def fill_duckdb_extensions() -> str:
 
 
 def new_password() -> str:
-    """Give the user of PostgreSQL's data a new password, in `.env` as well, when the old one is lost.
+    """Set a new password of PostgreSQL's data, in `.env` as well, when the old one is lost.
 
     Raises:
         SetupError: there is no data, `.env` has a password, or a server runs on the data.
@@ -156,7 +156,7 @@ def new_password() -> str:
     secret = env_file.random_secret("POSTGRES_PASSWORD")
     code = "import sys; from elt.services import postgres; postgres.set_password(sys.stdin.read())"
     run = subprocess.run(
-        [str(uv.ENVIRONMENT / "bin" / "python"), "-c", code],
+        [str(uv.VENV / "bin" / "python"), "-c", code],
         input=secret,
         capture_output=True,
         text=True,
@@ -173,7 +173,7 @@ def new_password() -> str:
 
 
 def _taken_ports() -> dict[str, tuple[int, int]]:
-    """The settings whose port is taken, each with that port and a free one; none while this clone's stack runs."""
+    """Return the settings whose port is taken, with that port and a free one; none while this clone's stack runs."""
     if lockfile.is_held(layout.RUN):
         return {}
     text = layout.ENV_FILE.read_text() if layout.ENV_FILE.exists() else ""
@@ -192,7 +192,7 @@ def _taken_ports() -> dict[str, tuple[int, int]]:
 
 
 def refuse_taken_ports() -> str:
-    """See that the stack will get its ports.
+    """Refuse to go on when a port of the stack is taken.
 
     Raises:
         SetupError: one is taken.
@@ -205,7 +205,7 @@ def refuse_taken_ports() -> str:
 
 
 def free_ports() -> str:
-    """Write free ports to `.env` in the place of those that are taken.
+    """Write free ports to `.env` in place of those that are taken.
 
     Raises:
         SetupError: an environment variable, which goes before `.env`, names one that is taken.
@@ -224,7 +224,7 @@ def free_ports() -> str:
 
 
 def leave(code: int) -> t.NoReturn:
-    """End at once: a download that still waits inside OpenSSL would crash an interpreter that takes itself down."""
+    """Exit without clean-up, during which a download that still waits inside OpenSSL would crash the interpreter."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The pinned release of process-compose: found, downloaded and checked, or refused."""
+"""Find the pinned release of process-compose, or download and verify it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from elt.bootstrap import uv
 
 CONNECT_SECONDS = 3
 REFUSAL_SECONDS = 24 * 3600
-"""Seconds that a refused download is not tried again."""
+"""Seconds after a failed download in which it is not tried again."""
 
 
 class ProcessCompose:
-    """The pinned process-compose: found, or downloaded beside the other steps, or refused and remembered."""
+    """Find process-compose, or download it in a thread beside the other steps; remember a failure."""
 
     def __init__(self) -> None:
         pin = uv.project()["tool"]["elt"]["process-compose"]
@@ -39,7 +39,7 @@ class ProcessCompose:
             self.thread.start()
 
     def _known(self) -> bool:
-        """Whether nothing needs to be fetched; `outcome` then says why."""
+        """Return whether no download is needed; `outcome` then says why."""
         if found := shutil.which("process-compose"):
             self.outcome = f"found: {found}"
         elif self.program.exists() and self.stamp.exists() and self.stamp.read_text() == self.version:
@@ -90,7 +90,7 @@ class ProcessCompose:
         self.outcome = f"{why}; the embedded supervisor serves"
 
     def result(self) -> str:
-        """What became of it; waits for a connection that stands, not for one that never comes."""
+        """Return the outcome; wait for a download that has begun, and not for a connection that never comes."""
         if self.thread:
             self.thread.join(CONNECT_SECONDS)
             if self.connected.is_set():

@@ -1,4 +1,4 @@
-"""uv: one that reads the lock, and the environment that it makes of it.
+"""Find a uv that reads the lock, and install the virtual environment by it.
 
 Runs on the system's Python before the environment exists, hence the standard library only.
 """
@@ -29,30 +29,30 @@ from elt import layout
 from elt.errors import SetupError, last_line
 from elt.supervisor import lockfile
 
-ENVIRONMENT = Path(os.environ.get("UV_PROJECT_ENVIRONMENT") or layout.ROOT / ".venv").absolute()
-ENVIRONMENT_SIZE = 2_500_000_000
-"""Bytes that the environment and a first run need on disk."""
-WHOLE = ENVIRONMENT / "elt-whole"
-"""Holds a hash of the lock that the environment was made of to the end; it is not there while that goes on."""
+VENV = Path(os.environ.get("UV_PROJECT_ENVIRONMENT") or layout.ROOT / ".venv").absolute()
+VENV_BYTES = 2_500_000_000
+"""Bytes that the virtual environment and a first run need on disk."""
+INSTALLED_STAMP = VENV / "elt-whole"
+"""File with a hash of the lock that was installed completely; it is missing during an installation."""
 PASSABLE = 0o711
-"""Mode of the environment: others pass, as PostgreSQL does if root starts it as nobody, and cannot open it."""
+"""Mode of the folder: other users may traverse it, as PostgreSQL does if root starts it as nobody, not open it."""
 WAIT_SECONDS = 3600
-"""How long another bootstrap may take: 1.1 GB on a slow line."""
-PRIVATE = layout.TOOLS / "uv" / "bin" / "uv"
-"""The uv of this clone, where PATH has none that fits."""
-_USERS = (
+"""Seconds that another bootstrap may take: 1.1 GB on a slow line."""
+OWN_UV = layout.TOOLS / "uv" / "bin" / "uv"
+"""Path of the uv of this clone, where PATH has none that fits."""
+_KEPT = (
     *("AUTH", "CACHE", "CERT", "CONCURRENT", "CONFIG", "HTTP", "INDEX", "INSECURE", "KEYRING", "LINK", "OFFLINE"),
     *("PROXY", "TIMEOUT", "TLS"),
 )
-"""Words in the names of uv's variables that say from where and how it gets packages. All others are left out: they
-would make another environment of the same lock."""
+"""Words in the names of uv's variables that say from where and how it gets packages. All others are removed: they
+would give another virtual environment of the same lock."""
 
 
-# The environment ---------------------------------------------------------------------------------
+# The virtual environment -------------------------------------------------------------------------
 
 
 def sync() -> str:
-    """Make the environment what uv.lock says, with a fitting uv.
+    """Install the virtual environment of uv.lock, with a fitting uv.
 
     Bytecode is not compiled ahead: 13 s for 1.6 GB of which a run uses a tenth.
 
@@ -62,51 +62,51 @@ def sync() -> str:
     wanted = hashlib.sha256(b"".join((layout.ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")))
     with _alone() as lock:
         program, source = find()
-        is_first = not (ENVIRONMENT / "pyvenv.cfg").exists()
+        is_first = not (VENV / "pyvenv.cfg").exists()
         if is_first:
             print("  ... installing the locked packages (about 1.1 GB, once)", flush=True)
         command, env = [program, "sync", "--locked", "--python", sys.executable], variables()
         refuse_to_replace(command, env)
-        was = WHOLE.read_text() if WHOLE.exists() else ""
+        was = INSTALLED_STAMP.read_text() if INSTALLED_STAMP.exists() else ""
         if not was:
-            _forget_damaged()
+            _remove_damaged()
         if was != wanted.hexdigest():
-            WHOLE.unlink(missing_ok=True)
+            INSTALLED_STAMP.unlink(missing_ok=True)
         code, said = (_shown if is_first and sys.stderr.isatty() else _silent)(command, env, lock)
         if code:
             if not is_first or not sys.stderr.isatty():
                 print(said, file=sys.stderr, end="")
             raise SetupError(explain(said, program))
         if was != wanted.hexdigest():
-            WHOLE.write_text(wanted.hexdigest())
+            INSTALLED_STAMP.write_text(wanted.hexdigest())
     return f"Python {platform.python_version()}, {source}"
 
 
 def variables() -> dict[str, str]:
-    """The environment variables with which uv runs."""
+    """Return the environment variables with which uv runs."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("UV_") or any(word in name for word in _USERS)
+        if not name.startswith("UV_") or any(word in name for word in _KEPT)
     }
     kept.pop("VIRTUAL_ENV", None)
     # A preference for Pythons of its own, from a file of the user's, would replace the environment each time.
     ours = {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON_PREFERENCE": "system"}
     if layout.TOOLS.exists():
         ours["TMPDIR"] = str(layout.TOOLS)  # it leaves an empty lock file there for each project
-    return kept | ours | {"UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT)}
+    return kept | ours | {"UV_PROJECT_ENVIRONMENT": str(VENV)}
 
 
 @contextlib.contextmanager
 def _alone() -> t.Iterator[int]:
-    """Wait until nobody else changes the environment, and hold it by this descriptor, or whoever inherits it.
+    """Lock the virtual environment, and yield the descriptor that holds the lock, also in a child that inherits it.
 
     Raises:
-        SetupError: another user holds it, or nobody comes to an end.
+        SetupError: another user holds it, or a holder does not end in time.
     """
-    ENVIRONMENT.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
+    VENV.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
     _close_to_others()
-    folder = os.open(ENVIRONMENT, os.O_RDONLY | os.O_CLOEXEC)
+    folder = os.open(VENV, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _wait_for(folder)
         yield folder
@@ -116,16 +116,16 @@ def _alone() -> t.Iterator[int]:
 
 
 def _close_to_others() -> None:
-    """Let nobody else open, and so hold, the folder or uv's lock in it; PostgreSQL as nobody must still pass."""
+    """Keep other users from opening, and so locking, the folder or uv's lock; PostgreSQL as nobody traverses it."""
     with contextlib.suppress(PermissionError):  # it is another user's, who has to see to it
-        if ENVIRONMENT.stat().st_mode & 0o066:
-            ENVIRONMENT.chmod(PASSABLE)
+        if VENV.stat().st_mode & 0o066:
+            VENV.chmod(PASSABLE)
         with contextlib.suppress(FileNotFoundError):
-            (ENVIRONMENT / ".lock").chmod(0o600)
+            (VENV / ".lock").chmod(0o600)
 
 
 def _wait_for(folder: int) -> None:
-    """Take the lock; says whom it waits for.
+    """Take the lock, and print which process holds it while waiting.
 
     Raises:
         SetupError: that is another user, or not at its end within WAIT_SECONDS.
@@ -137,17 +137,17 @@ def _wait_for(folder: int) -> None:
         except BlockingIOError:
             owner, who = _holder(folder)
         if owner not in {None, os.geteuid()}:
-            raise SetupError(f"{ENVIRONMENT} is held by {who}: let that end, or move the folder away")
+            raise SetupError(f"{VENV} is held by {who}: let that end, or move the folder away")
         if who != told:
-            print(f"  ... waiting for another bootstrap of {ENVIRONMENT}: {who}", flush=True)
+            print(f"  ... waiting for another bootstrap of {VENV}: {who}", flush=True)
             told = who
         if time.monotonic() > end:
-            raise SetupError(f"{ENVIRONMENT} is still held after {WAIT_SECONDS // 60} minutes by {who}: end that")
+            raise SetupError(f"{VENV} is still held after {WAIT_SECONDS // 60} minutes by {who}: end that")
         time.sleep(0.1)
 
 
 def _holder(descriptor: int) -> tuple[int | None, str]:
-    """User id of the process that holds a lock on a file, and words for the process, as far as the system tells."""
+    """Return user id and description of the process that holds a lock on a file, as far as the system shows it."""
     inode = os.fstat(descriptor).st_ino
     with contextlib.suppress(OSError):
         for row in map(str.split, Path("/proc/locks").read_text().splitlines()):
@@ -160,9 +160,9 @@ def _holder(descriptor: int) -> tuple[int | None, str]:
     return None, "a process that the system does not name"
 
 
-def damaged(environment: Path = ENVIRONMENT) -> list[Path]:
-    """The folder of metadata of each package that lacks files, or has them cut off, by its own list of them."""
-    return [info for site in environment.glob("lib/python*/site-packages") for info in _damaged(site)]
+def damaged(venv: Path = VENV) -> list[Path]:
+    """Find packages with missing or truncated files, and return the folder of metadata of each."""
+    return [info for site in venv.glob("lib/python*/site-packages") for info in _damaged(site)]
 
 
 def _damaged(site: Path) -> list[Path]:
@@ -191,8 +191,8 @@ def _damaged(site: Path) -> list[Path]:
     ]
 
 
-def _forget_damaged() -> None:
-    """Let uv install again what an installation that was cut off has left half-way: it looks at names alone."""
+def _remove_damaged() -> None:
+    """Remove packages that an interrupted installation left incomplete, so that uv installs them again."""
     if lacking := damaged():
         print(f"  ... an installation was cut off: {len(lacking)} packages are installed again", flush=True)
     for info in lacking:
@@ -200,13 +200,13 @@ def _forget_damaged() -> None:
 
 
 def _silent(command: list[str], env: dict[str, str], lock: int) -> tuple[int, str]:
-    """Exit code of a program, and what it says; it holds the lock as well, and longer if this process is killed."""
+    """Run a program, which inherits the lock, and return its exit code and standard error."""
     run = subprocess.run(command, cwd=layout.ROOT, env=env, stderr=subprocess.PIPE, text=True, pass_fds=(lock,))
     return run.returncode, run.stderr
 
 
 def _shown(command: list[str], env: dict[str, str], lock: int) -> tuple[int, str]:
-    """The same with its words and bars of progress on this terminal; uv draws them on nothing else."""
+    """Run a program like `_silent`, with its output on this terminal: uv draws progress on nothing else."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, termios.tcgetwinsize(sys.stderr))
     with subprocess.Popen(command, cwd=layout.ROOT, env=env, stderr=its, pass_fds=(lock,)) as process:
@@ -223,7 +223,7 @@ def _pieces(terminal: int) -> t.Iterator[bytes]:
 
 
 def _pass_on(pieces: t.Iterable[bytes], to: t.BinaryIO) -> bytes:
-    """Write what uv says, but for the list of what it has installed, which comes last; returns all that it said."""
+    """Write uv's output, except for the list of installed packages at its end, and return all of it."""
     said, shown = b"", 0
     for piece in pieces:
         said += piece
@@ -237,17 +237,17 @@ def _pass_on(pieces: t.Iterable[bytes], to: t.BinaryIO) -> bytes:
 
 
 def refuse_to_replace(command: list[str], env: dict[str, str]) -> None:
-    """Keep the environment from which a stack runs: uv makes it anew for another Python, such as that of a Nix shell.
+    """Refuse to replace the virtual environment of a running stack, as uv does for another Python, such as Nix's.
 
     Raises:
         SetupError: uv would, and the stack of this clone runs.
     """
-    if not (ENVIRONMENT / "pyvenv.cfg").exists() or not lockfile.is_held(layout.RUN):
+    if not (VENV / "pyvenv.cfg").exists() or not lockfile.is_held(layout.RUN):
         return
     plan = subprocess.run([*command, "--dry-run"], cwd=layout.ROOT, env=env, capture_output=True, text=True)
     if "Would replace" in plan.stderr:
         raise SetupError(
-            f"a stack runs from {ENVIRONMENT}, which was made for another Python than {sys.executable}: "
+            f"a stack runs from {VENV}, which was made for another Python than {sys.executable}: "
             "stop it with scripts/down.sh where it was started, then come back"
         )
 
@@ -256,8 +256,8 @@ def explain(output: str, program: str) -> str:
     """Say in one line why `uv sync` failed and how to fix it.
 
     Args:
-        output: what it said.
-        program: the uv.
+        output: of uv.
+        program: path of uv.
     """
     lines = output.lower()
     if "needs to be updated" in lines:
@@ -265,26 +265,26 @@ def explain(output: str, program: str) -> str:
             return other_index()
         return f"uv.lock does not fit pyproject.toml: run `{program} lock` and commit the result"
     if "no space left" in lines:
-        return f"the disk is full: free {ENVIRONMENT_SIZE / 1e9:.1f} GB"
+        return f"the disk is full: free {VENV_BYTES / 1e9:.1f} GB"
     if any(word in lines for word in ("dns error", "connect", "timed out", "error sending request", "unreachable")):
         if not lock_fits(program, variables()) and lock_fits(program):
             return other_index()
         return "the package index cannot be reached: connect, or set HTTPS_PROXY and SSL_CERT_FILE for a proxy"
-    return "`uv sync` failed; its words stand above"
+    return "`uv sync` failed: see the output above"
 
 
 def other_index() -> str:
-    """What to say where the user has uv take packages from elsewhere than the lock says."""
+    """Explain that the user has uv take packages from another index than the lock."""
     index = next((name for name in sorted(variables()) if name.startswith("UV_") and "INDEX" in name), "")
     whose = f"unset {index}" if index else "set UV_NO_CONFIG=1, as a uv.toml of yours names another index"
     return f"uv.lock holds the addresses of its packages: {whose}; a proxy is set by HTTPS_PROXY"
 
 
 def lock_fits(program: str, env: dict[str, str] | None = None) -> bool:
-    """Whether uv.lock is that of pyproject.toml, as uv sees it.
+    """Return whether uv.lock is up to date with pyproject.toml.
 
     Args:
-        program: the uv.
+        program: path of uv.
         env: with these variables; default: without anything that the user has set for his own packages.
     """
     if env is None:
@@ -298,17 +298,17 @@ def lock_fits(program: str, env: dict[str, str] | None = None) -> bool:
 
 
 def find() -> tuple[str, str]:
-    """A uv that reads this lock: from PATH, else the pinned one, installed for this clone alone."""
+    """Return path and description of a uv that reads this lock: from PATH, else the pinned one, which it installs."""
     if one := fitting():
         return one.program, f"uv {one.version} {one.place}"
     pinned = next(d[4:] for d in project()["project"]["dependencies"] if d.startswith("uv=="))
     print(f"  ... installing uv {pinned} for this clone", flush=True)
     install(pinned)
-    return str(PRIVATE), f"uv {pinned} of this clone"
+    return str(OWN_UV), f"uv {pinned} of this clone"
 
 
 class Uv(t.NamedTuple):
-    """A uv that is there."""
+    """Describe a uv that is installed."""
 
     program: str
     version: str
@@ -320,9 +320,9 @@ class Uv(t.NamedTuple):
 
 
 def known() -> t.Iterator[Uv]:
-    """The uv on PATH and the one of this clone, as far as they are there."""
+    """Find the uv on PATH and the one of this clone."""
     oldest, builders = _numbers(least()), range_of_builder()
-    for program, place in ((shutil.which("uv"), "from PATH"), (str(PRIVATE), "of this clone")):
+    for program, place in ((shutil.which("uv"), "from PATH"), (str(OWN_UV), "of this clone")):
         if program and (version := _version(program)):
             numbers = _numbers(version)
             is_old = numbers < oldest
@@ -330,17 +330,17 @@ def known() -> t.Iterator[Uv]:
 
 
 def fitting() -> Uv | None:
-    """One that reads this lock, if it is there."""
+    """Return a uv that reads this lock and builds the workspace's packages, if one is installed."""
     return next((one for one in known() if one.fits), None)
 
 
 def least() -> str:
-    """The oldest version of uv that reads this lock."""
+    """Return the oldest version of uv that reads this lock."""
     return str(project()["tool"]["uv"]["required-version"]).removeprefix(">=")
 
 
 def range_of_builder() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The versions of uv that build the workspace's own packages themselves, first and first beyond.
+    """Return the versions of uv that build the workspace's own packages themselves: first, and first beyond.
 
     Another one fetches `uv_build` from the index, which no hash of uv.lock holds.
     """
@@ -350,7 +350,7 @@ def range_of_builder() -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def project() -> dict[str, t.Any]:
-    """What pyproject.toml says."""
+    """Read pyproject.toml."""
     return tomllib.loads((layout.ROOT / "pyproject.toml").read_text())
 
 
@@ -367,7 +367,7 @@ def _version(program: str) -> str | None:
 
 
 def install(version: str) -> None:
-    """Install the pinned uv into a folder of this clone, checked against the hashes of uv.lock.
+    """Install the pinned uv into a folder of this clone, verified by the hashes of uv.lock.
 
     Raises:
         SetupError: Python has neither venv nor pip, or the package cannot be had.
@@ -375,7 +375,7 @@ def install(version: str) -> None:
     lock = tomllib.loads((layout.ROOT / "uv.lock").read_text())
     package = next(p for p in lock["package"] if p["name"] == "uv")
     requirement = f"uv=={version} " + " ".join(f"--hash={wheel['hash']}" for wheel in package["wheels"])
-    home, made = PRIVATE.parent.parent, layout.TOOLS / "uv.new"
+    home, made = OWN_UV.parent.parent, layout.TOOLS / "uv.new"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
     wanted = made / "requirements.txt"
@@ -396,7 +396,7 @@ def install(version: str) -> None:
 
 
 def _pip(home: Path) -> list[str]:
-    """The pip of this Python, which takes a third of the time; where there is none, that of an environment made here.
+    """Return the command of this Python's pip, or else that of a virtual environment, which takes thrice as long.
 
     Raises:
         SetupError: Python has neither pip nor venv.

@@ -1,1 +1,1 @@
-"""What is set: .env, the checked settings, and the environment of every process."""
+"""Configure the workspace: .env, the validated settings, and the environment variables of every process."""

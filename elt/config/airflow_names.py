@@ -1,4 +1,4 @@
-"""The connections and variables of Airflow that stand in `.env`."""
+"""Read and validate the connections and variables of Airflow in `.env`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from elt import layout
 from elt.errors import ConfigError
 
 CONNECTION, VARIABLE = "AIRFLOW_CONN_", "AIRFLOW_VAR_"
-"""How names begin that stand for a connection or a variable of Airflow."""
+"""Prefixes of the names of Airflow's connections and variables."""
 CONNECTION_FIELDS = {"conn_type", "description", "extra", "host", "login", "password", "port", "schema"}
 
 
 def airflow_names() -> dict[str, str]:
-    """The connections and variables of Airflow that stand in `.env`, as they stand there: `$` has no meaning.
+    """Return the connections and variables of Airflow in `.env`, without expanding `$`.
 
     Raises:
         ConfigError: Airflow could not read a connection, and would go on as if there was none.
@@ -31,7 +31,7 @@ def airflow_names() -> dict[str, str]:
 
 
 def _problem_of_connection(value: str) -> str | None:
-    """What is wrong with a connection, without any part of it: it is a secret."""
+    """Describe what is wrong with a connection, without any part of its value, which is a secret."""
     if not value.startswith("{"):
         return _problem_of_uri(value)
     try:

@@ -1,4 +1,4 @@
-"""The file `.env`: written from `.env.example` with random secrets, and completed when settings are added.
+"""Write `.env` from `.env.example` with random secrets, and complete it when settings are added.
 
 Standard library only, since bootstrap writes it before the environment exists.
 """
@@ -16,7 +16,7 @@ from elt.errors import SetupError
 ASSIGNMENT = re.compile(
     r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)[^\S\n]*=[^\S\n]*(.*?)[^\S\n]*$", re.MULTILINE | re.IGNORECASE
 )
-"""Name and value of a line of `.env`."""
+"""Pattern of the name and value of a line of `.env`."""
 
 
 def write_env() -> str:
@@ -45,7 +45,7 @@ def write_env() -> str:
 
 
 def lost_password() -> str:
-    """What to say where `.env` lacks the password that the data was made with; empty if there is no data."""
+    """Explain that `.env` lacks the password the data was made with; empty if there is no data."""
     data = next(layout.STATE.glob("postgres*/PG_VERSION"), None)
     if data is None:
         return ""
@@ -56,7 +56,7 @@ def lost_password() -> str:
 
 
 def example_settings() -> list[tuple[str, str, str]]:
-    """Name, default and preceding comment of each setting of `.env.example`."""
+    """Return name, default and preceding comment of each setting of `.env.example`."""
     found, comment = [], ""
     for line in layout.ENV_EXAMPLE.read_text().splitlines(keepends=True):
         name, equals, value = line.strip().partition("=")
@@ -69,7 +69,7 @@ def example_settings() -> list[tuple[str, str, str]]:
 
 
 def random_secret(name: str) -> str:
-    """A secret of 256 bits, in the padded form that Fernet asks for or in digits; of 96 bits if a person types it."""
+    """Return a secret of 256 bits, as a Fernet key or hexadecimal; of 96 bits if a person types it."""
     if name == "ADMIN_PASSWORD":
         return secrets.token_urlsafe(12)
     if name.endswith("FERNET_KEY"):

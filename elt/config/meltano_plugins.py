@@ -1,4 +1,4 @@
-"""The settings of Meltano's plugins that reach them by the environment, secrets above all."""
+"""Find the settings of Meltano's plugins that reach them by environment variables, secrets above all."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def project() -> dict[str, t.Any]:
 
 @contextlib.contextmanager
 def readable() -> t.Iterator[None]:
-    """Turn what is wrong with meltano.yml into words for a person.
+    """Translate errors of reading meltano.yml into one that names the place.
 
     Raises:
-        ConfigError: something is.
+        ConfigError: it cannot be read.
     """
     try:
         yield
@@ -44,7 +44,7 @@ def readable() -> t.Iterator[None]:
 
 
 class PluginSettings(t.NamedTuple):
-    """Variables of the settings of plugins.
+    """Hold environment variables that are settings of plugins.
 
     Attributes:
         given: those that reach the plugins, with their values.

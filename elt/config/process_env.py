@@ -1,4 +1,4 @@
-"""The environment variables with which every program of the workspace is started.
+"""Build the environment variables with which every program of the workspace is started.
 
 Settings reach a process this way and no other: nothing secret stands on a command line or in a
 committed file. `elt exec COMMAND` gives the same environment to a command typed by hand.
@@ -18,13 +18,13 @@ from elt.config.services import LOOPBACK
 from elt.config.settings import ADMIN, OWNER, Settings
 
 FOREIGN = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_|MELTANO_|CELERY_|PG[A-Z]+$")
-"""Variables of the user's that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
+"""Variables of the user that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
 DATABASES = ("airflow", "meltano", "metabase", "marts", "shop")
-"""Databases that the stack's PostgreSQL holds."""
+"""Databases of the stack's PostgreSQL."""
 
 
 def build(settings: Settings, *, local_run: bool = False) -> dict[str, str]:
-    """The whole environment for a program of the workspace.
+    """Return all environment variables for a program of the workspace.
 
     Args:
         settings: the checked settings.

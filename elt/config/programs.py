@@ -1,4 +1,4 @@
-"""The programs of the servers: those of the locked wheels, or of the system where that is asked for."""
+"""Find the programs of the servers: those of the locked wheels, or of the system where a variable says so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from elt.errors import ConfigError
 
 
 def postgres_bin() -> Path:
-    """Folder of PostgreSQL's programs: ELT_POSTGRES_BIN, else the locked wheel.
+    """Return the folder of PostgreSQL's programs: ELT_POSTGRES_BIN, else the locked wheel.
 
     Raises:
         ConfigError: the variable names a folder without them.
@@ -23,7 +23,7 @@ def postgres_bin() -> Path:
 
 
 def valkey_server() -> Path:
-    """Valkey's server program: ELT_VALKEY_SERVER, else the locked wheel (its wrapper would leave a child behind).
+    """Return Valkey's server program: ELT_VALKEY_SERVER, else the locked wheel (not its wrapper, which forks).
 
     Raises:
         ConfigError: the variable names no file.

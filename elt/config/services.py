@@ -1,4 +1,4 @@
-"""The processes of the stack, a record each: all that the rest of the workspace knows of one by its name.
+"""Define each process of the stack by one record: all that the rest of the workspace knows of it by its name.
 
 process-compose.yaml says how each is run. Standard library only, and of that next to nothing: bootstrap reads this
 before the environment exists, and every probe pays for what it imports.
@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Service:
-    """What is known of a process of process-compose.yaml.
+    """Describe a process of process-compose.yaml.
 
     Attributes:
         process: its name there.
@@ -24,12 +24,12 @@ class Service:
         port: the setting of the port that it listens on; empty for none.
         address: from the settings by name, the address that it listens on; empty for none.
         shares_port: from the settings by name, whether the supervisor's guard holds the port as well.
-        title: how `up` and `elt status` call it; empty for one that no person opens.
+        title: its name in `up` and `elt status`; empty for one that no person opens.
         url: from the settings, the address that a person opens.
         has_login: whether it asks for the user and the password of the workspace.
         health: the path that it answers with 200 when it is healthy.
         job: the type of its row in Airflow's table `job`, whose heartbeat must be fresh.
-        broker: what the broker's list of clients must say of the client with the name of the process.
+        broker: what the broker's list of clients must hold for the client with the name of the process.
         forks: whether it is a fork server.
         data: its folders in the state that hold data, each with the names in there that a backup takes, as a regular
             expression.
@@ -60,10 +60,10 @@ class Service:
 
 
 class Part:
-    """A part of the workspace that runs where ELT_PARTS names it.
+    """Describe an optional part of the workspace, which runs where ELT_PARTS names it.
 
     Attributes:
-        name: how ELT_PARTS calls it.
+        name: its name in ELT_PARTS.
         module: a Python module that it needs; empty for none.
         group: the dependency group of pyproject.toml that brings the module; empty for the default installation.
         about: what it is, in a line.
@@ -74,7 +74,7 @@ class Part:
 
     @property
     def variable(self) -> str:
-        """The variable by which process-compose.yaml leaves its processes out: `true` or `false`."""
+        """Return the variable by which process-compose.yaml disables its processes: `true` or `false`."""
         return f"ELT_WITHOUT_{self.name.upper()}"
 
 
@@ -142,15 +142,15 @@ SERVICES = (
 
 
 def service(process: str) -> Service | None:
-    """The record of a process; None for one that has none, such as those that run once."""
+    """Return the record of a process; None for one that has none, such as those that run once."""
     return next((one for one in SERVICES if one.process == process), None)
 
 
 def listeners(values: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Address and port of each server that listens on TCP, by the name of the port's setting.
+    """Return address and port of each server that listens on TCP, by the name of the port's setting.
 
     Args:
-        values: settings by name, as in `.env`, or an environment of the workspace.
+        values: settings by name, as in `.env` or in the environment of a process of the workspace.
     """
     off = parts_off(values.get("ELT_PARTS", ""))
     return {
@@ -161,13 +161,13 @@ def listeners(values: Mapping[str, str]) -> dict[str, tuple[str, int]]:
 
 
 def shared_ports(values: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Address and port of each server that shares them with the supervisor's guard, by its process."""
+    """Return address and port of each server that shares them with the supervisor's guard, by its process."""
     found = listeners(values)
     return {one.process: found[one.port] for one in SERVICES if one.port in found and one.shares_port(values)}
 
 
 def parts_off(chosen: str) -> set[str]:
-    """Names of the parts that do not run.
+    """Return the names of the parts that do not run.
 
     Args:
         chosen: the setting ELT_PARTS: names of parts, separated by commas.

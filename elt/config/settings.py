@@ -1,4 +1,4 @@
-"""The settings of `.env`, checked; this module is the only one that reads the file.
+"""Read and validate the settings of `.env`.
 
 A default stands in `.env.example` and nowhere else.
 """
@@ -30,14 +30,14 @@ Secret = t.Annotated[str, Field(min_length=16, pattern=r"^[A-Za-z0-9_=-]+$", rep
 ADMIN = "admin"
 """Name of the one user of Airflow and Flower."""
 OWNER = "elt"
-"""PostgreSQL's role that owns everything here."""
+"""Role of PostgreSQL that owns all databases."""
 BI = "bi"
-"""PostgreSQL's role that reads the published marts, and nothing else."""
+"""Role of PostgreSQL that reads the published marts, and nothing else."""
 DEFAULT_PASSWORD = "admin"  # noqa: S105 - of clones before it was random, or by choice; accepted on loopback only
 
 
 class Settings(BaseSettings):
-    """What a user may change, by the names of `.env`."""
+    """Hold what a user may change, by the names of `.env`."""
 
     model_config = SettingsConfigDict(env_file=layout.ENV_FILE, extra="ignore")
 
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     _sockets: Path = PrivateAttr()
 
     def model_post_init(self, _: object) -> None:
-        """Find the folder of the sockets, which depends on the state folder of this moment."""
+        """Find the folder of the sockets, which depends on the present state folder."""
         self._sockets = layout.sockets(Path(os.environ.get("ELT_STATE") or layout.STATE).absolute())
 
     @field_validator("bind_address")
@@ -131,48 +131,48 @@ class Settings(BaseSettings):
         return self
 
     def values(self) -> dict[str, str]:
-        """Every setting as text, by its name in `.env`."""
+        """Return every setting as text, by its name in `.env`."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
     def listeners(self) -> dict[str, tuple[str, int]]:
-        """Address and port of each server of the stack, by the name of the port's setting."""
+        """Return address and port of each server of the stack, by the name of the port's setting."""
         return services.listeners(self.values())
 
     @property
     def sockets(self) -> Path:
-        """The folder of the servers' sockets; PostgreSQL names its own after its port."""
+        """Return the folder of the servers' sockets; PostgreSQL names its own after its port."""
         return self._sockets
 
     @property
     def valkey_socket(self) -> Path:
-        """The broker's socket."""
+        """Return the path of the broker's socket."""
         return self._sockets / "valkey.sock"
 
     @property
     def connect_address(self) -> str:
-        """The address that clients on this machine dial: the one that servers bind, unless that stands for all."""
+        """Return the address that clients on this machine connect to: the bind address, unless that is 0.0.0.0."""
         return LOOPBACK if ipaddress.ip_address(self.bind_address).is_unspecified else self.bind_address
 
     def url(self, port: int) -> str:
-        """Address of a server of the stack, without a path."""
+        """Return the URL of a server of the stack, without a path."""
         return f"http://{self.connect_address}:{port}"
 
     def airflow_url(self) -> str:
-        """Address of Airflow for a browser: cookies ignore ports, so on this machine it has a name of its own."""
+        """Return the URL of Airflow for a browser, by a name of its own on this machine, as cookies ignore ports."""
         if ipaddress.ip_address(self.bind_address).is_loopback and "*.localhost" in self.allowed_hosts.split():
             return f"http://airflow.localhost:{self.airflow_port}"
         return self.url(self.airflow_port)
 
     def streamlit_url(self) -> str:
-        """Address of the dashboard, which has no login and hence stays on this machine."""
+        """Return the URL of the dashboard, which has no login and hence stays on this machine."""
         return f"http://{LOOPBACK}:{self.streamlit_port}"
 
     def valkey_url(self) -> str:
-        """URL of the broker by its socket, password included."""
+        """Return the URL of the broker by its socket, password included."""
         return f"redis+socket://:{self.valkey_password}@{self.valkey_socket}?virtual_host=0"
 
     def postgres_url(self, database: str, scheme: str = "postgresql+psycopg2", role: str = OWNER) -> str:
-        """SQLAlchemy URL of a database of the stack's PostgreSQL by its socket, password included."""
+        """Return the SQLAlchemy URL of a database of the stack's PostgreSQL by its socket, password included."""
         password = self.bi_password if role == BI else self.postgres_password
         return f"{scheme}://{role}:{password}@/{database}?host={self.sockets}&port={self.postgres_port}"
 
@@ -212,7 +212,7 @@ def load() -> Settings:
 
 
 def _refuse_strange_lines() -> None:
-    """A line that cannot be read hides a setting, or a part of the file behind a quote; it may be a secret itself."""
+    """Refuse a line that cannot be read, without showing it: it hides settings, and may be a secret."""
     with layout.ENV_FILE.open(encoding="utf-8") as file:
         for one in parse_stream(file):
             if one.error:
@@ -221,7 +221,7 @@ def _refuse_strange_lines() -> None:
 
 
 def _refuse_typos() -> None:
-    """A name that is almost a setting's would change nothing, without a word; other names are the user's own."""
+    """Refuse a name that is almost a setting's, as it would have no effect; other names are the user's own."""
     known = {name.upper() for name in Settings.model_fields}
     for name in dotenv_values(layout.ENV_FILE, interpolate=False):
         near = difflib.get_close_matches(name, known - {name}, n=1, cutoff=0.9)

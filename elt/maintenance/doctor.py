@@ -136,7 +136,8 @@ def packages() -> str:
     if lacking := [info.name.partition("-")[0] for info in uv.damaged(Path(sys.prefix))]:
         names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
         raise IllError(
-            f"files are missing of {names}", f"rm -f {sys.prefix}/{uv.WHOLE.name}, then scripts/bootstrap.sh"
+            f"files are missing of {names}",
+            f"rm -f {sys.prefix}/{uv.INSTALLED_STAMP.name}, then scripts/bootstrap.sh",
         )
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
 

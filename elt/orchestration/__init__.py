@@ -1,1 +1,1 @@
-"""All that touches Airflow: its database, executor, API, alerts and operators."""
+"""Integrate Airflow: its database, executor, API, alerts and operators."""

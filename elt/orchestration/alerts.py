@@ -1,8 +1,9 @@
-"""Tell people by Slack and by e-mail that a task or a run of a DAG has failed.
+"""Send alerts by Slack and by e-mail when a task or a run of a DAG has failed.
 
 A channel is used when its connection exists in Airflow, `slack_alerts` or `smtp_alerts`; without any, nothing is
 sent. `task_failed` runs in the task's own process, or in the DAG processor when the worker was killed; `run_failed`
-always runs in the DAG processor. Neither ever raises, and neither takes longer than `SECONDS`.
+always runs in the DAG processor. Neither ever raises, and neither takes longer than
+`TIMEOUT_SECONDS`.
 
 This module imports nothing of Airflow until something failed, since every DAG imports it at every parse.
 """
@@ -34,48 +35,48 @@ if t.TYPE_CHECKING:
 
 SLACK = "slack_alerts"
 SMTP = "smtp_alerts"
-SECONDS = 10
-"""How long all channels together may take; a task that failed must end, and the DAG processor must go on parsing."""
-DAY = 24 * 3600
-LONGEST = 500
-"""Characters of an error that are told."""
-NOT_TOLD = "%s: not told of the failure: %s"
+TIMEOUT_SECONDS = 10
+"""Seconds that all channels together may take: a failed task must end, and the DAG processor must go on parsing."""
+DAY_SECONDS = 24 * 3600
+MAX_ERROR_CHARACTERS = 500
+"""Characters of an error that an alert shows."""
+NOT_DELIVERED = "%s: alert not delivered: %s"
 
 log = logging.getLogger(__name__)
 
 
 def task_failed(context: Context) -> None:
-    """Tell that a task failed at its last try: the `on_failure_callback` of tasks."""
+    """Alert that a task failed at its last try: the `on_failure_callback` of tasks."""
     ti = context["ti"]
     mark = layout.ALERTED / f"{ti.id}-{ti.try_number}"
     if mark.exists():
-        log.info("people have been told already: the scheduler asks twice when a worker was killed")
+        log.info("alert already sent: the scheduler calls twice when a worker was killed")
         return
-    _tell(context, about_task)
-    _set(mark)
+    _send(context, about_task)
+    _remember(mark)
 
 
 def run_failed(context: Context) -> None:
-    """Tell that a run failed, and which of its tasks: the `on_failure_callback` of a DAG."""
-    _tell(context, about_run)
+    """Alert that a run failed, and which of its tasks: the `on_failure_callback` of a DAG."""
+    _send(context, about_run)
 
 
-def _set(mark: Path) -> None:
-    """Remember what was told, for a day; without the mark the worst is a second message."""
+def _remember(mark: Path) -> None:
+    """Remember for a day that an alert was sent; without the mark the worst is a second message."""
     with contextlib.suppress(OSError):
         mark.parent.mkdir(exist_ok=True)
         for old in mark.parent.iterdir():
-            if old.stat().st_mtime < time.time() - DAY:
+            if old.stat().st_mtime < time.time() - DAY_SECONDS:
                 old.unlink(missing_ok=True)
         mark.touch()
 
 
-# What is told ------------------------------------------------------------------------------------
+# Messages ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Message:
-    """What happened, free of secrets, in plain text.
+    """Describe what happened, free of secrets, in plain text.
 
     Args:
         title: one line.
@@ -88,14 +89,14 @@ class Message:
     place: tuple[str, str]
 
     def for_slack(self) -> str:
-        """The message in Slack's markup."""
+        """Format the message in Slack's markup."""
         escape = functools.partial(html.escape, quote=False)  # Slack asks for the same three characters
         facts = [f"{name}: {escape(value)}" for name, value in self.facts.items()]
         name, url = self.place
         return "\n".join([f"*{escape(self.title)}*", *facts, f"<{escape(url)}|{name}>"])
 
     def for_mail(self) -> str:
-        """The message as HTML."""
+        """Format the message as HTML."""
         rows = "".join(
             f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>\n" for name, value in self.facts.items()
         )
@@ -139,7 +140,7 @@ def _environment(context: Context) -> str:
 
 
 def _of_command(ti: RuntimeTaskInstanceProtocol, error: BaseException | str | None) -> str:
-    """Why a command failed, out of the task's log, since its exception tells no more than that it did."""
+    """Return why a command failed, by the task's log, since the exception holds no reason."""
     if not str(error).startswith("Bash command failed"):
         return ""
     from elt.pipeline import meltano_log  # noqa: PLC0415
@@ -156,7 +157,7 @@ def _of_command(ti: RuntimeTaskInstanceProtocol, error: BaseException | str | No
 
 
 def _last_line(error: BaseException | str | None) -> str:
-    """The last line of an error, which says most, without secrets."""
+    """Return the last line of an error, the most specific one, without secrets."""
     if error is None:  # the DAG processor knows nothing but that the task stopped reporting
         return "none known: the task's process or its worker was killed"
     from airflow.sdk.exceptions import AirflowException  # noqa: PLC0415
@@ -165,17 +166,17 @@ def _last_line(error: BaseException | str | None) -> str:
     kind = "" if is_worded else f"{type(error).__name__}: "
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = _without_secrets(kind + (lines[-1] if lines else "")).removesuffix(": ")
-    return line if len(line) <= LONGEST else line[:LONGEST] + " ..."
+    return line if len(line) <= MAX_ERROR_CHARACTERS else line[:MAX_ERROR_CHARACTERS] + " ..."
 
 
 def _failed_tasks(context: Context) -> str:
-    """Names of the tasks of a run that failed, or why there are none."""
+    """Return the names of the tasks of a run that failed, or why none are known."""
     ti, run = context.get("ti"), context["run_id"]
     if ti is None:
         return f"none known ({context.get('reason')})"
     try:
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[run]).get(run, {})
-    except Exception as error:  # noqa: BLE001 - that the run failed is told all the same
+    except Exception as error:  # noqa: BLE001 - the alert is sent all the same
         return f"not known: {_last_line(error)}"
     return ", ".join(sorted(task for task, state in states.items() if state == "failed")) or "none"
 
@@ -191,7 +192,7 @@ def _without_secrets(text: str) -> str:
     secrets = [os.environ.get(name.upper(), "") for name, field in Settings.model_fields.items() if not field.repr]
     secrets += [value for name, value in os.environ.items() if name.startswith(VARIABLE)]
     for name in [name for name in os.environ if name.startswith(CONNECTION)]:
-        with contextlib.suppress(Exception):  # what Airflow cannot read, it cannot tell either
+        with contextlib.suppress(Exception):  # what Airflow cannot read, it cannot show either
             # redact knows the secrets, extras included, of a connection that was read
             password = Connection.get(name.removeprefix(CONNECTION).lower()).password or ""
             secrets += [password, quote(password, safe="")]
@@ -201,11 +202,11 @@ def _without_secrets(text: str) -> str:
     return str(redact(text))
 
 
-# How it is told ----------------------------------------------------------------------------------
+# Delivery ----------------------------------------------------------------------------------------
 
 
 class _Delivery(threading.Thread):
-    """One channel at work, apart from the others: a server that hangs holds up nobody.
+    """Deliver to one channel in a thread of its own: a server that hangs delays no other.
 
     A thread, since neither Slack's nor SMTP's own timeout bounds a whole delivery with its lookups and retries.
     """
@@ -222,25 +223,25 @@ class _Delivery(threading.Thread):
             self.error = error
 
     def report(self) -> None:
-        """Log how it ended, or that it did not."""
+        """Log the result, or that there was none in time."""
         if self.is_alive():
-            log.warning(NOT_TOLD, self.name, f"no answer within {SECONDS} s")
+            log.warning(NOT_DELIVERED, self.name, f"no answer within {TIMEOUT_SECONDS} s")
         elif self.error:
-            log.warning(NOT_TOLD, self.name, _last_line(self.error))
+            log.warning(NOT_DELIVERED, self.name, _last_line(self.error))
         else:
-            log.info("%s: told of the failure", self.name)
+            log.info("%s: alert sent", self.name)
 
 
-def _tell(context: Context, describe: t.Callable[[Context], Message]) -> None:
-    """Send a message through every channel at the same time, and log what came of it."""
+def _send(context: Context, describe: t.Callable[[Context], Message]) -> None:
+    """Send a message through all channels at the same time, and log the results."""
     channels = _channels()
     if not channels:
-        log.info("nobody is told of the failure: there is no connection %s", " or ".join(CHANNELS))
+        log.info("no alert sent: there is no connection %s", " or ".join(CHANNELS))
         return
     try:
         message = describe(context)
     except Exception as error:  # noqa: BLE001 - an alert never adds a failure of its own
-        log.warning("nobody is told of the failure: %s", _last_line(error))
+        log.warning("no alert sent: %s", _last_line(error))
         return
     deliveries = []
     for name, connection in channels.items():
@@ -248,17 +249,17 @@ def _tell(context: Context, describe: t.Callable[[Context], Message]) -> None:
             delivery = _Delivery(name, CHANNELS[name](message, connection))
             delivery.start()
         except Exception as error:  # noqa: BLE001 - the other channel goes on
-            log.warning(NOT_TOLD, name, _last_line(error))
+            log.warning(NOT_DELIVERED, name, _last_line(error))
         else:
             deliveries.append(delivery)
-    limit = time.monotonic() + SECONDS  # from here on it is the servers that take the time
+    limit = time.monotonic() + TIMEOUT_SECONDS  # from here on it is the servers that take the time
     for delivery in deliveries:
         delivery.join(max(0.0, limit - time.monotonic()))
         delivery.report()
 
 
 def _channels() -> dict[str, Connection]:
-    """The connections of those channels that have one."""
+    """Return the connections of the channels that have one."""
     from airflow.sdk import Connection  # noqa: PLC0415
     from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
 
@@ -269,7 +270,7 @@ def _channels() -> dict[str, Connection]:
         except AirflowNotFoundException:
             continue
         except Exception as error:  # noqa: BLE001 - the other channel goes on
-            log.warning(NOT_TOLD, name, _last_line(error))
+            log.warning(NOT_DELIVERED, name, _last_line(error))
     return found
 
 
@@ -304,4 +305,4 @@ def _mail(message: Message, connection: Connection) -> Deliver:
 
 
 CHANNELS: dict[str, t.Callable[[Message, Connection], Deliver]] = {SLACK: _slack, SMTP: _mail}
-"""How to deliver a message by each connection."""
+"""Functions that prepare the delivery of a message by each connection."""

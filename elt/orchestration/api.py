@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as the workspace needs it: trigger a run, follow its tasks, read a log."""
+"""Call Airflow's REST API: trigger a run, follow its tasks, read a log."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from elt.errors import StackError
 from elt.supervisor.guard import Stopwatch
 
 FINAL = ("success", "failed")
-"""States in which a run stays."""
+"""Final states of a run."""
 SILENT_SECONDS = 2
-"""A wait for a DAG that takes longer is told."""
+"""Seconds of a wait for a DAG after which it is printed."""
 LOGIN = "/auth/token"
 ANSWER_SECONDS, REPEAT_SECONDS = 30, 10
-"""How long a request may take, and one that is repeated as long as the stack lives."""
+"""Seconds that a request may take, and one that is repeated as long as the stack runs."""
 ERROR_SECONDS = 60
-"""How long the API may answer with errors of its own, as it does when its database was restarted."""
+"""Seconds for which server errors of the API are retried, as after a restart of its database."""
 PARSE_SECONDS = 1
-"""An import error this much younger than the last change of the file is of the file as it stands."""
+"""Seconds by which an import error must be newer than the last change of the file to concern its present content."""
 ASK_SECONDS = 2
-"""Time between two requests to parse a file."""
+"""Seconds between two requests to parse a file."""
 REPARSE_SECONDS = 10
-"""How long a DAG whose file was changed since it was parsed is waited for; then it is taken as it is."""
+"""Seconds to wait until a changed file of a DAG is parsed; then the DAG is used as it is."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a run, as it stands now; moments in seconds since the epoch, None when it was not so far."""
+    """Hold the state of a task of a run; times in seconds since the epoch, None before they happened."""
 
     name: str
     state: str
@@ -49,34 +49,34 @@ class Task:
 
 @dataclass(frozen=True)
 class ImportFailure:
-    """A file of DAGs that could not be imported: when (seconds since the epoch), and Python's words."""
+    """Describe a file of DAGs that could not be imported: time (seconds since the epoch) and traceback."""
 
     path: Path
     moment: float
     trace: str
 
     def __str__(self) -> str:
-        """File, line and reason."""
+        """Return file, line and reason."""
         line = self._line()
         return f"{self.path}{line and f', line {line}'}: {self.trace.strip().splitlines()[-1]}"
 
     def is_of(self, dag: str) -> bool:
-        """Whether the file is the one of the DAG."""
+        """Return whether the file defines the DAG."""
         return re.search(rf"\b{re.escape(dag)}\b", self._text()) is not None
 
     def is_final(self) -> bool:
-        """Whether Airflow tried it as it stands now: nothing that it reads was changed since."""
+        """Return whether Airflow tried its present content: nothing that it reads was changed since."""
         return self.moment > _changed(self.path, *(path for path, _ in self._places())) + PARSE_SECONDS
 
     def _places(self) -> list[tuple[Path, str]]:
-        """The lines of the clone's own files in the traceback."""
+        """Find the lines of the clone's own files in the traceback."""
         found = [(Path(path), line) for path, line in re.findall(r'File "(.+?)", line (\d+)', self.trace)]
         return [
             (path, line) for path, line in found if path.is_relative_to(layout.ROOT) and ".venv" not in path.parts
         ]
 
     def _line(self) -> str:
-        """The line of the file that is at fault: by the traceback, or where the value stands that the words quote."""
+        """Find the faulty line of the file: by the traceback, or by the value that the message quotes."""
         own = [line for path, line in self._places() if path == self.path]
         if own:
             return own[-1]
@@ -94,11 +94,11 @@ class ImportFailure:
 
 
 class AirflowApi:
-    """A logged-in client of one Airflow.
+    """Call the API of one Airflow, logged in.
 
     Args:
         settings: the checked settings.
-        is_alive: whether an Airflow that does not answer is to be waited for, as it will; without it none is.
+        is_alive: whether to wait for an Airflow that does not answer, asked each time; without it, never.
     """
 
     def __init__(self, settings: Settings, is_alive: t.Callable[[], bool] | None = None) -> None:
@@ -124,10 +124,10 @@ class AirflowApi:
         return answer.json()
 
     def _answer(self, method: str, path: str, **arguments: t.Any) -> httpx.Response:  # noqa: ANN401 - httpx's
-        """Make a request that may be repeated, until it is answered.
+        """Send an idempotent request, repeatedly until it is answered.
 
         Raises:
-            StackError: no answer came, and none is to be waited for.
+            StackError: there is no answer, and the stack does not run.
         """
         failing, told, renewed = Stopwatch(), False, False
         while True:
@@ -147,14 +147,14 @@ class AirflowApi:
                 why = f"answers with {answer.status_code}"
             if not told:
                 told = True
-                print(f"  waits for Airflow's API, which {why}, as long as the stack runs", flush=True)
+                print(f"  waiting for Airflow's API, which {why}, as long as the stack runs", flush=True)
             time.sleep(1)
 
     def wait_for_dag(self, dag: str, seconds: float) -> None:
-        """Wait until the DAG is parsed, as its file stands now, which Airflow is asked to do at once.
+        """Have Airflow parse the present file of a DAG, and wait for it.
 
         Raises:
-            StackError: its file cannot be imported as it stands, or it does not appear in time.
+            StackError: the file cannot be imported, or the DAG does not appear in time.
         """
         waited, asked = Stopwatch(), Stopwatch()
         told = has_asked = False
@@ -172,24 +172,24 @@ class AirflowApi:
             if not told and passed > SILENT_SECONDS:
                 told = True
                 why = "; ".join(map(str, self._import_errors()))
-                said = f"; what it could not read so far: {why}" if why else ""
-                print(f"  waits until Airflow has parsed {dag}, up to {seconds:.0f} s{said}", flush=True)
+                said = f"; import errors so far: {why}" if why else ""
+                print(f"  waiting until Airflow has parsed {dag}, up to {seconds:.0f} s{said}", flush=True)
             time.sleep(0.2)
         why = "; ".join(map(str, self._import_errors()))
         raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s{why and f' ({why})'}")
 
     def refuse_broken(self, dag: str) -> None:
-        """See that the file of a DAG can be imported, as far as Airflow has tried since it was changed.
+        """Refuse to go on if Airflow could not import the present file of a DAG.
 
         Raises:
-            StackError: it cannot; the message names file, line and reason.
+            StackError: it could not; the message names file, line and reason.
         """
         for error in self._import_errors():
             if error.is_of(dag) and error.is_final():
                 raise StackError(f"Airflow cannot import the file of {dag}: {error}")
 
     def _import_errors(self) -> list[ImportFailure]:
-        """The files of DAGs that could not be imported."""
+        """Return the files of DAGs that could not be imported."""
         errors = self._json("GET", "/api/v2/importErrors")["import_errors"]
         return [
             ImportFailure(layout.DAGS / one["filename"], _moment(one["timestamp"]) or 0.0, one["stack_trace"])
@@ -197,7 +197,7 @@ class AirflowApi:
         ]
 
     def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
-        """Start a run now, also of a paused DAG, and return its id."""
+        """Start a run, also of a paused DAG, and return its id."""
         self._json("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": False})
         run = f"manual__{datetime.now(UTC).isoformat()}"  # as Airflow names it; ours, so that it is not made twice
         body = {"dag_run_id": run, "logical_date": None, "conf": conf or {}}
@@ -207,7 +207,7 @@ class AirflowApi:
         return run
 
     def last_run(self, dag: str) -> tuple[str, str]:
-        """Id and state of the run that was created last.
+        """Return id and state of the run that was created last.
 
         Raises:
             StackError: there was none yet.
@@ -218,17 +218,17 @@ class AirflowApi:
         return rows[0]["dag_run_id"], rows[0]["state"]
 
     def clear(self, dag: str, run: str, task: str | None = None) -> None:
-        """Let tasks of a run that ended run again: one and all after it, else those that failed and what waited."""
+        """Clear tasks of a run that ended, so that they run again: one and all after it, else those that failed."""
         which = {"task_ids": [task], "include_downstream": True, "only_failed": False} if task else {}
         body = {"dag_run_id": run, "only_failed": True, "reset_dag_runs": True, "dry_run": False} | which
         self._json("POST", f"/api/v2/dags/{dag}/clearTaskInstances", json=body)
 
     def run_state(self, dag: str, run: str) -> str:
-        """State of a run: queued, running, success or failed."""
+        """Return the state of a run: queued, running, success or failed."""
         return str(self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])
 
     def tasks(self, dag: str, run: str) -> list[Task]:
-        """The tasks of a run, in the order in which they started."""
+        """Return the tasks of a run, in the order in which they started."""
         rows = self._json("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         rows.sort(key=lambda row: row["start_date"] or "9")
         return [
@@ -242,20 +242,20 @@ class AirflowApi:
         ]
 
     def log(self, dag: str, run: str, task: Task) -> list[str]:
-        """The log of a task's last try, a line each."""
+        """Return the lines of the log of a task's last try."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{max(task.tries, 1)}"
         content = self._json("GET", path, headers={"Accept": "application/json"})["content"]
         return [text for line in content for text in _texts(line)]
 
 
 def _changed(*paths: Path) -> float:
-    """When one of the files, or meltano.yml, was changed last, in seconds since the epoch."""
+    """Return when one of the files, or meltano.yml, was changed last, in seconds since the epoch."""
     states = [path.stat() for path in (layout.MELTANO_YML, *paths) if path.exists()]
     return max((max(state.st_mtime, state.st_ctime) for state in states), default=0.0)
 
 
 def _is_outdated(dag: t.Mapping[str, t.Any]) -> bool:
-    """Whether the file of a DAG was changed since Airflow parsed it, by what its API says of the DAG."""
+    """Return whether the file of a DAG was changed since Airflow parsed it, by the API's answer."""
     parsed = _moment(dag.get("last_parsed_time"))
     return parsed is not None and parsed < _changed(Path(dag["fileloc"]))
 
@@ -265,7 +265,7 @@ def _moment(text: str | None) -> float | None:
 
 
 def _texts(line: str | dict[str, t.Any]) -> t.Iterator[str]:
-    """The text of one entry of a log, and what an exception in it says."""
+    """Yield the text of one entry of a log, and the message of an exception in it."""
     if isinstance(line, str):
         yield line
         return

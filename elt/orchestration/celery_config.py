@@ -1,11 +1,11 @@
-"""Celery's configuration: what Airflow makes of airflow.cfg, with two changes (airflow/airflow.cfg names it).
+"""Configure Celery: what Airflow makes of airflow.cfg, with two changes (airflow/airflow.cfg names this module).
 
-A worker that is idle ends at once. Celery's own warm shutdown is made of fixed waits, three seconds in all, whether
-there is something to wait for or not. A worker that is busy ends its tasks first, as ever.
+An idle worker ends at once. Celery's own warm shutdown consists of fixed waits, three seconds in all, whether there
+is something to wait for or not. A busy worker ends its tasks first, as ever.
 
-A message that the broker hands out again is dropped, unless Airflow waits for it. The broker does so when a task runs
-for longer than `visibility_timeout`, whether its worker is alive or not, and knows nothing of either; Airflow finds a
-dead worker by the heartbeats of its tasks, and sends each a message of its own.
+A message that the broker delivers again is dropped, unless Airflow waits for it. The broker does so when a task runs
+for longer than `visibility_timeout`, whether its worker is alive or not; Airflow finds a dead worker by the
+heartbeats of its tasks, and sends each a message of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WAITED_FOR = text(
 
 
 def drop_if_outdated(celery_task: t.Any, message: str, args: t.Sequence[str], _: object) -> None:  # noqa: ANN401
-    """Look, before a message that was handed out again is executed, whether Airflow waits for it.
+    """Drop a message that was delivered again, before it is executed, unless Airflow waits for it.
 
     Raises:
         Ignore: its task runs, has ended, or is to be executed by another message; Celery acknowledges the message.
@@ -51,7 +51,9 @@ def drop_if_outdated(celery_task: t.Any, message: str, args: t.Sequence[str], _:
     with contextlib.closing(celery_task.backend.ResultSession()) as session:  # of Airflow's database
         if session.scalar(WAITED_FOR, {"task": workload["ti"]["id"], "message": message}):
             return
-    logging.getLogger(__name__).info("[%s] handed out again by the broker and not waited for: dropped", message)
+    logging.getLogger(__name__).info(
+        "[%s] redelivered by the broker, and Airflow does not wait for it: dropped", message
+    )
     raise Ignore
 
 
@@ -62,7 +64,7 @@ CELERY_CONFIG = {
 
 
 def leave_if_idle(**_: object) -> None:
-    """End a worker that holds no task, and to which the broker has sent none; its pool ends with its guard."""
+    """End a worker that holds no task, and to which the broker has sent none; the guard ends its pool."""
     if not state.reserved_requests and not state.active_requests and not _is_waiting():
         os._exit(0)
 
@@ -71,7 +73,7 @@ worker_shutting_down.connect(leave_if_idle)
 
 
 def _is_waiting() -> bool:
-    """Whether a message may lie in a socket: the broker has forgotten it, so it must be taken."""
+    """Return whether a socket may hold a message, which the broker has delivered already."""
     folder = Path("/proc/self/fd")
     if not folder.exists():
         return True

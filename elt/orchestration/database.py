@@ -1,4 +1,4 @@
-"""Bring the databases to what this version of the workspace expects: they exist, and Airflow's is migrated.
+"""Create the databases and migrate Airflow's to the version of this workspace.
 
 Runs at every start; with nothing to do it costs one connection.
 """
@@ -25,10 +25,10 @@ from elt.services import databases
 from elt.supervisor import guard
 
 POOL = "duckdb_writer"
-"""Airflow pool of the tasks that write to a DuckDB warehouse: one at a time."""
+"""Airflow's pool of the tasks that write to a DuckDB warehouse: one at a time."""
 POOL_DESCRIPTION = "Tasks that write to a DuckDB warehouse: one at a time."
 STAMP = layout.AIRFLOW_HOME / "migrated"
-"""Holds the version of Airflow that last migrated the database."""
+"""File with the version of Airflow that last migrated the database."""
 
 
 def migrate() -> None:
@@ -59,7 +59,7 @@ def write_passwords(settings: Settings) -> None:
 
 
 def is_complete(settings: Settings) -> bool:
-    """Whether Airflow's database is migrated, knows the writers' pool, and notifies the scheduler."""
+    """Return whether Airflow's database is migrated, knows the writers' pool, and notifies the scheduler."""
     with closing(databases.connect(settings, "airflow")) as connection, connection.cursor() as cursor:
         try:
             cursor.execute("select 1 from slot_pool where pool = %s", (POOL,))
@@ -88,10 +88,10 @@ def import_airflow() -> None:
 
 
 def migrate_by_fork() -> None:
-    """Run Airflow's own migration and create the pool in processes forked from the one that imports Airflow anyway.
+    """Run Airflow's own migration and create the pool, in processes of the fork server that imports Airflow anyway.
 
     Raises:
-        StackError: one failed; its words stand above.
+        StackError: one failed: see the output above.
     """
     for words in (("db", "migrate"), ("pools", "set", POOL, "1", POOL_DESCRIPTION)):
         command = ["elt-guard", "--fork", "airflow-preload", "airflow", *words]

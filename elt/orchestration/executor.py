@@ -1,4 +1,4 @@
-"""Airflow's Celery executor, which lets the scheduler go on at the moment when there is something to do.
+"""Wake Airflow's scheduler as soon as there is something to do, by a Celery executor that listens to PostgreSQL.
 
 The scheduler calls `heartbeat` once in each of its turns. When a turn has found nothing to do, this one waits there
 for a notification (elt/orchestration/notify.py), where Airflow itself sleeps for a time that is too long for a
@@ -6,7 +6,7 @@ chain of short tasks and too short for an idle machine. airflow/airflow.cfg name
 nothing.
 
 Being in each turn, it also knows when there was none: the machine slept, or the database answered nobody. What the
-scheduler then reads from time stamps, that a task is dead or a message lost, is put off until the time-out of that
+scheduler then infers from time stamps, that a task is dead or a message lost, is postponed until the time-out of that
 check has passed once more.
 """
 
@@ -34,33 +34,33 @@ IDLE_SECONDS = 0.5
 RESULT_SECONDS = 0.1
 """Seconds between two looks for results of Celery: its slot is free then, which sends no notification either."""
 TURN_SECONDS = 10.0
-"""A turn of the scheduler that takes longer was held up, and so may have been what it waits for."""
+"""Seconds beyond which a turn of the scheduler counts as delayed, and so may be what it waits for."""
 CHECKS = {
     "_find_and_purge_task_instances_without_heartbeats": "task_instance_heartbeat_timeout",
     "_handle_tasks_stuck_in_queued": "task_queued_timeout",
     "adopt_or_reset_orphaned_tasks": "scheduler_health_check_threshold",
     "check_trigger_timeouts": "trigger_timeout_check_interval",
 }
-"""Checks of Airflow's SchedulerJobRunner -> the setting of section `scheduler` that says how long each is put off."""
+"""Checks of Airflow's SchedulerJobRunner -> the setting of section `scheduler` with the seconds each is postponed."""
 
 
 class Turns:
-    """When the scheduler was held up, by the clock of the time stamps."""
+    """Record when the scheduler was delayed, by the clock of the time stamps."""
 
     def __init__(self) -> None:
         self._seen = time.time()
-        self._held_up = float("-inf")
+        self._delayed = float("-inf")
 
     def look(self) -> float:
-        """Seconds since the scheduler was last held up."""
+        """Return the seconds since the scheduler was last delayed."""
         now = time.time()
         if now - self._seen > TURN_SECONDS:
-            self._held_up = now
+            self._delayed = now
         self._seen = now
-        return now - self._held_up
+        return now - self._delayed
 
-    def put_off(self, check: t.Callable[P, T], seconds: float) -> t.Callable[P, T | None]:
-        """A check that does nothing until its time-out has passed since the scheduler was held up."""
+    def postpone(self, check: t.Callable[P, T], seconds: float) -> t.Callable[P, T | None]:
+        """Wrap a check so that it does nothing until its time-out has passed since the scheduler was delayed."""
 
         @functools.wraps(check)
         def checks_in_time(*args: P.args, **named: P.kwargs) -> T | None:
@@ -70,7 +70,7 @@ class Turns:
 
 
 class LongValid:
-    """Signs what a message bears for as long as a task's own token: the message may lie in the broker as long.
+    """Sign the token of a message for as long as a task's own, since the broker may hold the message as long.
 
     Airflow signs it for `task_queued_timeout`, and a task whose message is read later fails.
     """
@@ -79,12 +79,12 @@ class LongValid:
         self._generator = generator
 
     def generate(self, extras: dict[str, t.Any] | None = None, **_: object) -> str:
-        """A signed token, valid for `jwt_expiration_time` of section `execution_api`."""
+        """Return a signed token, valid for `jwt_expiration_time` of section `execution_api`."""
         return self._generator.generate(extras)
 
 
 class PromptCeleryExecutor(CeleryExecutor):
-    """A CeleryExecutor that waits for events of the database."""
+    """Execute tasks by Celery, and wait for notifications of the database in between."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -94,21 +94,21 @@ class PromptCeleryExecutor(CeleryExecutor):
 
     @functools.cached_property
     def jwt_generator(self) -> LongValid:  # type: ignore[override]
-        """What signs the token in a message."""
+        """Return what signs the token in a message."""
         return LongValid(super().jwt_generator)
 
     def start(self) -> None:
-        """Make the scheduler's checks heed that it may have been held up; only the scheduler starts its executors."""
+        """Postpone the scheduler's checks after a delay; only the scheduler starts its executors."""
         from airflow.jobs.scheduler_job_runner import SchedulerJobRunner  # noqa: PLC0415 - other processes do without
 
         super().start()
         self._turns = Turns()  # the start took its time
         for name, timeout in CHECKS.items():
-            check = self._turns.put_off(getattr(SchedulerJobRunner, name), conf.getfloat("scheduler", timeout))
+            check = self._turns.postpone(getattr(SchedulerJobRunner, name), conf.getfloat("scheduler", timeout))
             setattr(SchedulerJobRunner, name, check)
 
     def heartbeat(self) -> None:
-        """Send what is queued and learn what has ended; then wait, if there is nothing more to do."""
+        """Send queued tasks and fetch results; then wait for a notification if there is nothing more to do."""
         self._turns.look()
         super().heartbeat()
         until = time.monotonic() + IDLE_SECONDS

@@ -1,7 +1,7 @@
-"""Notifications of Airflow's database that there is something for the scheduler to decide.
+"""Notify the scheduler by PostgreSQL's LISTEN and NOTIFY that there is something to decide.
 
-Airflow's scheduler looks for work in turns, and sleeps in between. PostgreSQL knows the moment at which a task ends
-or a run is asked for, and tells whoever listens (NOTIFY). elt/orchestration/database.py installs the triggers, and
+Airflow's scheduler looks for work in turns, and sleeps in between. PostgreSQL knows when a task ends or a run is
+triggered, and notifies whoever listens. elt/orchestration/database.py installs the triggers, and
 elt/orchestration/executor.py listens.
 """
 
@@ -86,7 +86,7 @@ class Listener:
             return False
 
     def close(self) -> None:
-        """Stop listening; the next wait begins anew."""
+        """Stop listening; the next wait connects again."""
         if self._connection is not None:
             with contextlib.suppress(psycopg2.Error):
                 self._connection.close()

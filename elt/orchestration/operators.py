@@ -1,4 +1,4 @@
-"""Airflow operators of the workspace's DAGs."""
+"""Define the Airflow operators of the workspace's DAGs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if t.TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def no_second_try() -> t.Iterator[None]:
-    """End a task at once by an error that a second try would meet again: of data, settings or permissions.
+def no_retry() -> t.Iterator[None]:
+    """Fail a task without retries by an error that a retry would meet again: of data, settings or permissions.
 
     Raises:
-        AirflowFailException: there was one.
+        AirflowFailException: there was such an error.
     """
     try:
         yield
@@ -30,13 +30,13 @@ def no_second_try() -> t.Iterator[None]:
 
 
 class MeltanoOperator(BashOperator):
-    """Run a command of Meltano; a failure that a second try would meet again ends the task at once."""
+    """Run a command of Meltano, and fail without retries where a retry would fail again."""
 
     def execute(self, context: Context) -> None:
         """Run the command, and log each line of its output.
 
         Raises:
-            AirflowFailException: it failed for a reason that lies in a model, a test or the input: no other try.
+            AirflowFailException: it failed by a model, a test or the input: no retry.
             AirflowException: it failed otherwise.
         """
         outcome = meltano_log.Outcome()

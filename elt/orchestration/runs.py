@@ -1,4 +1,4 @@
-"""Runs of the pipeline on Airflow: trigger one, follow it, let it go on, and say why it failed."""
+"""Trigger runs of the pipeline on Airflow, follow them, resume them, and report why they failed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if t.TYPE_CHECKING:
 DAG = "meltano_elt_pipeline"
 PARSED_SECONDS = 60
 QUEUED_SECONDS = 5
-"""Seconds without news of a run before its wait is told and looked into."""
+"""Seconds without news of a run after which the cause is printed."""
 AT_WORK = {"running", "deferred", "up_for_retry"}
-"""States of a task that may last."""
+"""States of a task that may last long."""
 LOG_LINES = 30
 
 
@@ -38,19 +38,19 @@ def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) 
     disk.refuse_full()
     seed.ensure()
     conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
-    with contextlib.closing(client(settings)) as api, _goes_on():
+    with contextlib.closing(client(settings)) as api, _announcing_continuation():
         run_pipeline(api, None, conf)
 
 
 def client(settings: Settings) -> AirflowApi:
-    """A client that waits for its Airflow as long as the stack lives."""
+    """Return a client that waits for its Airflow as long as the stack runs."""
     return AirflowApi(settings, stack.is_running)
 
 
 def resume(settings: Settings) -> None:
-    """Let the last run, which failed, go on at the task that failed, and follow it to its end.
+    """Resume the last run, which failed, at the task that failed, and follow it to its end.
 
-    What the fix changed may be the input of an earlier task, and then that one is repeated as well.
+    If input of an earlier task was changed since, the run is resumed there.
 
     Raises:
         StackError: there is no stack, the last run did not fail, or it failed again.
@@ -58,7 +58,7 @@ def resume(settings: Settings) -> None:
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
     disk.refuse_full()
-    with contextlib.closing(client(settings)) as api, _goes_on():
+    with contextlib.closing(client(settings)) as api, _announcing_continuation():
         api.wait_for_dag(DAG, PARSED_SECONDS)
         run, state = api.last_run(DAG)
         if state != "failed":
@@ -71,8 +71,8 @@ def resume(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _goes_on() -> t.Iterator[None]:
-    """Ctrl-C ends the following, and not what is followed."""
+def _announcing_continuation() -> t.Iterator[None]:
+    """Say at Ctrl-C that the run goes on without being followed."""
     try:
         yield
     except KeyboardInterrupt:
@@ -81,7 +81,7 @@ def _goes_on() -> t.Iterator[None]:
 
 
 def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:
-    """The first task that succeeded on input which changed since it began, and what changed."""
+    """Return the first successful task whose input changed since it began, and what changed."""
     # The time of a folder tells that a file is gone.
     folders = [one.path for one in meltano_yml.listed() if one.path.is_dir()]
     files = [path for one in meltano_yml.listed() for path in one.files()]
@@ -116,7 +116,7 @@ def run_pipeline(
         api: a client of the Airflow that runs it.
         seconds: how long it may take; None for as long as Airflow is there.
         conf: parameters of the run.
-        on_task: is called with each task each time that it is looked at, also when the run fails later.
+        on_task: called with each task at each poll, also when the run fails later.
 
     Returns:
         The id of the run.
@@ -139,7 +139,7 @@ def follow(
         api: a client of the Airflow that runs it.
         run: its id.
         seconds: how long it may take; None for as long as Airflow is there.
-        on_task: is called with each task each time that it is looked at, also when the run fails later.
+        on_task: called with each task at each poll, also when the run fails later.
 
     Raises:
         StackError: the run failed or did not end in time; the end of the task's log is part of the message.
@@ -162,7 +162,7 @@ def follow(
             if not seen and not told:
                 told = True
                 what = f"another run of {DAG} to end" if state == "queued" else "the scheduler"
-                print(f"  {time.monotonic() - begin:6.1f} s  waits for {what}", flush=True)
+                print(f"  {time.monotonic() - begin:6.1f} s  waiting for {what}", flush=True)
         time.sleep(0.3)
     else:
         raise StackError(f"run {run} of {DAG} did not end within {seconds:.0f} s: {seen}")
@@ -171,7 +171,7 @@ def follow(
 
 
 def _why_failed(api: AirflowApi, run: str) -> str:
-    """What the log of the task that failed says, in a line if Meltano or we wrote it, else its end; and its file."""
+    """Describe why a task failed by its log: in one line if Meltano or the workspace wrote it, else by its end."""
     failed: list[Task] = [task for task in api.tasks(DAG, run) if task.state == "failed"]
     if not failed:
         return f"run {run} of {DAG} failed, and no task of it"
@@ -179,7 +179,7 @@ def _why_failed(api: AirflowApi, run: str) -> str:
     what = f"task {task.name} of {DAG} failed"
     lines = [line for line in api.log(DAG, run, task) if line and not line.startswith("::")]
     ends = [place for place, line in enumerate(lines) if line.startswith(meltano_log.COMMAND_ENDED)]
-    told = [message for kind, _, message in (line.partition(": ") for line in lines) if kind in _told_by(EltError)]
+    told = [message for kind, _, message in (line.partition(": ") for line in lines) if kind in _names_of(EltError)]
     if ends:
         why = [f"{what}: {meltano_log.reason(lines[: ends[0]])}"]
     elif told:
@@ -191,6 +191,6 @@ def _why_failed(api: AirflowApi, run: str) -> str:
     return "\n    ".join([*why, *where, "once that is fixed, `elt pipeline --resume` goes on"])
 
 
-def _told_by(error: type[EltError]) -> set[str]:
-    """Names of an error and of all that are made of it: their messages are for a person to read."""
-    return {error.__name__}.union(*map(_told_by, error.__subclasses__()))
+def _names_of(error: type[EltError]) -> set[str]:
+    """Return the names of an error and its subclasses, whose messages are for a person to read."""
+    return {error.__name__}.union(*map(_names_of, error.__subclasses__()))

@@ -1,1 +1,1 @@
-"""One run of the pipeline: the local run, what Meltano logs, the quality checks."""
+"""Run the pipeline locally, read Meltano's log, and check the quality of the marts."""

@@ -1,7 +1,7 @@
-"""The local run: load, transform and test without any server, in a warehouse of its own.
+"""Run load, transformation and tests locally, without any server, in a warehouse of its own.
 
-It runs the very plugins and models of the pipeline, by one call of Meltano, on the same extracts. Warehouse,
-Meltano's state (SQLite) and dbt's folders stand under `.state/inner`, so the stack's are never touched, and both may
+The local run uses the plugins and models of the pipeline, by one call of Meltano, on the same extracts. Warehouse,
+Meltano's state (SQLite) and dbt's folders are in `.state/inner`, so the stack's are never touched, and both may
 run at once.
 """
 
@@ -90,7 +90,7 @@ def _alone() -> Iterator[None]:
 
 
 def _inputs(listed: Sequence[csv_files.Extract]) -> str:
-    """Size and time of all that decides on the raw tables, to tell whether a load would change anything."""
+    """Return size and time of all files that determine the raw tables, to decide whether to load."""
     connectors = (layout.MELTANO_PROJECT / "connectors").rglob("src/**/*.py")
     paths = [*connectors, layout.MELTANO_YML, layout.ROOT / "uv.lock"]
     paths += [path for one in listed for path in one.files()]
@@ -99,7 +99,7 @@ def _inputs(listed: Sequence[csv_files.Extract]) -> str:
 
 
 def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: Outcome) -> int:
-    """Run the blocks; every line goes to the log, and through the outcome to the person. Returns the exit code."""
+    """Run the blocks, write every line to the log and hand it to the outcome; return the exit code."""
     # The guard leaves nothing of Meltano's tap and target behind, whatever ends this process. A run that was
     # killed is still noted as running, hence --force; that no other runs is known from the lock.
     guard = str(Path(sys.prefix) / "bin" / "elt-guard")

@@ -1,4 +1,4 @@
-"""Read what a run of Meltano prints: its progress, and why it failed."""
+"""Parse the output of Meltano: print progress, and find out why a run failed."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ if t.TYPE_CHECKING:
 DBT = "dbt-duckdb"
 QUOTED = "quoted"
 COMMAND_ENDED = "Command exited with return code"
-"""What a task logs below the output of a command."""
+"""Prefix of the line that a task logs after the output of a command."""
 _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
-"""What Meltano puts before a line: time, level, plugin. Lines without it go on with the one before."""
+"""Pattern of the time, level and plugin that Meltano puts before a line. Lines without it continue the one before."""
 _LOADING = re.compile(r"(?P<table>\w+): (?P<rows>\d+) rows loaded into ")
 _KEPT = re.compile(r"tap-csv: (?P<what>.+, column .+: kept as text, .+)$")
-"""A warning of the tap's, which only who wrote the model can judge."""
+"""Pattern of a warning of the tap that only the author of the model can judge."""
 _RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
 _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _HEAD = re.compile(r"(Compilation|Parsing|Runtime|Database|Dependency) Error( in (?P<where>.+))?$")
-"""Above what dbt says of an error, which begins in the next line."""
+"""Pattern of the line above an error of dbt."""
 _ENCOUNTERED = "Encountered an error:"
-"""Above the error that keeps dbt from building anything."""
+"""Line above an error that keeps dbt from building anything."""
 _RAW = "Raw Error:"
 _READING = re.compile(r"Error reading \w+: (?P<where>\S+) - ")
 _PLACE = re.compile(r'(in "<unicode string>", )?(?P<place>line \d+(, column \d+)?)$')
 _MISMATCH = re.compile(r" *\| (?P<column>\w+) +\| (?P<model>.*?) *\| (?P<contract>.*?) *\| (?P<how>\w+( \w+)+) *\|$")
-"""A line of the table in which dbt says where a model and its contract differ."""
+"""Pattern of a row of the table in which dbt shows how a model differs from its contract."""
 _NOISE = re.compile(
     r"METRIC: |Skipping parse of env|sys:1: |ResourceWarning|Beginning sync|(Block r|R)un completed|$"
 )
 _TOTALS = re.compile(r"Done\. PASS=\d+")
 _COMPILED = re.compile(r"compiled code at (?P<path>.+)$")
 _DATABASE = re.compile(r"\b(?P<kind>[A-Z]\w+(?: [A-Z]\w+)*) Error: ")
-"""How DuckDB begins an error."""
+"""Pattern of the beginning of an error of DuckDB."""
 _DRAWING = re.compile(r"LINE \d+: ")
-"""Above DuckDB's drawing of the query, below all lines of the error itself."""
+"""Pattern of the first line of the excerpt of the query that DuckDB shows below an error."""
 ERROR_LINES = 4
-"""Lines of an error of DuckDB that are told: with a function of the wrong types it lists all there are."""
+"""Lines of an error of DuckDB that are shown: after a call with wrong types it lists all functions."""
 FINAL = {
     *("Binder", "Catalog", "Constraint", "Conversion", "Invalid Input", "Mismatch Type", "Not implemented"),
     *("Out of Range", "Parser", "Syntax"),
 }
-"""Errors of DuckDB that lie in the statement or in the data. Any other (lock, connection, memory) may pass."""
+"""Kinds of errors of DuckDB caused by the statement or the data. Others (lock, connection, memory) are transient."""
 _OF_PROJECT = re.compile(r"(Compilation|Parsing) Error")
 _OF_RESULT = re.compile(r"This model has an enforced contract|Got \d+ results?|actual differs from expected")
 _PLACED = re.compile(r"\b(line \d+|column (['\"]).*?\2): ")
-"""The place of what a tap or the target refuses in its input."""
+"""Pattern of the position of a value in the input that a tap or the target refuses."""
 
 
 def reason(lines: Iterable[str]) -> str:
-    """Why a run of Meltano failed, out of what it printed."""
+    """Return why a run of Meltano failed, by its output."""
     outcome = Outcome()
     for line in lines:
         outcome.take(line)
@@ -65,7 +65,7 @@ def reason(lines: Iterable[str]) -> str:
 
 
 def _encountered(lines: Sequence[str]) -> str:
-    """An error that kept dbt from building anything: file or model, place and reason."""
+    """Summarize an error that kept dbt from building anything: file or model, position and reason."""
     head = _HEAD.match(lines[0])
     where = head["where"] if head else None
     told = [*lines[1:]] if head and len(lines) > 1 else [*lines]
@@ -82,7 +82,7 @@ def _encountered(lines: Sequence[str]) -> str:
 
 
 def _unreadable() -> str | None:
-    """The file that dbt does not name when it cannot read it: one of those that it begins with."""
+    """Return which of dbt's first two files is no valid YAML, since dbt does not name it."""
     for name in ("dbt_project.yml", "profiles.yml"):
         try:
             yaml.safe_load((layout.DBT_PROJECT / name).read_text(encoding="utf-8"))
@@ -93,14 +93,14 @@ def _unreadable() -> str | None:
 
 @dataclass
 class _Failure:
-    """A model or test that failed, with what dbt says below its name."""
+    """Collect what dbt prints of a model or test that failed."""
 
     what: str
     why: str = ""
     head: str = ""
     compiled: str = ""
     open_lines: int = 0
-    """How many more lines may belong to an error of DuckDB."""
+    """Number of further lines that may belong to an error of DuckDB."""
 
     def take(self, text: str, before: str) -> None:
         """Take one line of output, and the one before it."""
@@ -126,26 +126,26 @@ class _Failure:
 
 
 def _is_refusal(text: str) -> bool:
-    """Whether an error names what is wrong in a statement or in the input."""
+    """Return whether an error names what is wrong in a statement or in the input."""
     return is_final(text) if _DATABASE.search(text) else bool(_PLACED.search(text))
 
 
 def is_final(text: str) -> bool:
-    """Whether an error of DuckDB lies in the statement or in the data."""
+    """Return whether an error of DuckDB is caused by the statement or the data."""
     named = _DATABASE.search(text)
     return named is not None and named["kind"] in FINAL
 
 
 class Outcome:
-    """Reads Meltano's output: prints progress, and keeps what explains a failure.
+    """Read Meltano's output line by line: print progress, and keep what explains a failure.
 
     Args:
-        started: what progress counts from, as time.perf_counter() has it; none prints nothing.
+        started: begin of the run in seconds, as time.perf_counter() counts them; None prints no progress.
     """
 
     def __init__(self, started: float | None = None) -> None:
         self.loaded = False
-        """Whether dbt began, which it does only after a complete load."""
+        """Whether dbt has begun, which it does only after a complete load."""
         self._started = started
         self._plugin = "meltano"
         self._lines: list[tuple[str, str]] = []
@@ -167,24 +167,24 @@ class Outcome:
             # what Meltano only quotes, such as the standard error of a discovery, has no prefix
             self._lines.append((self._plugin if prefixed else QUOTED, text))
         if loading := _LOADING.search(text):
-            self._say(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
+            self._progress(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
         elif kept := _KEPT.match(text):
-            self._say(f"load   {kept['what']}")
+            self._progress(f"load   {kept['what']}")
         elif result := _RESULT.match(text):
-            self._say(f"dbt    {result['result']} {result['what']} [{result['how']}]")
+            self._progress(f"dbt    {result['result']} {result['what']} [{result['how']}]")
         elif _TOTALS.match(text) or text.startswith("dropped "):
-            self._say(f"dbt    {text}")
+            self._progress(f"dbt    {text}")
         if failed := _FAILED.match(text):
             self._failed.append(_Failure(failed["what"]))
         elif self._failed:
             self._failed[-1].take(text, before)
 
-    def _say(self, text: str) -> None:
+    def _progress(self, text: str) -> None:
         if self._started is not None:
             print(f"{time.perf_counter() - self._started:6.1f} s  {text}", flush=True)
 
     def reason(self) -> str:
-        """Why the run failed, as far as the output tells: what dbt names, or the plugin's last word."""
+        """Return why the run failed: what dbt reports, or the last line of the plugin that failed."""
         if self._failed:
             more = f" (and {len(self._failed) - 1} more)" if len(self._failed) > 1 else ""
             sql = f" (its SQL: {self._failed[0].compiled})" if self._failed[0].compiled else ""
@@ -201,7 +201,7 @@ class Outcome:
         return self._last(QUOTED, "meltano")
 
     def is_final(self) -> bool:
-        """Whether a second try would fail as well: the reason lies in a model, a test, a contract or the input."""
+        """Return whether a retry would fail as well: by a model, a test, a contract or the input."""
         if self._failed:
             return any(one.is_final() for one in self._failed)
         said = [text for plugin, text in self._lines if plugin == DBT]
@@ -210,7 +210,7 @@ class Outcome:
         return not self.loaded and _is_refusal(self.reason())
 
     def _last(self, *kinds: str) -> str:
-        """The last line of the first kind of plugins, by how their names begin, that said anything."""
+        """Return the last line of the first kind of plugins, given by a prefix of their names, that printed any."""
         for kind in kinds:
             if said := [text for plugin, text in self._lines if plugin.startswith(kind)]:
                 return said[-1]

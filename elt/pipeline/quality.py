@@ -1,7 +1,7 @@
-"""The quality step: the warehouse compared with totals taken from the CSV files by an independent route.
+"""Compare the warehouse with totals computed independently from the CSV files: the quality step.
 
-For every extract of meltano.yml the number of records is compared. What a project's own marts must equal is said in
-transform/checks: each file there has a function `figures(extract, warehouse)` that returns a list of `Figure`.
+For every extract of meltano.yml the number of records is compared. What a project's own marts must equal is defined
+in transform/checks: each file there has a function `figures(extract, warehouse)` that returns a list of `Figure`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if t.TYPE_CHECKING:
 
 CHECKS = layout.DBT_PROJECT / "checks"
 NAMED = 3
-"""How many keys a message names when a figure of many differs."""
+"""Number of keys that a message names when figures by key differ."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One comparison; the two values are equal when all is well."""
+    """Hold one compared figure: its values by the source and in the warehouse."""
 
     name: str
     source: object
@@ -44,12 +44,12 @@ class Figure:
 
     @property
     def agrees(self) -> bool:
-        """Whether both routes give the same."""
+        """Return whether both values are equal."""
         return self.source == self.warehouse
 
 
 class DiffersError(DataError):
-    """Some figures differ; `figures` holds all that were compared."""
+    """Report figures that differ; `figures` holds all that were compared."""
 
     def __init__(self, message: str, figures: list[Figure]) -> None:
         super().__init__(message)
@@ -57,7 +57,7 @@ class DiffersError(DataError):
 
 
 def check(extract: Path, warehouse: Warehouse, *, table: bool = False) -> list[Figure]:
-    """Compare the warehouse with its extracts, and say how it ended.
+    """Compare the warehouse with its extracts, and print the result.
 
     Args:
         extract: folder that $ELT_EXTRACT stands for in meltano.yml.
@@ -106,7 +106,7 @@ def _compare(extract: Path, warehouse: Warehouse) -> list[Figure]:
 
 
 def _figures(path: Path, extract: Path, connection: duckdb.DuckDBPyConnection) -> list[Figure]:
-    """What a file of transform/checks compares.
+    """Call a file of transform/checks, and return its figures.
 
     Raises:
         DataError: the file raised something else than an error for a person to read; the message names the line.
@@ -147,7 +147,7 @@ def load(path: Path) -> t.Any:  # noqa: ANN401 - a module
 
 
 def keyed(name: str, source: dict[str, t.Any], rows: list[t.Any]) -> list[Figure]:
-    """One figure when all rows agree, else one for each of the first rows that differ.
+    """Make one figure when all rows agree, else one for each of the first rows that differ.
 
     Args:
         name: what a value is, up to the key.
@@ -169,7 +169,7 @@ def keyed(name: str, source: dict[str, t.Any], rows: list[t.Any]) -> list[Figure
     return figures
 
 
-# What a person reads -----------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------
 
 
 def shown(value: object) -> str:

@@ -1,1 +1,1 @@
-"""Each server of the stack: how it is started, probed and connected to."""
+"""Start, probe and connect to each server of the stack."""

@@ -1,7 +1,7 @@
-"""Refuse requests under a name that is not the stack's: a foreign page may let its own name lead to this machine.
+"""Refuse requests whose Host is not of the stack, against DNS rebinding.
 
-A browser takes such a page for the server's own and would let it read the answers (DNS rebinding). An address instead
-of a name cannot be made to lead elsewhere, so each is let in; names are those of ALLOWED_HOSTS in .env.
+A foreign page may have its own name resolve to this machine; a browser then lets it read the answers. An address
+cannot be redirected, so each is allowed; names are those of ALLOWED_HOSTS in .env.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REFUSAL = "This name is none of ALLOWED_HOSTS in .env\n"
 
 
 def is_allowed(host: str) -> bool:
-    """Whether a Host header is an address, one of ALLOWED_HOSTS, or empty, which no browser sends.
+    """Return whether a Host header is an address, one of ALLOWED_HOSTS, or empty, which no browser sends.
 
     Args:
         host: as it was sent, with or without a port.
@@ -34,13 +34,13 @@ def is_allowed(host: str) -> bool:
 
 
 class AllowedHosts:
-    """An ASGI middleware that answers 400 under any other name."""
+    """Answer 400 under any other name, as an ASGI middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the request through."""
+        """Refuse the request, or pass it on."""
         hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"host"]
         if scope["type"] == "http" and not all(map(is_allowed, hosts)):
             from starlette.responses import PlainTextResponse  # noqa: PLC0415 - not in processes that serve nothing

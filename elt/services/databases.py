@@ -1,4 +1,4 @@
-"""The databases of the stack's PostgreSQL: connections to them, and that they exist with their roles."""
+"""Connect to the databases of the stack's PostgreSQL, and create them and their roles."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ CLOSE_FUNCTIONS = """
         end loop;
     end $$
 """
-"""Takes from everybody but the owner the functions of a database that write to it, or take advisory locks: these fill
-the table of locks, which is one for all databases, so that Airflow's statements fail. Idempotent."""
+"""Idempotent SQL that revokes, from all but the owner, the functions of a database that write to it or take advisory
+locks, which could fill the lock table of all databases, so that Airflow's statements fail."""
 READER_FILES = "2GB"
-"""What a query of `bi` may put into temporary files; it cannot change that itself."""
+"""Limit of the temporary files of a session of `bi`, which the role cannot change itself."""
 POSTGRES_SECONDS = 60
 CONNECT_SECONDS = 5
 
@@ -47,8 +47,8 @@ def connect(
     Args:
         settings: the checked settings.
         database: its name.
-        role: the owner of all, or the role of BI tools.
-        options: of the server for this connection, such as `-c lock_timeout=1s`.
+        role: the owner, or the role of BI tools.
+        options: settings of the server for this connection, such as `-c lock_timeout=1s`.
 
     Raises:
         psycopg2.OperationalError: the server does not answer within CONNECT_SECONDS, or refuses.
@@ -60,14 +60,14 @@ def connect(
 def query(
     settings: Settings, database: str, statement: str, values: tuple[object, ...] = (), role: str = OWNER
 ) -> list[tuple[t.Any, ...]]:
-    """Run a statement on a connection of its own, and return its rows."""
+    """Run a statement on a new connection, and return its rows."""
     with closing(connect(settings, database, role=role)) as connection, connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall()
 
 
 def wait_for_postgres(settings: Settings) -> psycopg2.extensions.connection:
-    """Connect as soon as the server of this start answers.
+    """Wait until PostgreSQL answers, and return a connection.
 
     Raises:
         StackError: it refuses the password, or does not answer within a minute.
@@ -102,10 +102,10 @@ def create_databases(settings: Settings) -> None:
 
 
 def create_reader(settings: Settings, cursor: psycopg2.extensions.cursor) -> None:
-    """Create the role that reads the marts, and take from it at each start what it may have changed of itself.
+    """Create the role that reads the marts, and reset at each start what it may have changed of itself.
 
-    All others are kept out of every database, and nobody but the owner writes to one, not even temporary tables, nor
-    fills what all databases share: the table of locks, the disk.
+    Other roles cannot connect to any database, and nobody but the owner writes to one, not even temporary tables, nor
+    exhausts what all databases share: the lock table and the disk.
     """
     reader, marts = sql.Identifier(BI), sql.Identifier("marts")
     cursor.execute("select 1 from pg_roles where rolname = %s", (BI,))

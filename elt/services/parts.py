@@ -1,4 +1,4 @@
-"""The optional parts of the workspace: which there are, which run, and whether this clone has what each needs."""
+"""List the optional parts of the workspace, whether each runs, and what it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if t.TYPE_CHECKING:
 
 
 def show(settings: Settings) -> None:
-    """Print a table of the parts."""
+    """Print a table of the optional parts."""
     off = services.parts_off(settings.elt_parts)
     print(f"{'part':<12} {'runs':<5} {'needs':<32} what it is")
     for part in services.PARTS:
@@ -21,12 +21,12 @@ def show(settings: Settings) -> None:
     print("ELT_PARTS in .env names those that run; scripts/down.sh and scripts/up.sh after a change")
 
 
-def is_here(part: Part) -> bool:
-    """Whether the environment has what a part needs."""
+def is_installed(part: Part) -> bool:
+    """Return whether the Python module that a part needs is installed."""
     return not part.module or importlib.util.find_spec(part.module) is not None
 
 
 def _needs(part: Part) -> str:
-    if is_here(part):
+    if is_installed(part):
         return "nothing more"
     return f"uv sync --group {part.group}" if part.group else "scripts/bootstrap.sh"

@@ -1,6 +1,6 @@
-"""Become PostgreSQL: prepare the data folder, then replace this process by the server.
+"""Prepare PostgreSQL's data folder, then replace this process by the server.
 
-Imports nothing heavy: this stands at the head of every start.
+Imports nothing heavy: every start waits for it.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from elt.errors import SetupError, last_line
 from elt.services import relay
 
 NOBODY = 65534
-"""User and group that PostgreSQL runs as when root starts it; every system has this entry."""
+"""User and group id that PostgreSQL runs as when root starts it; every system has it."""
 
-ADMITTED = """\
+HBA_LINES = """\
 # Written at each start. listen_addresses decides from where the server can be reached.
 # type database    user address method
 local  all         all          scram-sha-256
 local  replication all          scram-sha-256
 """
-"""Who may connect to PostgreSQL by its socket."""
-BY_TCP = {
+"""Lines of pg_hba.conf for connections by the socket."""
+HBA_LINES_TCP = {
     "off": "",
-    "bi": "",  # elt/services/relay.py does, through the socket
+    "bi": "",  # these come through the socket by elt/services/relay.py
     "on": "host   all         all  all      scram-sha-256\nhost   replication all  samehost scram-sha-256\n",
 }
-"""Who else may by TCP, by the setting POSTGRES_TCP."""
+"""Lines of pg_hba.conf for connections by TCP, by the setting POSTGRES_TCP."""
 
 
 def become_postgres() -> t.NoReturn:
-    """Create the cluster if there is none, and run it in the foreground."""
+    """Create the cluster if there is none, and run the server in the foreground."""
     programs, data = of_servers.postgres_bin(), layout.POSTGRES_DATA
     if not (data / "PG_VERSION").exists():
         initdb(programs, data)
     refuse_other_version(programs, data)
-    admit(data)
+    write_hba(data)
     is_relayed = os.environ["POSTGRES_TCP"] == "bi"
     settings = {
         "listen_addresses": "" if is_relayed else os.environ["POSTGRES_ADDRESS"],
@@ -53,7 +53,7 @@ def become_postgres() -> t.NoReturn:
         "unix_socket_directories": os.environ["POSTGRES_HOST"],
         "unix_socket_permissions": "0700",
         "max_connections": "100",
-        # connections that say nothing hold places: anybody can open them where the server listens on TCP
+        # silent connections count as well: anybody can open them where the server listens on TCP
         "authentication_timeout": "5s",
         # 8 MB in place of 8 GB: whoever may connect can fill it, and elt/orchestration/notify.py does without it then
         "max_notify_queue_pages": "1024",
@@ -68,7 +68,7 @@ def become_postgres() -> t.NoReturn:
 
 
 def start_relay() -> None:
-    """Let BI tools in by TCP, as long as this process, which is about to be PostgreSQL, runs.
+    """Start the relay for BI tools, which runs as long as this process, soon PostgreSQL.
 
     Raises:
         SetupError: the port is taken.
@@ -77,7 +77,7 @@ def start_relay() -> None:
     path = f"{os.environ['POSTGRES_HOST']}/.s.PGSQL.{port}"
     try:
         is_shared = sys.platform == "linux"  # elt/supervisor/ports.py holds it
-        server = socket.create_server((address, int(port)), backlog=relay.PLACES, reuse_port=is_shared)
+        server = socket.create_server((address, int(port)), backlog=relay.MAX_CONNECTIONS, reuse_port=is_shared)
     except OSError as error:
         raise SetupError(f"{address}:{port} (POSTGRES_PORT) cannot be listened on: {error.strerror}") from None
     with server:
@@ -86,7 +86,7 @@ def start_relay() -> None:
 
 
 def initdb(programs: Path, data: Path) -> None:
-    """Make a new cluster beside and move it into place, so that a half-made one is never started.
+    """Create a new cluster atomically, so that an incomplete one is never started.
 
     The built-in C.UTF-8 locale makes the folder independent of the C library and of ICU.
     """
@@ -112,23 +112,23 @@ def initdb(programs: Path, data: Path) -> None:
     try:
         subprocess.run([*command, f"--pwfile=/dev/fd/{reader}", "--no-sync", *locale], check=True, pass_fds=(reader,))
     except subprocess.CalledProcessError as error:
-        raise SetupError(f"initdb ended with exit code {error.returncode}; its words stand above") from None
+        raise SetupError(f"initdb ended with exit code {error.returncode}: see the output above") from None
     finally:
         os.close(reader)
     new.rename(data)
 
 
-def admit(data: Path) -> None:
-    """Say who may connect: whoever reaches the address that the server listens on, by password.
+def write_hba(data: Path) -> None:
+    """Write pg_hba.conf: whoever reaches the address that the server listens on may connect by password.
 
-    At each start, as initdb admits loopback alone and BIND_ADDRESS may have changed since.
+    Called at each start, as initdb admits loopback alone and BIND_ADDRESS may have changed since.
     """
     with atomic_write(data / "pg_hba.conf", 0o600) as path:
-        path.write_text(ADMITTED + BY_TCP[os.environ["POSTGRES_TCP"]])
+        path.write_text(HBA_LINES + HBA_LINES_TCP[os.environ["POSTGRES_TCP"]])
 
 
 def set_password(secret: str) -> None:
-    """Give the owner of the data another password, while no server runs on it; the secret is of digits and letters.
+    """Set another password of the data's owner, while no server runs; the secret consists of digits and letters.
 
     Raises:
         SetupError: a server runs on it, or it does not take the statement.
@@ -145,7 +145,7 @@ def set_password(secret: str) -> None:
 
 
 def refuse_other_version(programs: Path, data: Path) -> None:
-    """Refuse a cluster of another major version before the server mangles the reason.
+    """Refuse a cluster of another major version, with a clearer message than the server's.
 
     Raises:
         SetupError: the folder was made by another major version of PostgreSQL.
@@ -161,7 +161,7 @@ def refuse_other_version(programs: Path, data: Path) -> None:
 
 
 def unprivileged(data: Path) -> tuple[str, ...]:
-    """What to put before a PostgreSQL program: nothing for an ordinary user, a change of user for root.
+    """Return the command prefix of a PostgreSQL program: none for an ordinary user, a change of user for root.
 
     PostgreSQL refuses root. A user namespace keeps the files root's and works where the environment lies below
     /root; where containers forbid it, the folder is handed to nobody.

@@ -1,4 +1,4 @@
-"""The two fork servers of the stack: what each imports once, and how the processes forked from it run a command."""
+"""Define the two fork servers of the stack: what each imports, and how its forked processes run a command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONNECT_SECONDS = 0.5
 
 
 def _airflow(command: list[str]) -> None:
-    """Run `airflow ...`. The object-relational mapper is set up anew, as it holds what no two processes may share."""
+    """Run `airflow ...`, with a new object-relational mapper, whose connections no two processes may share."""
     from airflow import __main__ as airflow  # noqa: PLC0415
     from airflow import settings  # noqa: PLC0415
 
@@ -30,7 +30,7 @@ def _airflow(command: list[str]) -> None:
 
 
 def _prepare_airflow() -> None:
-    """Work out how Airflow's tables hang together, and its command line: 0.3 s and 25 MiB in each process."""
+    """Configure Airflow's object-relational mapper and command line: 0.3 s and 25 MiB less in each process."""
     import airflow.models  # noqa: PLC0415
     import sqlalchemy.orm  # noqa: PLC0415
     from airflow.cli import cli_parser  # noqa: PLC0415
@@ -41,9 +41,9 @@ def _prepare_airflow() -> None:
 
 
 def _leave_out_warm_up() -> None:
-    """Keep Airflow from warming Celery's processes up: all is imported but numpy, which no process of ours needs.
+    """Keep Airflow from warming up Celery's processes: all is imported except numpy, which none of ours needs.
 
-    What it does besides would undo gc.freeze, and the collector's marks would then copy every shared page.
+    It would also undo gc.freeze, and the garbage collector would then copy every shared page.
     """
     from airflow.providers.celery.executors import celery_executor_utils as utils  # noqa: PLC0415
     from celery import signals  # type: ignore[import-untyped]  # noqa: PLC0415
@@ -67,9 +67,9 @@ def _meltano_or_dbt(command: list[str]) -> None:
 
 
 def _airflow_answers() -> bool:
-    """Whether Airflow's API listens, which comes last in a start.
+    """Return whether Airflow's API listens, which comes last in a start.
 
-    It gets the first request that tasks would make: for a second it works out all versions of what it offers them.
+    Sends the first request that tasks would make: for a second the API prepares all its versions.
     """
     api = os.environ["CONNECT_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
     with contextlib.suppress(OSError), socket.create_connection(api, timeout=CONNECT_SECONDS) as connection:

@@ -1,9 +1,9 @@
-"""Cheap and truthful answers to "is this process healthy?", for the probes of process-compose.yaml.
+"""Probe whether a process is healthy, for process-compose.yaml: `elt-probe PROCESS`.
 
-A row or a connection that a dead predecessor left must not count, so each answer is compared with the moment
-at which the process of this start was started (the record of its guard). Reads the environment and imports
-as little as it can: six run every second. `airflow jobs check` and `celery inspect ping` cost 1.7 CPU seconds
-a call; this costs 0.05, since it is a program of its own: `elt-probe PROCESS`, and 0.01 while its last yes is young.
+A row or a connection of a dead predecessor must not count, so each answer is compared with the time at which the
+present process was started (the record of its guard). Reads environment variables and imports as little as it can:
+six run every second. `airflow jobs check` and `celery inspect ping` cost 1.7 CPU seconds a call; this costs 0.05, and
+0.01 while the last success is recent.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LISTENING = "0A"
-"""State of a socket that listens, in /proc/net/tcp."""
+"""State of a listening socket in /proc/net/tcp."""
 HEARTBEAT_SECONDS = 30
-"""A job whose heartbeat is older is not alive."""
+"""Age in seconds beyond which a job's heartbeat counts as missing."""
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def healthy(process: str) -> bool:
-    """Whether the process runs and does its work.
+    """Return whether the process runs and does its work.
 
     Raises:
         ConfigError: there is no record of a process of that name.
@@ -57,7 +57,7 @@ def healthy(process: str) -> bool:
 
 
 def _does_its_work(service: services.Service, since: float) -> bool:
-    """Whether all holds that the record of the service says; `since`: its start, in epoch seconds."""
+    """Return whether all checks of the service's record succeed; `since` is its start, in seconds since the epoch."""
     if service.process in SERVERS:
         return SERVERS[service.process](since)
     return (
@@ -69,16 +69,16 @@ def _does_its_work(service: services.Service, since: float) -> bool:
 
 
 def _listens(service: services.Service, record: guard.Record) -> bool:
-    """Whether the port of the process is held by the process itself, or one that descends from it or its guard.
+    """Return whether the port of the process is held by the process itself or a descendant of it or its guard.
 
-    A stranger's server may answer there as well as ours would, and be sent what is for ours alone.
+    Another user's server could answer there as well as ours, and receive what is meant for ours alone.
     """
     address = service.address(os.environ)
     if not address:
         return True
     port = os.environ[service.port]
     pids = {record.main} | guard.process_tree({record.main, record.guard})
-    if not guard.LINUX:  # who has lost his parent is known by the process group
+    if not guard.LINUX:  # orphans are known by the process group
         groups = {row.group for pid, row in guard.processes().items() if pid == record.main}
         pids |= {pid for pid, row in guard.processes().items() if row.group in groups}
         return _listens_elsewhere(pids, int(port))
@@ -91,7 +91,7 @@ def _listens(service: services.Service, record: guard.Record) -> bool:
 
 
 def _descriptors(pid: int) -> set[str]:
-    """What the descriptors of a process are, as Linux writes it."""
+    """Return the targets of the descriptors of a process, as in /proc/PID/fd."""
     found = set()
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
@@ -101,7 +101,7 @@ def _descriptors(pid: int) -> set[str]:
 
 
 def _listens_elsewhere(pids: set[int], port: int) -> bool:
-    """The same where there is no /proc."""
+    """Return whether one of the processes listens on a port, where there is no /proc."""
     import psutil  # noqa: PLC0415
 
     for pid in pids:
@@ -118,7 +118,7 @@ def _postgres_answers(since: float) -> bool:
 
 
 def _job_beats(job: str, since: float) -> bool:
-    """The newest job of that type was begun in this start and has a fresh heartbeat."""
+    """Return whether a job of that type began in this start and has a recent heartbeat."""
     row = _query(
         "airflow",
         "select count(*) from job where job_type = %s and state = 'running' and start_date >= to_timestamp(%s)"
@@ -129,7 +129,7 @@ def _job_beats(job: str, since: float) -> bool:
 
 
 def _query(database: str, statement: str, values: tuple[object, ...] = ()) -> tuple[Any, ...] | None:
-    """The first row; None when the server or the table is not there yet."""
+    """Return the first row of a query; None when the server or the table does not exist yet."""
     import psycopg2  # noqa: PLC0415 - the probes of Valkey do without
 
     try:
@@ -159,15 +159,17 @@ def _redis_answers(since: float) -> bool:
 
 
 def _serves(service: services.Service) -> bool:
-    """Whether a server answers a request for the path of its record with 200."""
+    """Return whether a server answers a request for the health path of its record with 200."""
     address = service.address(os.environ)
     host = os.environ["CONNECT_ADDRESS"] if address == os.environ.get("BIND_ADDRESS") else address
-    answer = _said((host, int(os.environ[service.port])), f"GET {service.health} HTTP/1.0\r\nHost: {host}\r\n\r\n")
+    answer = _exchange(
+        (host, int(os.environ[service.port])), f"GET {service.health} HTTP/1.0\r\nHost: {host}\r\n\r\n"
+    )
     return answer.split()[1:2] == [b"200"]
 
 
 def _broker_has(client: str, trait: str, since: float) -> bool:
-    """Whether a client of that name, connected in this start, stands in the broker's list with that trait."""
+    """Return whether the broker lists a client of that name and trait that connected in this start."""
     import re  # noqa: PLC0415
 
     pattern = rf" name={client} age=(\d+) .* {trait} ".encode()
@@ -175,16 +177,16 @@ def _broker_has(client: str, trait: str, since: float) -> bool:
 
 
 def _valkey(command: str) -> bytes:
-    """Everything that Valkey answers to one inline command; nothing when it is not there."""
-    return _said(os.environ["VALKEY_SOCKET"], f"AUTH {os.environ['VALKEY_PASSWORD']}\r\n{command}\r\nQUIT\r\n")
+    """Return all that Valkey answers to one inline command; nothing when it does not run."""
+    return _exchange(os.environ["VALKEY_SOCKET"], f"AUTH {os.environ['VALKEY_PASSWORD']}\r\n{command}\r\nQUIT\r\n")
 
 
-def _said(address: str | tuple[str, int], words: str) -> bytes:
-    """What a server says to that, up to its end; nothing when it is not there.
+def _exchange(address: str | tuple[str, int], request: str) -> bytes:
+    """Send a request and return the whole answer; nothing when the server does not run.
 
     Args:
         address: the path of its socket, or its address and port.
-        words: what it is asked.
+        request: the text to send.
     """
     import socket  # noqa: PLC0415
 
@@ -193,7 +195,7 @@ def _said(address: str | tuple[str, int], words: str) -> bytes:
         with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as connection:
             connection.settimeout(2)
             connection.connect(address)
-            connection.sendall(words.encode())
+            connection.sendall(request.encode())
             while part := connection.recv(65536):
                 answer += part
     except OSError:
@@ -202,4 +204,4 @@ def _said(address: str | tuple[str, int], words: str) -> bytes:
 
 
 SERVERS = {"postgres": _postgres_answers, "redis": _redis_answers}
-"""Processes that are asked in a language of their own."""
+"""Probes of processes with a protocol of their own."""

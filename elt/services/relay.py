@@ -1,7 +1,7 @@
-"""Let BI tools reach PostgreSQL by TCP: few at a time, as the role `bi` and in the database `marts` alone.
+"""Relay BI tools to PostgreSQL by TCP: few at a time, as the role `bi` and to the database `marts` alone.
 
-PostgreSQL counts a connection from the moment at which it is opened, long before a password: whoever reaches its port
-could take all places, and Airflow would get none. Here they are counted apart, and PostgreSQL itself has no port.
+PostgreSQL counts a connection as soon as it is opened, long before a password: whoever reaches its port could use up
+max_connections, and Airflow would get none. Here they are limited apart, and PostgreSQL itself has no port.
 
 Standard library only, as it runs as long as the server does.
 """
@@ -16,22 +16,22 @@ import sys
 import threading
 import time
 
-PLACES = 20
-"""Connections at the same time; as many as the role may have."""
+MAX_CONNECTIONS = 20
+"""Connections at the same time, as many as the role may have."""
 STARTUP_SECONDS = 5
-"""How long one may take to say who it is."""
-LONGEST = 10_000
-"""Bytes of the message that says so, as PostgreSQL has it."""
+"""Seconds that a client may take to send its startup message."""
+MAX_STARTUP_BYTES = 10_000
+"""Bytes that a startup message may have, as in PostgreSQL."""
 ENCRYPTION = (80877103, 80877104)
-"""Codes of the messages that ask for TLS and GSSAPI."""
-CANCEL = 80877102
+"""Codes of the requests for TLS and GSSAPI encryption."""
+CANCEL_REQUEST = 80877102
 ALLOWED = {"user": b"bi", "database": b"marts"}
 
 
 def main() -> None:
-    """Serve until the process of that id, PostgreSQL, is gone: `relay.py DESCRIPTOR SOCKET PID`."""
+    """Serve until PostgreSQL, the process of that id, has ended: `relay.py DESCRIPTOR SOCKET PID`."""
     server, path, pid = socket.socket(fileno=int(sys.argv[1])), sys.argv[2], int(sys.argv[3])
-    if os.fork():  # no child of PostgreSQL, which would take its end for a crash of its own
+    if os.fork():  # no child of PostgreSQL, which would take its end for a crash of a server process
         os._exit(0)
     threading.Thread(target=serve, args=(server, path), daemon=True).start()
     while is_there(pid):
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process runs."""
+    """Return whether a process runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -50,20 +50,20 @@ def is_there(pid: int) -> bool:
 
 
 def serve(server: socket.socket, path: str) -> None:
-    """Take connections for ever, each in a thread; those beyond PLACES are closed at once.
+    """Accept connections for ever, each in a thread; those beyond MAX_CONNECTIONS are closed at once.
 
     Args:
         server: listens.
         path: PostgreSQL's socket.
     """
-    places = threading.BoundedSemaphore(PLACES)
+    slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
 
-    def take(client: socket.socket) -> None:
+    def handle(client: socket.socket) -> None:
         try:
             with client, contextlib.suppress(OSError, ValueError):
                 connect(client, path)
         finally:
-            places.release()
+            slots.release()
 
     while True:
         try:
@@ -71,21 +71,21 @@ def serve(server: socket.socket, path: str) -> None:
         except OSError:
             time.sleep(0.1)
             continue
-        if places.acquire(blocking=False):
-            threading.Thread(target=take, args=(client,), daemon=True).start()
+        if slots.acquire(blocking=False):
+            threading.Thread(target=handle, args=(client,), daemon=True).start()
         else:
             client.close()
 
 
 def connect(client: socket.socket, path: str) -> None:
-    """Let a client through to PostgreSQL if it may.
+    """Connect a client to PostgreSQL if role and database are allowed.
 
     Raises:
-        OSError: one of both has gone.
-        ValueError: this is not PostgreSQL's protocol.
+        OSError: one of both disconnected.
+        ValueError: the client does not send PostgreSQL's protocol.
     """
     code, message = first_message(client)
-    if code != CANCEL and (refusal := problem(message)):
+    if code != CANCEL_REQUEST and (refusal := refusal_of(message)):
         words = f"SFATAL\0VFATAL\0C28000\0M{refusal}\0\0".encode()
         client.sendall(b"E" + struct.pack(">I", len(words) + 4) + words)
         return
@@ -99,22 +99,22 @@ def connect(client: socket.socket, path: str) -> None:
 
 
 def first_message(client: socket.socket) -> tuple[int, bytes]:
-    """The code and the whole of the message that says who comes; encryption is declined before it."""
+    """Receive the startup message, after declining encryption, and return its code and all its bytes."""
     until = time.monotonic() + STARTUP_SECONDS
     while True:
-        head = exactly(client, 8, until)
+        head = receive(client, 8, until)
         length, code = struct.unpack(">II", head)
-        if not 8 <= length <= LONGEST:
+        if not 8 <= length <= MAX_STARTUP_BYTES:
             raise ValueError(length)
-        message = head + exactly(client, length - 8, until)
+        message = head + receive(client, length - 8, until)
         if code not in ENCRYPTION:
             client.settimeout(None)
             return code, message
         client.sendall(b"N")
 
 
-def exactly(client: socket.socket, size: int, until: float) -> bytes:
-    """So many bytes, before that time."""
+def receive(client: socket.socket, size: int, until: float) -> bytes:
+    """Receive exactly so many bytes, before `until`."""
     got = b""
     while len(got) < size:
         client.settimeout(max(0.001, until - time.monotonic()))
@@ -125,8 +125,8 @@ def exactly(client: socket.socket, size: int, until: float) -> bytes:
     return got
 
 
-def problem(message: bytes) -> str:
-    """Why PostgreSQL is not asked, in the words that it would have for it; empty if it is."""
+def refusal_of(message: bytes) -> str:
+    """Return why a startup message is refused, in PostgreSQL's words; empty if it is allowed."""
     words = message[8:].split(b"\0")
     given = dict(zip(words[::2], words[1::2], strict=False))
     user = given.get(b"user", b"")
@@ -136,7 +136,7 @@ def problem(message: bytes) -> str:
 
 
 def copy(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes, to the end of one of both."""
+    """Copy all data from one connection to the other, until one ends."""
     with contextlib.suppress(OSError):
         while part := source.recv(65536):
             target.sendall(part)

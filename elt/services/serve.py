@@ -1,4 +1,4 @@
-"""Become one of the database servers of the stack."""
+"""Replace this process by one of the database servers of the stack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from elt.errors import SetupError
 
 
 def serve(server: str) -> t.NoReturn:
-    """Become the server of that name.
+    """Run the server of that name in place of this process.
 
     Raises:
         SetupError: no such server, or its data folder does not fit its version.

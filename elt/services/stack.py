@@ -1,4 +1,4 @@
-"""The verbs of `elt` on the stack of this clone: up, down, status, logs, restart."""
+"""Implement the verbs of `elt` on the stack of this clone: up, down, status, logs, restart."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if t.TYPE_CHECKING:
 
 
 def ours() -> Stack:
-    """The stack of this clone."""
+    """Return the stack of this clone."""
     return Stack(layout.PROCESS_FILE, layout.STATE, layout.ROOT, layout.TOOLS)
 
 
 def is_running() -> bool:
-    """Whether the stack of this clone runs."""
+    """Return whether the stack of this clone runs."""
     return ours().is_running()
 
 
 def refuse_other_settings(settings: Settings) -> None:
-    """Compare with what the running stack was started with.
+    """Refuse to go on if the running stack was started with other settings.
 
     Raises:
         SetupError: settings differ; it names them.
@@ -72,7 +72,7 @@ def _settings_of(env: t.Mapping[str, str]) -> dict[str, str]:
 
 
 def supervisor() -> str:
-    """The supervisor of this clone's stack, running or stopped; nothing before the first start."""
+    """Return the name of the supervisor of this clone's stack; "" before the first start."""
     return ours().supervisor()
 
 
@@ -82,7 +82,7 @@ def up(settings: Settings, timeout: float, on_change: t.Callable[[Change], None]
     Args:
         settings: the checked settings.
         timeout: seconds until everything must be healthy.
-        on_change: is called with each change of a process' state, also when this fails later.
+        on_change: called with each change of a process' state, also when this fails later.
     """
     disk.refuse_full()
     from elt.config import process_env  # noqa: PLC0415 - the other verbs work without
@@ -106,7 +106,7 @@ def down() -> None:
 
 
 def status() -> bool:
-    """Print a table of the processes; says whether all are healthy."""
+    """Print a table of the processes, and return whether all are healthy."""
     rows = ours().rows()
     if not rows:
         print("the stack is starting or stopping" if is_running() else "the stack is not running")
@@ -171,7 +171,7 @@ def restart(process: str) -> None:
 
 
 def _follow(path: Path) -> t.Generator[str, None, None]:
-    """An empty line, then those that are added to a file, for ever, also after it was cut or replaced by rotation."""
+    """Yield an empty line, then lines added to a file, for ever, also after its rotation."""
     file = path.open(errors="replace")
     file.seek(0, os.SEEK_END)
     line = ""

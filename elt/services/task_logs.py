@@ -1,4 +1,4 @@
-"""The logs of tasks for a person to read: Airflow writes a JSON object for each line."""
+"""Find the logs of tasks, and convert their lines, JSON objects of Airflow, to plain text."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ if t.TYPE_CHECKING:
 
 _FOLDER = "task_id="
 _MELTANO = re.compile(r"\S+Z \[\w+ *\] ")
-"""Time and level, which Meltano puts before a line that Airflow gives its own."""
+"""Pattern of the time and level that Meltano puts before a line; Airflow adds its own."""
 _GROUP = "::"
-"""How a line begins that only opens or closes a group of Airflow's UI."""
+"""Prefix of a line that only opens or closes a group in Airflow's UI."""
 
 
 def names() -> list[str]:
-    """The tasks that have a log."""
+    """Return the names of the tasks that have a log."""
     folders = (layout.LOGS / "tasks").glob(f"dag_id=*/run_id=*/{_FOLDER}*")
     return sorted({folder.name.removeprefix(_FOLDER) for folder in folders})
 
 
 def newest(task: str) -> Path | None:
-    """The log of a task's last try in the latest run, if it ever ran."""
+    """Return the log of a task's last try in the latest run; None if it never ran."""
     folders = [one for one in (layout.LOGS / "tasks").glob("dag_id=*/run_id=*/*") if one.name == f"{_FOLDER}{task}"]
     files = [file for folder in folders for file in folder.rglob("attempt=*.log")]
     return max(files, key=lambda file: file.stat().st_mtime, default=None)
 
 
 def readable(line: str) -> str:
-    """A line of a log as text: the time (UTC), what was said and, of an exception, its kind and words.
+    """Convert a line of a log to text: time (UTC), message and, of an exception, its type and message.
 
     Args:
         line: an object of JSON with a line break, or anything else, which stays as it is.
 
     Returns:
-        One or more lines, each with its line break; nothing for what says nothing to a reader.
+        One or more lines, each with its line break; "" for a line that only Airflow's UI needs.
     """
     try:
         entry = json.loads(line)

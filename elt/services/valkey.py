@@ -1,4 +1,4 @@
-"""Become Valkey: write its configuration, then replace this process by the server."""
+"""Write Valkey's configuration, then replace this process by the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elt.config import programs
 
 
 def become_valkey() -> t.NoReturn:
-    """Write the configuration, password included, for this user only, and run Valkey in the foreground."""
+    """Write the configuration, readable by this user only, and run Valkey in the foreground."""
     layout.VALKEY_DATA.mkdir(mode=0o700, exist_ok=True)
     listens = os.environ["VALKEY_ADDRESS"]
     settings = {

@@ -1,1 +1,1 @@
-"""What readers get: the published file, the tables in PostgreSQL, the SQL prompt."""
+"""Serve the marts to readers: the published file, tables in PostgreSQL, an SQL prompt."""

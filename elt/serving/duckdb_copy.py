@@ -1,4 +1,4 @@
-"""Publishing: readers get an immutable copy of the marts, and a new one replaces it in one step.
+"""Publish the marts as an immutable DuckDB file, which a new one replaces atomically.
 
 DuckDB lets either one writer or many readers open a file, so nobody but the pipeline opens the warehouse. The folder
 of an environment holds the last copies `marts-<time>.duckdb`, read-only, and the link `latest.duckdb` to the newest.
@@ -35,13 +35,13 @@ LINK = "latest.duckdb"
 """Not `marts`: DuckDB names the catalog after the file, and a schema of the same name would be ambiguous."""
 SCHEMA = "marts"
 SEARCH_PATH = f"{SCHEMA},main"
-"""With this a reader may leave out the schema."""
+"""Setting by which a reader may leave out the schema."""
 TABLE = "published"
-"""Says in every copy when it was published, from which environment, and how many rows each mart has."""
+"""Table of every copy with the time of publication, the environment, and the rows of each mart."""
 KEPT = 3
-"""Copies that stay: whoever resolved the link a moment ago still finds the file."""
+"""Number of copies that are kept: whoever has just resolved the link still finds the file."""
 STORAGE_VERSION = "v1.5.0"
-"""Named outright, so that the format does not change unseen with a newer engine."""
+"""Version of DuckDB's file format, so that it does not change unnoticed with a newer engine."""
 
 
 def to_all_readers(environment: str, settings: Settings) -> None:
@@ -56,7 +56,7 @@ def to_all_readers(environment: str, settings: Settings) -> None:
 
 
 def publish(warehouse: Warehouse, published: Path) -> Path:
-    """Copy the marts aside, and let the copy take the place of the last one.
+    """Copy the marts to a new file, and let it replace the last copy.
 
     Args:
         warehouse: of an environment.
@@ -76,7 +76,7 @@ def publish(warehouse: Warehouse, published: Path) -> Path:
 
 @contextlib.contextmanager
 def _new_copy(warehouse: Warehouse, published: Path) -> t.Iterator[Path]:
-    """Copy the marts aside; the copy becomes what readers find once the body has ended well, else it goes.
+    """Copy the marts to a new file, which readers see after the block, or which is removed after an error.
 
     One publication of a folder at a time, so that file and PostgreSQL never hold different ones.
     """
@@ -84,7 +84,7 @@ def _new_copy(warehouse: Warehouse, published: Path) -> t.Iterator[Path]:
         raise DataError(f"publish: {warehouse} is missing: run the pipeline first")
     published.mkdir(parents=True, exist_ok=True)
     with _alone(published):
-        for left in (*published.glob(".marts*"), published / f".{LINK}"):  # of a publish that was killed
+        for left in (*published.glob(".marts*"), published / f".{LINK}"):  # of a publication that was killed
             left.unlink(missing_ok=True)
         now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
         version = f"marts-{now:%Y%m%dT%H%M%S%f}.duckdb"
@@ -112,14 +112,14 @@ def _new_copy(warehouse: Warehouse, published: Path) -> t.Iterator[Path]:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> t.Iterator[None]:
-    """Wait until no other publish works in the folder; the lock goes with its holder."""
+    """Lock the folder against other publications; the lock ends with its holder."""
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _build(warehouse: Warehouse, building: Path, now: dt.datetime) -> dict[str, int]:
-    """Write every mart and the table `published` to a new file; returns rows by mart."""
+    """Write every mart and the table `published` to a new file, and return the number of rows by mart."""
     with duckdb.connect() as connection:
         warehouse.attach(connection, "warehouse")
         connection.execute(f"attach {quoting.text(building)} as copy (storage_version '{STORAGE_VERSION}')")
@@ -153,7 +153,7 @@ def _build(warehouse: Warehouse, building: Path, now: dt.datetime) -> dict[str, 
 
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, mart: str) -> None:
-    """Write to the copy of a mart what its model says of it and of its columns."""
+    """Copy the comments of a mart and of its columns."""
     of_mart = (
         f"where database_name = 'warehouse' and schema_name = '{SCHEMA}' and table_name = {quoting.text(mart)}"
         " and comment is not null"
@@ -169,7 +169,7 @@ def _copy_comments(connection: duckdb.DuckDBPyConnection, mart: str) -> None:
 
 
 def _settle(building: Path, target: Path) -> None:
-    """Bring the file to the disk, make it read-only and give it its name."""
+    """Sync the file to the disk, make it read-only and rename it."""
     wal = building.with_name(building.name + ".wal")
     if wal.exists():
         raise DataError(f"publish: {wal} is left: the copy is not complete")
@@ -187,7 +187,7 @@ def _sync(path: Path) -> None:
 
 
 def latest(folder: Path) -> tuple[dt.datetime, str]:
-    """When readers last got new marts (UTC), and from which environment.
+    """Return when the marts were published last (UTC), and from which environment.
 
     Raises:
         DataError: nothing was published yet.

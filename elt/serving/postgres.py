@@ -1,10 +1,10 @@
-"""The published marts in PostgreSQL, for BI servers: database `marts`, a schema for each environment.
+"""Publish the marts in PostgreSQL, for BI servers: database `marts`, a schema for each environment.
 
-The marts of a published file are written to a schema aside. Then, in one transaction, their rows take the place of
-the rows that readers see: a query keeps to one snapshot, so it sees all marts of one publication or all of another,
-and neither waits for the other. Where a mart came, went or has other columns, the schema aside takes the name of the
-one that readers know, since tables cannot change under a snapshot; what was renamed away is dropped as soon as
-nobody reads it, with the views that somebody built on it by hand.
+The marts of a published file are written to a new schema. Then, in one transaction, their rows replace those that
+readers see: a query keeps to one snapshot, so it sees all marts of one publication or all of another, and neither
+waits for the other. Where a mart was added, removed or has other columns, the new schema takes the name of the one
+that readers use, since tables cannot change under a snapshot; the old schema is dropped as soon as nobody reads it,
+with the views that somebody built on it by hand.
 
 The role `bi` reads there and nowhere else.
 """
@@ -38,28 +38,28 @@ if t.TYPE_CHECKING:
 
 DATABASE = "marts"
 SCHEMA = "marts"
-"""Where the published file holds them."""
+"""Schema of the marts in the published file."""
 LOCK_DATABASE = "postgres"
-"""Where publications of one environment wait for each other: anybody who may connect to a database can take its
-advisory locks, and the role `bi` may not connect to this one."""
+"""Database of the advisory lock by which publications wait for each other: whoever may connect can take its locks,
+and the role `bi` may not connect to this one."""
 PUBLICATION_TIMEOUT = "10min"
-"""How long a publication waits for another one of the same environment."""
+"""Time that a publication waits for another one of the same environment."""
 LOCK_TIMEOUT = "30s"
-"""How long a statement waits for a session that holds a table or a row."""
+"""Time that a statement waits for a lock of another session."""
 DROP_TIMEOUT = "2s"
-"""How long dropping old tables waits for a reader; the next publication tries again."""
-MOST_COLUMNS = 1_600
-"""Of a table in PostgreSQL, whatever their types."""
-TOO_BIG = (
+"""Time that dropping old tables waits for a reader; the next publication tries again."""
+MAX_COLUMNS = 1_600
+"""Columns that a table of PostgreSQL may have, whatever their types."""
+ROW_TOO_BIG_HINT = (
     " (PostgreSQL keeps a row on one page of 8 kB, and there 18 bytes of each long text: divide the mart into several"
     " of fewer columns)"
 )
 FINAL = re.compile(r"[Pp]ermission denied|FATAL: +(password |database .* not exist)|row is too big")
-"""What databases and the system say of that which a second try would meet again, besides errors of statements."""
-MAY_PASS = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)
-"""Errors of connections, locks, resources; all others lie in the statement, the data or the permissions."""
+"""Pattern of errors, besides those of statements, that a retry would meet again."""
+TRANSIENT = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)
+"""Errors of connections, locks and resources; others are caused by statement, data or permissions."""
 PSQL = "elt exec bash -c 'PGPASSWORD=$POSTGRES_PASSWORD psql -h $POSTGRES_HOST -p $POSTGRES_PORT -U $POSTGRES_USER"
-"""The beginning of a command, in quotes that it leaves open, by which the owner talks to PostgreSQL."""
+"""Beginning of a command, with quotes that it leaves open, by which the owner runs SQL."""
 BLOCKERS = """
     select distinct pid, usename, coalesce(nullif(application_name, ''), 'unnamed program') as program,
         to_char(xact_start at time zone 'utc', 'HH24:MI:SS') as since
@@ -70,15 +70,15 @@ BLOCKERS = """
     where granted and pid <> pg_backend_pid() and nspname ~ %s
     order by pid
 """
-"""Sessions that hold tables of the environment."""
+"""Query of the sessions that lock tables of the environment."""
 
 
 def publish(published: Path, environment: str, settings: Settings) -> None:
-    """Let the marts of a published file replace those of the environment.
+    """Replace the marts of the environment by those of a published file.
 
     Args:
         published: a file of elt/serving/duckdb_copy.py.
-        environment: name of the schema that readers know.
+        environment: name of the schema that readers use.
         settings: how to reach PostgreSQL.
 
     Raises:
@@ -103,32 +103,32 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
     except psycopg2.errors.LockNotAvailable:
         raise StackError(f"publish: {_blocked(environment, settings)}") from None
     except (psycopg2.Error, duckdb.Error) as error:
-        words = f"publish: the marts did not get into PostgreSQL's database {DATABASE}"
-        told = failure(words, error)
-        raise type(told)(str(told).replace(settings.postgres_password, "***")) from None
+        what = f"publish: the marts did not get into PostgreSQL's database {DATABASE}"
+        converted = failure(what, error)
+        raise type(converted)(str(converted).replace(settings.postgres_password, "***")) from None
     print(
         f"publish: PostgreSQL {DATABASE}.{environment} ({', '.join(tables)}), {time.perf_counter() - started:.1f} s",
         flush=True,
     )
 
 
-def failure(words: str, error: Exception) -> EltError:
-    """What to raise for an error of DuckDB or PostgreSQL: a DataError, or a StackError if a second try may do.
+def failure(what: str, error: Exception) -> EltError:
+    """Convert an error of DuckDB or PostgreSQL to a DataError, or to a StackError if a retry may succeed.
 
     Args:
-        words: what failed.
-        error: says why, in several lines.
+        what: what failed, for the message.
+        error: of DuckDB or PostgreSQL.
     """
     reason = " ".join(str(error).split())
-    may_pass = isinstance(error, MAY_PASS)
+    is_transient = isinstance(error, TRANSIENT)
     if isinstance(error, duckdb.Error):
-        may_pass = not meltano_log.is_final(reason)
-    return (StackError if may_pass and not FINAL.search(reason) else DataError)(f"{words}: {reason}")
+        is_transient = not meltano_log.is_final(reason)
+    return (StackError if is_transient and not FINAL.search(reason) else DataError)(f"{what}: {reason}")
 
 
 @contextlib.contextmanager
 def _cursor(settings: Settings, database: str, lock_timeout: str) -> t.Iterator[psycopg2.extensions.cursor]:
-    """A cursor of a connection of its own, each statement a transaction, none of which waits longer for a lock."""
+    """Open a cursor on a new connection, in autocommit mode, with a limit of waiting for locks."""
     connection = databases.connect(settings, database, options=f"-c lock_timeout={lock_timeout}")
     with contextlib.closing(connection):
         connection.autocommit = True
@@ -138,10 +138,10 @@ def _cursor(settings: Settings, database: str, lock_timeout: str) -> t.Iterator[
 
 @contextlib.contextmanager
 def _alone(environment: str, settings: Settings) -> t.Iterator[None]:
-    """Let one publication of an environment run at a time; the lock goes with the connection.
+    """Lock an environment against other publications; the lock ends with the connection.
 
     Raises:
-        StackError: another one does not come to its end.
+        StackError: another one does not end in time.
     """
     with _cursor(settings, LOCK_DATABASE, PUBLICATION_TIMEOUT) as cursor:
         try:
@@ -154,7 +154,7 @@ def _alone(environment: str, settings: Settings) -> t.Iterator[None]:
 
 
 def _blocked(environment: str, settings: Settings) -> str:
-    """Say who holds the tables of an environment, and how to end that."""
+    """Describe which sessions lock the tables of an environment, and how to end them."""
     with _cursor(settings, DATABASE, LOCK_TIMEOUT) as cursor:
         cursor.execute(BLOCKERS, (f"^{environment}(_building|_old_[0-9]+)?$",))
         sessions = cursor.fetchall()
@@ -174,7 +174,7 @@ def _run(cursor: psycopg2.extensions.cursor, statement: str, **names: str) -> No
 
 
 def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
-    """Write every mart to a schema, by DuckDB's own PostgreSQL extension; returns their names."""
+    """Write every mart to a schema, by DuckDB's own PostgreSQL extension, and return their names."""
     with duckdb.connect(config={"extension_directory": str(layout.DUCKDB_EXTENSIONS)}) as connection:
         connection.execute("load postgres_scanner")
         connection.execute(
@@ -193,31 +193,33 @@ def _copy(published: Path, schema: str, settings: Settings) -> list[str]:
                     f"create table pg.{quoting.name(schema)}.{quoting.name(name)} as {_exactly(connection, name)}"
                 )
             except duckdb.Error as error:
-                raise duckdb.Error(f"{name}: {error}{TOO_BIG if 'row is too big' in str(error) else ''}") from None
+                raise duckdb.Error(
+                    f"{name}: {error}{ROW_TOO_BIG_HINT if 'row is too big' in str(error) else ''}"
+                ) from None
     return names
 
 
 def _refuse_too_wide(connection: duckdb.DuckDBPyConnection, mine: str) -> None:
-    """Check that PostgreSQL takes so many columns, before rows are sent.
+    """Refuse a mart with more columns than PostgreSQL allows, before rows are sent.
 
     Args:
         connection: where the published file is attached.
         mine: the condition on its columns.
 
     Raises:
-        DataError: it does not; readers see what they saw before.
+        DataError: a mart is too wide; readers see what they saw before.
     """
     query = f"select table_name, count(*) from duckdb_columns() where {mine} group by all order by all"
     for name, columns in connection.execute(query).fetchall():
-        if columns > MOST_COLUMNS:
+        if columns > MAX_COLUMNS:
             raise DataError(
-                f"publish: mart {name} has {columns:,} columns and PostgreSQL takes {MOST_COLUMNS:,}: divide it into"
+                f"publish: mart {name} has {columns:,} columns and PostgreSQL takes {MAX_COLUMNS:,}: divide it into"
                 " several marts, or let rows hold what columns do"
             )
 
 
 def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """The query that reads a mart; what `sum` of integers gives would become a double, and lose its last digits."""
+    """Return the query that reads a mart; sums of integers, which would lose digits as doubles, become decimals."""
     query = (
         f"select column_name from duckdb_columns() where database_name = 'copy' and schema_name = '{SCHEMA}'"
         f" and table_name = {quoting.text(name)} and data_type in ('HUGEINT', 'UHUGEINT')"
@@ -228,7 +230,7 @@ def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:
 
 
 def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) -> None:
-    """Say in the table `published` when the marts were published, as the file itself does."""
+    """Write the table `published` of the file to PostgreSQL."""
     with duckdb.connect(str(published), read_only=True) as connection:
         row = connection.execute("select published_at, environment, row_counts from main.published").fetchone()
     assert row is not None
@@ -242,14 +244,14 @@ def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) 
 
 
 def _analyze(cursor: psycopg2.extensions.cursor, schema: str) -> None:
-    """Let the planner know the tables before readers see them."""
+    """Collect statistics for the planner before readers see the tables."""
     cursor.execute("select table_name from information_schema.tables where table_schema = %s", (schema,))
     for (name,) in cursor.fetchall():
         _run(cursor, "analyze {schema}.{name}", schema=schema, name=name)
 
 
 def _columns(cursor: psycopg2.extensions.cursor, schema: str) -> dict[str, list[tuple[str, str]]]:
-    """Name and type of each column, in their order, by table."""
+    """Return name and type of each column, in their order, by table."""
     cursor.execute(
         "select relname, attname, format_type(atttypid, atttypmod) from pg_attribute"
         " join pg_class on pg_class.oid = attrelid join pg_namespace on pg_namespace.oid = relnamespace"
@@ -265,7 +267,7 @@ def _columns(cursor: psycopg2.extensions.cursor, schema: str) -> dict[str, list[
 def _replace_rows(
     cursor: psycopg2.extensions.cursor, tables: t.Iterable[str], building: str, environment: str
 ) -> None:
-    """Let the new rows take the place of those that readers see, in one transaction."""
+    """Replace the rows that readers see by the new ones, in one transaction."""
     cursor.execute("begin")
     for name in tables:  # not `truncate`, which takes the rows from under a snapshot
         _run(cursor, "delete from {schema}.{name}", schema=environment, name=name)
@@ -278,9 +280,9 @@ def _replace_rows(
 
 
 def _swap(cursor: psycopg2.extensions.cursor, building: str, environment: str) -> None:
-    """Let the new schema take the name that readers know, and open it to them, in one transaction.
+    """Rename the new schema to the name that readers use, and grant access to it, in one transaction.
 
-    Not before: a reader's open transaction on what is being built would hold up the next publication.
+    Not before: a reader's open transaction on the new schema would block the next publication.
     """
     cursor.execute("select 1 from pg_namespace where nspname = %s", (environment,))
     there = cursor.fetchone() is not None
@@ -296,7 +298,7 @@ def _swap(cursor: psycopg2.extensions.cursor, building: str, environment: str) -
 
 
 def _drop_old(cursor: psycopg2.extensions.cursor, environment: str) -> None:
-    """Drop what was renamed away, unless somebody still reads it."""
+    """Drop schemas that were renamed, unless somebody still reads them."""
     cursor.execute("select set_config('lock_timeout', %s, false)", (DROP_TIMEOUT,))
     cursor.execute("select nspname from pg_namespace where nspname ~ %s", (f"^{environment}_old_[0-9]+$",))
     for (name,) in cursor.fetchall():

@@ -1,4 +1,4 @@
-"""A read-only SQL prompt on what was published, or on the warehouse of a local run."""
+"""Open a read-only SQL prompt on the published marts, or on the warehouse of a local run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def prompt(query: str | None, environment: str | None = None, *, local: bool = F
 
 
 def _published(folder: Path) -> Path:
-    """The newest copy; says on standard error when it was published."""
+    """Return the newest copy, and print its time of publication to standard error."""
     when, environment = latest(folder)
     path = (folder / LINK).resolve()
     print(f"published {when:%Y-%m-%d %H:%M:%S} UTC from {environment}: {path}", file=sys.stderr)

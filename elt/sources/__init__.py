@@ -1,1 +1,1 @@
-"""What meltano.yml loads, and an independent count of it."""
+"""Find what meltano.yml loads, and count it independently."""

@@ -1,10 +1,9 @@
-"""The columns of a CSV file, block by block: what Python's csv module reads, at Arrow's speed.
+"""Read columns of a CSV file, block by block: the values of Python's csv module, at Arrow's speed.
 
-Arrow takes much that the csv module refuses (text behind a closing quote, a quote that nothing closes), and reads
-some of it otherwise. So a file is cut into blocks of whole records, and Arrow gets a block only where the two cannot
-differ: valid UTF-8, every quote where the format has one, lines that end alike. From the first other block on, and
-from one that Arrow refuses, the csv module reads the rest of the file: it is the one that decides, and that names
-what is wrong.
+Arrow accepts much that the csv module refuses (text behind a closing quote, an unclosed quote), and reads some
+of it differently. So a file is divided into blocks of whole records, and Arrow gets a block only where the two cannot
+differ: valid UTF-8, quotes only where the format has them, one kind of line end. From the first other block on, and
+from one that Arrow refuses, the csv module reads the rest of the file: it decides, and it names what is wrong.
 """
 
 from __future__ import annotations
@@ -30,29 +29,29 @@ if t.TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BLOCK = 16 << 20
-"""Bytes of text that are looked at together; a record that is longer goes to the csv module."""
-RECORDS = 100_000
-"""How many records the csv module gives at a time."""
+BLOCK_BYTES = 16 << 20
+"""Bytes of a block; the csv module reads a file with a longer record."""
+BLOCK_RECORDS = 100_000
+"""Records of a block from the csv module."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of some records; few texts make up many records, so each stands here once."""
+    """Hold a column of some records as a dictionary: each different text once, and codes."""
 
     texts: Sequence[str]
-    """The different texts, in no order."""
+    """Different texts, in no order."""
     codes: NDArray[np.int32]
-    """For each record the place of its text."""
+    """For each record the index of its text."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some records that follow each other."""
+    """Hold consecutive records."""
 
     rows: int
     columns: tuple[Column, ...]
-    """Those that were asked for, in that order."""
+    """Requested columns, in the order of the request."""
 
 
 def blocks(path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = "utf-8") -> Iterator[Block]:
@@ -75,7 +74,7 @@ def blocks(path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding
             csv_files.remember(path, delimiter, encoding, stat, done)
             return
     rest = itertools.islice(csv_files.records(path, columns, delimiter=delimiter, encoding=encoding), done, None)
-    while some := [*itertools.islice(rest, RECORDS)]:
+    while some := [*itertools.islice(rest, BLOCK_RECORDS)]:
         yield Block(len(some), tuple(map(_column, zip(*some, strict=True))))
 
 
@@ -89,7 +88,7 @@ Made = t.TypeVar("Made")
 
 
 def _ahead(items: Generator[Made]) -> Iterator[Made]:
-    """The same items, the next one in the making while the last is used; reading and Arrow leave this thread free."""
+    """Yield the items, and make the next one in a thread meanwhile: reading and Arrow release the GIL."""
     end = object()
     with closing(items), ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, end)
@@ -98,14 +97,14 @@ def _ahead(items: Generator[Made]) -> Iterator[Made]:
             yield t.cast("Made", item)
 
 
-class _OtherwiseError(Exception):
-    """Arrow might read this otherwise than the csv module."""
+class _DifferentError(Exception):
+    """Raised where Arrow might read other values than the csv module."""
 
 
 def _by_arrow(
     path: Path, width: int, places: Sequence[int], delimiter: str, encoding: str
 ) -> Generator[Block | None]:
-    """The records below the header as far as Arrow may read them; ends with None where the csv module must go on."""
+    """Yield the records below the header as far as Arrow may read them, then None if the csv module must go on."""
     quoting = _quoting(delimiter)
     is_first = True
     try:
@@ -113,16 +112,16 @@ def _by_arrow(
             _check(text, quoting)
             yield _parsed(text, width, places, delimiter, header=is_first)
             is_first = False
-    except (_OtherwiseError, OSError, EOFError, zlib.error, UnicodeError, pa.ArrowInvalid):
-        yield None  # the csv module meets the same, and says it in words for a person
+    except (_DifferentError, OSError, EOFError, zlib.error, UnicodeError, pa.ArrowInvalid):
+        yield None  # the csv module finds the same fault, and reports it for a person
 
 
 def _texts(path: Path, encoding: str) -> Iterator[bytes]:
-    """The text of a file as UTF-8, in pieces that end where a record may end.
+    """Yield the text of a file as UTF-8, in pieces that end where a record may end.
 
     Raises:
         UnicodeError: the file is no text of this encoding.
-        _OtherwiseError: a record is longer than a piece may be.
+        _DifferentError: a record is longer than a piece may be.
     """
     name = codecs.lookup(encoding).name
     decoder = None if name.startswith("utf-8") else codecs.getincrementaldecoder(encoding)()
@@ -130,11 +129,11 @@ def _texts(path: Path, encoding: str) -> Iterator[bytes]:
     with csv_files.opened(path) as file:
         if name == "utf-8-sig":
             rest = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
-        while read := file.read(BLOCK):
+        while read := file.read(BLOCK_BYTES):
             text = rest + (decoder.decode(read).encode() if decoder else read)
             end = _end(text)
-            if not end and len(text) > BLOCK:
-                raise _OtherwiseError
+            if not end and len(text) > BLOCK_BYTES:
+                raise _DifferentError
             if end:
                 yield text[:end]
             rest = text[end:]
@@ -144,7 +143,7 @@ def _texts(path: Path, encoding: str) -> Iterator[bytes]:
 
 
 def _end(text: bytes) -> int:
-    """Where the last whole record ends: behind a line break with an even number of quotes before it."""
+    """Return the end of the last complete record: after a line break with an even number of quotes before it."""
     end = text.rfind(b"\n") + 1
     quotes = text.count(b'"', 0, end) if b'"' in text else 0  # `in` is ten times as fast
     while quotes % 2:
@@ -155,17 +154,17 @@ def _end(text: bytes) -> int:
 
 
 def _quoting(delimiter: str) -> re.Pattern[bytes]:
-    """Text in which quotes stand around whole fields only, and doubled within."""
+    """Return the pattern of text in which quotes enclose whole fields only, and are doubled within."""
     mark = re.escape(delimiter.encode())
     field = rb'"[^"]*+(?:""[^"]*+)*+"'
     return re.compile(rb'(?:[^"]*+(?:(?<=[\n%b])|\A)%b(?=[\r\n%b]|\Z))*+[^"]*+' % (mark, field, mark))
 
 
 def _check(text: bytes, quoting: re.Pattern[bytes]) -> None:
-    """Look whether Arrow and the csv module read the same here.
+    """Check that Arrow and the csv module read the same values.
 
     Raises:
-        _OtherwiseError: that is not certain.
+        _DifferentError: that is not certain.
         UnicodeError: it is no UTF-8, which Arrow would notice in the wanted columns only.
     """
     if not text.isascii():
@@ -176,11 +175,11 @@ def _check(text: bytes, quoting: re.Pattern[bytes]) -> None:
         or text.startswith(codecs.BOM_UTF8)  # which Arrow leaves out of every text
         or (b'"' in text and not quoting.fullmatch(text))
     ):
-        raise _OtherwiseError
+        raise _DifferentError
 
 
 def _parsed(text: bytes, width: int, places: Sequence[int], delimiter: str, *, header: bool) -> Block:
-    """The wanted columns of whole records.
+    """Parse the requested columns of complete records.
 
     Raises:
         pa.ArrowInvalid: a record is ragged, or the text holds none.

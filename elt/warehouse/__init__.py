@@ -1,1 +1,1 @@
-"""Where raw tables and marts live: one interface, today a DuckDB file for each environment."""
+"""Store raw tables and marts: one interface, today with a DuckDB file for each environment."""

@@ -1,4 +1,4 @@
-"""What the workspace asks of a warehouse, whatever holds its tables."""
+"""Define the interface of a warehouse, whatever stores its tables."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if t.TYPE_CHECKING:
 
 
 class Warehouse(abc.ABC):
-    """The raw tables and marts of one environment, as DuckDB sees them."""
+    """Give access to the raw tables and marts of one environment through DuckDB."""
 
     environment: str
 
     @abc.abstractmethod
     def __str__(self) -> str:
-        """Name it for a person."""
+        """Return its name for messages."""
 
     @abc.abstractmethod
     def exists(self) -> bool:
-        """Say whether anything was loaded into it yet."""
+        """Return whether anything was loaded into it yet."""
 
     @abc.abstractmethod
     def connect(self, *, write: bool = False) -> AbstractContextManager[duckdb.DuckDBPyConnection]:

@@ -1,4 +1,4 @@
-"""A warehouse in a DuckDB file."""
+"""Implement a warehouse as a DuckDB file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if t.TYPE_CHECKING:
 
 
 class DuckDBFile(Warehouse):
-    """A DuckDB file, which takes one writer at a time.
+    """Store a warehouse in a DuckDB file, which takes one writer at a time.
 
     Args:
-        path: its name, `warehouse_<environment>.duckdb`.
+        path: the file, named `warehouse_<environment>.duckdb`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,11 +25,11 @@ class DuckDBFile(Warehouse):
         self.environment = path.stem.removeprefix("warehouse_")
 
     def __str__(self) -> str:
-        """Name it for a person."""
+        """Return its name for messages."""
         return str(self.path)
 
     def exists(self) -> bool:
-        """Say whether the file is there."""
+        """Return whether the file exists."""
         return self.path.exists()
 
     def connect(self, *, write: bool = False) -> duckdb.DuckDBPyConnection:

@@ -1,4 +1,4 @@
-"""The warehouses of this clone."""
+"""Make the warehouses of this clone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from elt.warehouse.duckdb_file import DuckDBFile
 
 
 def stack_warehouse(environment: str) -> DuckDBFile:
-    """Make the warehouse that the stack's pipeline fills, of an environment."""
+    """Make the warehouse of an environment that the stack's pipeline fills."""
     return DuckDBFile(layout.warehouse(environment))
 
 
 def local_warehouse(environment: str) -> DuckDBFile:
-    """Make the warehouse of `elt run`, of an environment."""
+    """Make the warehouse of an environment for `elt run`."""
     return DuckDBFile(layout.warehouse(environment, layout.LOCAL_RUN))

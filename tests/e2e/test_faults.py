@@ -255,7 +255,7 @@ def everything_frozen(task: str) -> Callable[[Trial], None]:
                     one.resume()
             said = client.communicate(timeout=240)[0]
         assert client.returncode == 0, said
-        assert "waits for Airflow's API, which does not answer (timed out)" in said
+        assert "waiting for Airflow's API, which does not answer (timed out)" in said
         assert {name: trial.main(name).pid for name in PROCESSES} == before
         trial.spared = True
 
@@ -310,7 +310,7 @@ def message_handed_out_again(trial: Trial) -> None:
     config.read(layout.ROOT / "airflow" / "airflow.cfg")
     timeout = config.getint("celery_broker_transport_options", "visibility_timeout")
     now, log = trial.platform.settings, trial.platform.state / "logs" / "celery-worker.log"
-    dropped = log.read_text().count("handed out again")
+    dropped = log.read_text().count("redelivered")
     with held_open(trial.platform.state / "warehouse" / "warehouse_dev.duckdb"):
         trial.begin(later=0)
         trial.wait_for_start("extract_load")
@@ -323,7 +323,7 @@ def message_handed_out_again(trial: Trial) -> None:
             with kombu.Connection(now.valkey_url(), transport_options={"visibility_timeout": timeout}) as connection:
                 connection.default_channel.qos.restore_visible(num=None, interval=1)  # each worker does every 100 s
             time.sleep(1)
-        trial.platform.wait("the message", lambda: log.read_text().count("handed out again") > dropped, 20)
+        trial.platform.wait("the message", lambda: log.read_text().count("redelivered") > dropped, 20)
     trial.spared = True
 
 

@@ -107,14 +107,14 @@ def test_what_was_cut_off_is_installed_again(state):
     said = run(environment / "bin" / "elt", "doctor", env=env).stdout
     packages = said[said.index("packages") :]
     assert "FAIL  files are missing of duckdb, networkx, pytokens" in packages
-    assert f"rm -f {environment / uv.WHOLE.name}, then scripts/bootstrap.sh" in packages
+    assert f"rm -f {environment / uv.INSTALLED_STAMP.name}, then scripts/bootstrap.sh" in packages
     shutil.rmtree(site / "rich")
     said = run(environment / "bin" / "elt", "doctor", env=env)
     assert said.returncode == 1
     assert said.stderr.startswith("elt: the environment lacks rich, ")
     assert len(said.stderr.splitlines()) == 1
 
-    (environment / uv.WHOLE.name).unlink()
+    (environment / uv.INSTALLED_STAMP.name).unlink()
     done = run(*BOOTSTRAP, env=env)
     assert "4 packages are installed again" in done.stdout
     assert files(environment) == whole
@@ -149,7 +149,7 @@ def release(tmp_path, monkeypatch):
     lock.write_text(f'[[package]]\nname = "uv"\nwheels = [{{ hash = "sha256:{hashed}" }}]\n')
     monkeypatch.setattr(uv.layout, "ROOT", tmp_path)
     monkeypatch.setattr(uv.layout, "TOOLS", tmp_path / "tools")
-    monkeypatch.setattr(uv, "PRIVATE", tmp_path / "tools" / "uv" / "bin" / "uv")
+    monkeypatch.setattr(uv, "OWN_UV", tmp_path / "tools" / "uv" / "bin" / "uv")
     (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
     theirs = {
         "PIP_CONFIG_FILE": "pip.conf",
@@ -159,8 +159,8 @@ def release(tmp_path, monkeypatch):
     }
     for name, value in theirs.items():
         monkeypatch.setenv(name, value if value == "1" else str(tmp_path / value))
-    uv.PRIVATE.parent.mkdir(parents=True)
-    uv.PRIVATE.write_text("half of one")
+    uv.OWN_UV.parent.mkdir(parents=True)
+    uv.OWN_UV.write_text("half of one")
     (tmp_path / "tools" / "uv.new").mkdir()
     return lock
 
@@ -170,7 +170,7 @@ def test_a_private_uv_is_installed_with_pip_or_without(has_pip, release, monkeyp
     if not has_pip:
         monkeypatch.setattr(uv.importlib.util, "find_spec", lambda _: None)
     uv.install("9.9.9")
-    assert subprocess.check_output(uv.PRIVATE) == b"uv 9.9.9\n"
+    assert subprocess.check_output(uv.OWN_UV) == b"uv 9.9.9\n"
     assert [path.name for path in uv.layout.TOOLS.iterdir()] == ["uv"]
 
 
@@ -219,11 +219,11 @@ time.sleep(600)
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
     """A folder in the place of the environment."""
-    monkeypatch.setattr(uv, "ENVIRONMENT", tmp_path / "environment")
-    uv.ENVIRONMENT.mkdir()
-    (uv.ENVIRONMENT / ".lock").touch()
-    (uv.ENVIRONMENT / ".lock").chmod(0o666)  # as uv makes it
-    return uv.ENVIRONMENT
+    monkeypatch.setattr(uv, "VENV", tmp_path / "environment")
+    uv.VENV.mkdir()
+    (uv.VENV / ".lock").touch()
+    (uv.VENV / ".lock").chmod(0o666)  # as uv makes it
+    return uv.VENV
 
 
 @contextlib.contextmanager
@@ -282,7 +282,7 @@ def test_a_wait_says_for_whom_and_has_an_end(environment, monkeypatch, capsys):
 def test_a_uv_that_would_fetch_its_builder_without_a_hash_is_not_used(stub, monkeypatch, tmp_path, version, fits):
     """Uv builds the workspace's own packages itself if it is of the range of `uv_build`, else it downloads that."""
     monkeypatch.setattr(uv.shutil, "which", lambda _: stub(f"echo uv {version}"))
-    monkeypatch.setattr(uv, "PRIVATE", tmp_path / "none")
+    monkeypatch.setattr(uv, "OWN_UV", tmp_path / "none")
     assert [one.fits for one in uv.known()] == [fits]
     members = (ROOT, *(path.parent for path in ROOT.glob("meltano/connectors/*/pyproject.toml")))
     systems = [tomllib.loads((one / "pyproject.toml").read_text())["build-system"]["requires"] for one in members]
@@ -300,7 +300,7 @@ def test_a_uv_that_would_fetch_its_builder_without_a_hash_is_not_used(stub, monk
     ],
 )
 def test_why_uv_cannot_be_installed(clone, monkeypatch, words, fix):
-    monkeypatch.setattr(uv, "PRIVATE", layout.TOOLS / "uv" / "bin" / "uv")
+    monkeypatch.setattr(uv, "OWN_UV", layout.TOOLS / "uv" / "bin" / "uv")
     monkeypatch.setattr(uv, "_pip", lambda _: ["sh", "-c", f"echo '{words}' >&2; exit 1"])
     with pytest.raises(SetupError, match=f"{re.escape(words)}.*{fix}"):
         uv.install("0.13.9")

@@ -165,7 +165,7 @@ def test_whoever_fills_the_places_of_bi_keeps_nobody_else_out(now):
                 one.sendall(struct.pack(">II", len(hello) + 8, 196608) + hello)
         with contextlib.closing(databases.connect(now, "postgres")) as connection, connection.cursor() as cursor:
             cursor.execute("select count(*) from pg_stat_activity where backend_type = 'client backend'")
-            assert cursor.fetchone()[0] <= relay.PLACES + 1
+            assert cursor.fetchone()[0] <= relay.MAX_CONNECTIONS + 1
     wait_for(lambda: can_connect(now))  # they have gone
 
 
@@ -184,7 +184,7 @@ def can_connect(now):
         struct.pack(">II", 8, 196608),
         struct.pack(">II", 9, 196608) + b"\0",
         struct.pack(">II", 4_000_000_000, 196608),
-        struct.pack(">II", 16, relay.CANCEL) + bytes(8),
+        struct.pack(">II", 16, relay.CANCEL_REQUEST) + bytes(8),
         b"",
     ],
 )

@@ -1,4 +1,4 @@
-"""Alerts: what is told, to whom, and that neither a server nor a text can do harm.
+"""Alerts: what is sent, to whom, and that neither a server nor a text can do harm.
 
 The servers are real ones on loopback, the task instances Airflow's own. What needs a scheduler is in e2e.
 """
@@ -199,7 +199,7 @@ def test_secrets_are_not_told(slack, mail, monkeypatch):
     text = f"elt:{FOR_DATABASE}@h of admin with {FOR_SLACK} {FOR_MAIL} and {os.environ['AIRFLOW_FERNET_KEY']}"
     alerts.task_failed(context(ValueError(text + "." * 1000)))
     assert "error: ValueError: elt:***@h of admin with *** *** and ***.." in slack.texts[0]
-    assert slack.texts[0].count(".") < alerts.LONGEST
+    assert slack.texts[0].count(".") < alerts.MAX_ERROR_CHARACTERS
     assert "hidden" not in slack.texts[0] + mail.texts[0]
 
 
@@ -232,7 +232,7 @@ def test_a_slack_that_refuses_does_not_keep_the_mail_back(slack, mail, caplog):
     alerts.task_failed(context(ValueError("x")))
     assert len(mail.messages) == 1
     (line,) = warnings(caplog)
-    assert line.startswith("slack_alerts: not told of the failure: ")
+    assert line.startswith("slack_alerts: alert not delivered: ")
     assert "404" in line
 
 
@@ -248,18 +248,18 @@ def test_servers_that_are_gone_are_two_warnings(monkeypatch, caplog):
 
 
 def test_a_server_that_hangs_does_not_hold_up_the_task(slack, mail, caplog, monkeypatch):
-    assert alerts.SECONDS <= 10
-    monkeypatch.setattr(alerts, "SECONDS", 1)
+    assert alerts.TIMEOUT_SECONDS <= 10
+    monkeypatch.setattr(alerts, "TIMEOUT_SECONDS", 1)
     slack.hangs = threading.Event()
     begin = time.monotonic()
     alerts.task_failed(context(ValueError("x")))
     assert time.monotonic() - begin < DEADLINE
     assert len(mail.messages) == 1
-    assert warnings(caplog) == ["slack_alerts: not told of the failure: no answer within 1 s"]
+    assert warnings(caplog) == ["slack_alerts: alert not delivered: no answer within 1 s"]
 
 
 def test_an_smtp_server_that_hangs_does_not_hold_up_the_task(slack, monkeypatch, caplog):
-    monkeypatch.setattr(alerts, "SECONDS", 1)
+    monkeypatch.setattr(alerts, "TIMEOUT_SECONDS", 1)
     with contextlib.closing(receivers.silent()) as server:
         extra = {"disable_ssl": True, "to": "a@example.com", "from_email": "b@example.com"}
         port = server.getsockname()[1]
@@ -268,7 +268,7 @@ def test_an_smtp_server_that_hangs_does_not_hold_up_the_task(slack, monkeypatch,
         alerts.task_failed(context(ValueError("x")))
         assert time.monotonic() - begin < DEADLINE
     assert len(slack.texts) == 1
-    assert warnings(caplog) == ["smtp_alerts: not told of the failure: no answer within 1 s"]
+    assert warnings(caplog) == ["smtp_alerts: alert not delivered: no answer within 1 s"]
 
 
 @pytest.mark.parametrize(

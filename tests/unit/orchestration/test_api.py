@@ -113,7 +113,7 @@ def test_a_dag_that_is_not_there_or_stale_is_waited_for(airflow, monkeypatch, ca
     api.wait_for_dag("a", 20)
     said = capsys.readouterr().out
     assert said.startswith(
-        f"  waits until Airflow has parsed a, up to 20 s; what it could not read so far: {layout.DAGS}/a.py: "
+        f"  waiting until Airflow has parsed a, up to 20 s; import errors so far: {layout.DAGS}/a.py: "
     )
     assert said.endswith("meltano.yml, line 4\n")
 
@@ -128,13 +128,13 @@ def test_a_dag_that_does_not_come_is_told_with_the_reason(airflow):
 
 
 @pytest.mark.parametrize("status", [LATE, 500, 503])
-def test_an_api_that_is_held_up_is_waited_for_as_long_as_the_stack_lives(airflow, capsys, status):
+def test_an_api_that_is_delayed_is_waited_for_as_long_as_the_stack_runs(airflow, capsys, status):
     api, answers = airflow
     api._http.timeout = TIMEOUT
     answers += [(status, {})] * 2 + [(200, {"state": "running"})]
     assert api.run_state("a", "1") == "running"
     said = capsys.readouterr().out
-    assert said.count("waits for Airflow's API") == 1
+    assert said.count("waiting for Airflow's API") == 1
     assert ("does not answer (timed out)" if status == LATE else f"answers with {status}") in said
 
 

@@ -37,10 +37,10 @@ def clock(monkeypatch):
     ],
     ids=["in time", "slept", "long ago", "just so", "a clock that was set back"],
 )
-def test_a_check_waits_for_its_timeout_after_the_scheduler_was_held_up(clock, steps, checked):
+def test_a_check_waits_for_its_timeout_after_the_scheduler_was_delayed(clock, steps, checked):
     turns = executor.Turns()
     done = []
-    check = turns.put_off(lambda: done.append(clock[0]), 30)
+    check = turns.postpone(lambda: done.append(clock[0]), 30)
     found = []
     for step in steps:
         clock[0] += step

@@ -54,7 +54,7 @@ def plainly(lines):
 
 def in_blocks(path, size):
     """What a file says, read in blocks of so many bytes."""
-    with mock.patch.object(columns, "BLOCK", size):
+    with mock.patch.object(columns, "BLOCK_BYTES", size):
         return CHECKS._read(path)
 
 

@@ -104,7 +104,7 @@ def test_blocks_are_what_the_csv_module_reads(tmp_path_factory, text, delimiter,
     except DataError:
         names = []
     wanted = tuple(dict.fromkeys(names[::-1][:2]))
-    with mock.patch.object(columns, "BLOCK", block):
+    with mock.patch.object(columns, "BLOCK_BYTES", block):
         for some in (wanted, ()):
             assert by_blocks(path, some, delimiter, encoding) == by_csv(path, some, delimiter, encoding)
 
@@ -122,7 +122,7 @@ def test_what_a_program_wrote_is_read_by_arrow(tmp_path_factory, rows, quoting, 
     path.write_text(written([["a", "b"], *rows], ",", quoting, end), newline="", encoding="utf-8")
     expected = by_csv(path, ("a", "b"))
     refuse = mock.Mock(side_effect=AssertionError("not read by Arrow"))
-    with mock.patch.object(columns.csv_files, "records", refuse), mock.patch.object(columns, "BLOCK", block):
+    with mock.patch.object(columns.csv_files, "records", refuse), mock.patch.object(columns, "BLOCK_BYTES", block):
         assert by_blocks(path, ("a", "b")) == expected == [tuple(row) for row in rows]
 
 
@@ -148,8 +148,8 @@ def test_what_is_wrong_is_named_as_by_the_csv_module(tmp_path, text, message):
 
 
 def test_a_late_oddity_gives_no_record_twice_and_none_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "BLOCK", 4096)
-    monkeypatch.setattr(columns, "RECORDS", 700)
+    monkeypatch.setattr(columns, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(columns, "BLOCK_RECORDS", 700)
     path = tmp_path / "a.csv"
     lines = [f'{number},"x{number % 7}"' for number in range(5000)]
     lines[3000] = '3000,5" pipe'
@@ -175,7 +175,7 @@ def test_all_files_of_an_extract_are_read_and_counted_once(tmp_path, only_arrow)
 
 
 def test_who_stops_early_leaves_no_thread_and_no_open_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "BLOCK", 16)
+    monkeypatch.setattr(columns, "BLOCK_BYTES", 16)
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "1,2\n" * 1000)
     found = columns.blocks(path, ("a",))
