@@ -14,6 +14,8 @@ from elt.supervisor import spec
 if t.TYPE_CHECKING:
     from pathlib import Path
 
+    from elt.supervisor.client import Row
+
 
 class Facts:
     """Read and write the file of the facts about a running stack.
@@ -72,6 +74,18 @@ class Facts:
             raise SetupError(
                 f"the stack runs with other settings than now ({which}): scripts/down.sh, then scripts/up.sh"
             )
+
+
+def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
+    """Return the state of a process in a word, by the supervisor's answer and the facts of the file."""
+    is_once = row["name"] in facts["once"]
+    if row["status"] in {"Running", "Launching", "Launched"}:
+        is_ready = row["is_ready"] == "Ready" if row["name"] in facts["probed"] else not is_once
+        return "ready" if is_ready else "starting"
+    if row["status"] == "Completed":
+        return "done" if is_once and not row["exit_code"] else "failed"
+    names = {"Pending": "waiting", "Terminating": "stopping", "Error": "failed"}
+    return names.get(row["status"], str(row["status"]).lower())
 
 
 def _digests(settings: t.Mapping[str, str], salt: str = "") -> dict[str, str]:

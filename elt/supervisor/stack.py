@@ -18,7 +18,7 @@ from pathlib import Path
 from elt.errors import SetupError, StackError
 from elt.supervisor import guard, health, lockfile, orphans, ports, signals, spec
 from elt.supervisor.client import ANSWER_SECONDS, SOCKET_NAME, Client, Row, short_path
-from elt.supervisor.facts import Facts
+from elt.supervisor.facts import Facts, state_of
 from elt.supervisor.logs import last_lines
 from elt.supervisor.progress import FINISHED, Change, Progress
 
@@ -35,18 +35,6 @@ MAX_RESTARTS = 3
 """Restarts of a process that was never healthy after which `up` gives up."""
 LOG_TAIL_LINES = 15
 """Lines of a log that an error shows."""
-
-
-def state_of(row: Row, facts: t.Mapping[str, t.Any]) -> str:
-    """Return the state of a process in a word, by the supervisor's answer and the facts of the file."""
-    is_once = row["name"] in facts["once"]
-    if row["status"] in {"Running", "Launching", "Launched"}:
-        is_ready = row["is_ready"] == "Ready" if row["name"] in facts["probed"] else not is_once
-        return "ready" if is_ready else "starting"
-    if row["status"] == "Completed":
-        return "done" if is_once and not row["exit_code"] else "failed"
-    names = {"Pending": "waiting", "Terminating": "stopping", "Error": "failed"}
-    return names.get(row["status"], str(row["status"]).lower())
 
 
 class Plan(t.NamedTuple):

@@ -159,69 +159,6 @@ class Converter:
             fitting, also_filled = self._fitting("texts", form.header, glance, listed=listed)
         return fitting, filled | also_filled
 
-    def first_misfits(
-        self, segment: Segment, form: Form, rows: int | None, wanted: Mapping[str, Sequence[Type]]
-    ) -> dict[tuple[str, Type], tuple[int, str]]:
-        """Find the first text of each column that is not meant as each of some types.
-
-        Args:
-            segment: whole rows without the header.
-            form: how they are written.
-            rows: how many rows; none for all.
-            wanted: the types to look at, by column.
-
-        Returns:
-            Line and text by column and type, where there is such a text.
-
-        Raises:
-            InputError: a row does not fit.
-            OpenEndError: the segment's last row goes on in the next one.
-        """
-        found: dict[tuple[str, Type], tuple[int, str]] = {}
-        with self._as_text(segment, form, rows) as table:
-            for kind in dict.fromkeys(itertools.chain.from_iterable(wanted.values())):
-
-                def first(text: str, kind: Type = kind) -> tuple[str, str]:
-                    misfit = f"filter (not coalesce({kind.meant(text)}, false))"
-                    return f"min(line) {misfit}", f"arg_min({text}, line) {misfit}"
-
-                chosen = [column for column, those in wanted.items() if kind in those]
-                for column, line, text in self._by_column(first, table, form.header, chosen, listed=True):
-                    if line is not None:
-                        found[column, kind] = line, text
-        return found
-
-    def keys(self, segment: Segment, form: Form, rows: int | None, most: int) -> tuple[list[list[str]], int]:
-        """Find the columns, or pairs of the first few, that hold another value in each row.
-
-        Args:
-            segment: whole rows without the header.
-            form: how they are written.
-            rows: how many rows; none for all.
-            most: of how many columns pairs are tried, where no column alone is one.
-
-        Returns:
-            The names, and how many rows there are.
-        """
-        found: list[list[str]] = []
-        number = 0
-        with self._as_text(segment, form, rows) as table:
-            for size, columns in ((1, range(len(form.header))), (2, range(min(most, len(form.header))))):
-                tried = [*itertools.combinations(columns, size)]
-                counts = ["count(*)"]
-                for some in tried:
-                    texts = [f"row[{place + 1}]" for place in some]
-                    filled = " and ".join(f"{text} <> ''" for text in texts)
-                    counts.append(f"count(distinct [{', '.join(texts)}]) filter ({filled})")
-                row = self._engine().execute(f"select {', '.join(counts)} from {table}").fetchone()
-                assert row
-                number, *distinct = row
-                unique = [some for some, count in zip(tried, distinct, strict=True) if count == number > 0]
-                found = [[form.header[place] for place in some] for some in unique]
-                if found:
-                    break
-        return found, number
-
     def _fitting(
         self, table: str, header: Sequence[str], candidates: Mapping[str, Sequence[Type]], *, listed: bool
     ) -> tuple[dict[str, list[Type]], set[str]]:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 import logging
 import sys
@@ -91,6 +92,74 @@ class Findings:
     rejected: str = ""
 
 
+class Examiner(Converter):
+    """Looks at texts of a sample in the way in which a load makes values of them."""
+
+    def first_misfits(
+        self, segment: Segment, form: Form, rows: int | None, wanted: t.Mapping[str, t.Sequence[types.Type]]
+    ) -> dict[tuple[str, types.Type], tuple[int, str]]:
+        """Find the first text of each column that is not meant as each of some types.
+
+        Args:
+            segment: whole rows without the header.
+            form: how they are written.
+            rows: how many rows; none for all.
+            wanted: the types to look at, by column.
+
+        Returns:
+            Line and text by column and type, where there is such a text.
+
+        Raises:
+            InputError: a row does not fit.
+            OpenEndError: the segment's last row goes on in the next one.
+        """
+        found: dict[tuple[str, types.Type], tuple[int, str]] = {}
+        with self._as_text(segment, form, rows) as table:
+            for kind in dict.fromkeys(itertools.chain.from_iterable(wanted.values())):
+
+                def first(text: str, kind: types.Type = kind) -> tuple[str, str]:
+                    misfit = f"filter (not coalesce({kind.meant(text)}, false))"
+                    return f"min(line) {misfit}", f"arg_min({text}, line) {misfit}"
+
+                chosen = [column for column, those in wanted.items() if kind in those]
+                for column, line, text in self._by_column(first, table, form.header, chosen, listed=True):
+                    if line is not None:
+                        found[column, kind] = line, text
+        return found
+
+    def keys(self, segment: Segment, form: Form, rows: int | None, most: int) -> tuple[list[list[str]], int]:
+        """Find the columns, or pairs of the first few, that hold another value in each row.
+
+        Args:
+            segment: whole rows without the header.
+            form: how they are written.
+            rows: how many rows; none for all.
+            most: of how many columns pairs are tried, where no column alone is one.
+
+        Returns:
+            The names, and how many rows there are.
+        """
+        found: list[list[str]] = []
+        number = 0
+        with self._as_text(segment, form, rows) as table:
+            for size, columns in ((1, range(len(form.header))), (2, range(min(most, len(form.header))))):
+                tried = [*itertools.combinations(columns, size)]
+                counts = ["count(*)"]
+                for some in tried:
+                    texts = [f"row[{place + 1}]" for place in some]
+                    filled = " and ".join(f"{text} <> ''" for text in texts)
+                    counts.append(f"count(distinct [{', '.join(texts)}]) filter ({filled})")
+                query = f"select {', '.join(counts)} from {table}"  # noqa: S608 - of numbers of columns
+                row = self._engine().execute(query).fetchone()
+                assert row
+                number, *distinct = row
+                unique = [some for some, count in zip(tried, distinct, strict=True) if count == number > 0]
+                found = [[form.header[place] for place in some] for some in unique]
+                if found:
+                    break
+        return found, number
+
+
 def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, str] | None = None) -> Findings:
     """Find out what would become of a file.
 
@@ -112,7 +181,7 @@ def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
     dialect = Dialect(delimiter=known.get("delimiter") or delimiter_of(head.decode(encoding, "replace")))
     entity = Entity(path.stem, str(path), encoding=encoding, dialect=dialect)
     config = Config((entity,), infer_rows=rows)
-    with tempfile.TemporaryDirectory(prefix="tap-csv-") as folder, contextlib.closing(Converter(Path(folder))) as own:
+    with tempfile.TemporaryDirectory(prefix="tap-csv-") as folder, contextlib.closing(Examiner(Path(folder))) as own:
         stream = discover(entity, config, own)
         found = {name: Column(name, kind.name) for name, kind in stream.types.items()}
         first, form = _sample(path, entity)
@@ -187,7 +256,7 @@ def _last_to_fall(
 
 
 def _look_further(
-    path: Path, form: Form, kinds: t.Mapping[str, types.Type], own: Converter, findings: Findings
+    path: Path, form: Form, kinds: t.Mapping[str, types.Type], own: Examiner, findings: Findings
 ) -> None:
     """Look at samples from the middle and the end of a file for what a load would refuse."""
     size = path.stat().st_size
