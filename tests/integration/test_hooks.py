@@ -43,6 +43,10 @@ BASH = "#!/usr/bin/env bash\n"
 PLANTED = {
     "ruff": Bad("elt/planted.py", '"""Planted."""\n\n\ndef f(x: list[int] = []) -> None:\n    """Do."""\n', "B006"),
     "ruff-format": Bad("elt/planted.py", "x = {  'a':1}\n", MODIFIED),
+    "lint-imports": Bad(
+        "elt/config/planted.py", '"""Planted."""\n\nfrom elt import cli\n', "elt.config.planted -> elt.cli"
+    ),
+    "duplicate-code": Bad("elt/config/planted.py", (ROOT / "elt/atomic.py").read_text(), "==elt/atomic.py:["),
     "uv-lock": Bad("pyproject.toml", '"httpx>=0.1",', "error: ", replaces='"httpx",'),
     "shellcheck": Bad("scripts/planted.sh", f"{BASH}echo $1\n", "SC2086", 0o755),
     "shfmt": Bad("scripts/planted.sh", f"{BASH}if true; then\n        echo\nfi\n", MODIFIED, 0o755),
@@ -181,7 +185,7 @@ def test_bootstrap_installs_them_for_any_shell_and_editor(clone):
     assert clone.run(sys.executable, "-c", install).stdout == "up to date\n"
     clone.env["PATH"] = os.defpath
     before = cpu_seconds()
-    clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
+    clone.plant(Bad("elt/config/planted.py", '"""Planted."""\n', ""))
     commit = ("git", "commit", "--message=Planted")
     done = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
     assert done.returncode == 0, done.stdout
@@ -217,7 +221,7 @@ def test_a_hook_that_a_container_wrote_serves_its_host_and_the_other_way_round(c
 def test_a_commit_without_the_environment_is_told_what_to_do(clone):
     install_from_elsewhere(clone)
     clone.env["PATH"] = os.defpath
-    clone.plant(Bad("elt/planted.py", '"""Planted."""\n', ""))
+    clone.plant(Bad("elt/config/planted.py", '"""Planted."""\n', ""))
     commit = ("git", "commit", "--allow-empty", "--message=Planted")
     clone.root.joinpath(".env").touch()
     done = clone.run(*commit, without=("UV_PROJECT_ENVIRONMENT",))
