@@ -12,8 +12,8 @@ import typing as t
 from pathlib import Path
 
 import duckdb
+from elt_singer.errors import ConnectorError
 from tap_csv.config import Config
-from tap_csv.errors import TapCSVError
 from tap_csv.tap import Tap
 
 
@@ -21,7 +21,7 @@ class Synced(t.NamedTuple):
     """What one run of the tap gave."""
 
     messages: list[dict[str, t.Any]]
-    error: TapCSVError | None
+    error: ConnectorError | None
 
     def of_type(self, kind: str) -> list[dict[str, t.Any]]:
         return [message for message in self.messages if message["type"] == kind]
@@ -52,7 +52,7 @@ def run(config: dict[str, t.Any], catalog: dict[str, t.Any] | None = None, state
     try:
         with Tap(Config.from_dict(config), output) as tap:
             tap.sync(catalog, state)
-    except TapCSVError as caught:
+    except ConnectorError as caught:
         error = caught
     return Synced([json.loads(line) for line in output.getvalue().splitlines()], error)
 

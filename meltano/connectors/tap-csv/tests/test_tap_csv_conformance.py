@@ -66,10 +66,10 @@ class FittedTap:
         self._with(lambda tap: tap.sync(self.catalog_dict))
 
     def print_version(self) -> None:
-        assert cli.about()["version"]
+        assert cli.TAP.about()["version"]
 
     def print_about(self, output_format: str = "text") -> None:
-        print(cli.about_text(output_format))  # noqa: T201 - what the test is about
+        print(cli.TAP.about_text(output_format))  # noqa: T201 - what the test is about
 
 
 EXPECTED: dict[str, list[dict[str, t.Any]]] = {

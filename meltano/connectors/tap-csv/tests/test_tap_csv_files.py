@@ -225,7 +225,7 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     assert tap.stderr
     tap.stdout.readline()
     tap.stdout.close()
-    assert tap.stderr.read().splitlines()[-1] == b"tap-csv: nobody reads the messages any more"
+    assert tap.stderr.read().splitlines()[-1] == b"tap-csv: output closed by the target"
     tap.stderr.close()
     assert tap.wait() == 1
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -261,7 +261,7 @@ def test_closed_output_is_refused(tmp_path: Path) -> None:
     start(tmp_path).communicate()
     command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "tap_csv.cli", "--config"]
     done = subprocess.run([*command, str(tmp_path / "config.json")], stderr=subprocess.PIPE, check=False)
-    assert done.stderr.splitlines()[-1] == b"tap-csv: standard output is closed: nobody reads the messages"
+    assert done.stderr.splitlines()[-1] == b"tap-csv: standard output is closed: send it to /dev/null to drop it"
     assert done.returncode == 1
 
 

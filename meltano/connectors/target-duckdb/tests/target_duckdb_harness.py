@@ -10,8 +10,8 @@ import typing as t
 from dataclasses import dataclass
 
 import duckdb
+from elt_singer.errors import ConnectorError
 from target_duckdb.config import Config
-from target_duckdb.errors import TargetError
 from target_duckdb.target import Target
 
 if t.TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Loaded:
     """What one run of the target gave."""
 
     states: list[t.Any]
-    error: TargetError | None
+    error: ConnectorError | None
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Warehouse:
         try:
             with Target(config, output) as target:
                 target.run(io.BytesIO(lines(messages)))
-        except TargetError as caught:
+        except ConnectorError as caught:
             error = caught
         return Loaded([json.loads(line) for line in output.getvalue().splitlines()], error)
 

@@ -47,10 +47,10 @@ class FittedTarget:
             raise MissingKeyPropertiesError(str(error)) from error
 
     def print_version(self) -> None:
-        assert cli.about()["version"]
+        assert cli.TARGET.about()["version"]
 
     def print_about(self, output_format: str = "text") -> None:
-        print(cli.about_text(output_format))  # noqa: T201 - what the test is about
+        print(cli.TARGET.about_text(output_format))  # noqa: T201 - what the test is about
 
 
 def _things(number: int) -> list[dict[str, t.Any]]:

@@ -107,7 +107,7 @@ def test_stale_folders_are_cleared(warehouse: Warehouse, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("closed", "said"),
     [
-        (">&-", "standard output is closed: there is nowhere to say STATE"),
+        (">&-", "standard output is closed: send it to /dev/null to drop it"),
         ("<&-", "standard input is closed: there are no messages"),
     ],
 )
@@ -130,6 +130,6 @@ def test_a_reader_that_is_gone(warehouse: Warehouse) -> None:
         assert process.wait(60) == 1
         assert process.stderr
         said = process.stderr.read()
-        assert said == "target-duckdb: nobody reads STATE any more; what was committed stays\n"
+        assert said == "target-duckdb: output closed by the reader of STATE; what was committed stays\n"
         assert list(folder.iterdir()) == []
     assert warehouse.rows("select id from things") == [(1,)]

@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from elt_singer.settings import Setting, checked, warn
+
 from tap_csv import types
 from tap_csv.errors import SettingsError
 
@@ -21,30 +23,6 @@ SAMPLE_ROWS = 20_480
 """What DuckDB itself looks at."""
 
 
-class Setting(t.NamedTuple):
-    """One setting, as `--about` shows it."""
-
-    name: str
-    kind: str
-    description: str
-    default: object = None
-
-
-SETTINGS = (
-    Setting("files", "array", "List of entities, each with entity, path and keys"),
-    Setting("csv_files_definition", "string", "Path of a JSON file that holds this list; it goes before `files`"),
-    Setting(
-        "add_metadata_columns",
-        "boolean",
-        "Add _sdc_source_file, _sdc_source_file_mtime and _sdc_source_lineno to every record",
-        default=False,
-    ),
-    Setting("infer_types", "boolean", "Find the types of columns; false makes every column text", default=True),
-    Setting("infer_rows", "integer", "Rows of each file that types are found from; -1 for all", SAMPLE_ROWS),
-    Setting("incremental", "boolean", "Leave out files that the state knows and that did not change", default=True),
-    Setting("batch_config", "object", "Send BATCH messages: {encoding: {format: parquet}, storage: {root: FOLDER}}"),
-    Setting("filesystem", "string", "Only `local`; the setting is there to refuse any other", "local"),
-)
 ENTITY_SETTINGS = (
     Setting("entity", "string", "Name of the stream, hence of the table"),
     Setting("path", "string", "A file, a folder (searched through for *.csv and *.csv.gz) or a glob"),
@@ -58,9 +36,22 @@ ENTITY_SETTINGS = (
     Setting("skipinitialspace", "boolean", "Spaces after the delimiter are dropped", default=False),
     Setting("strict", "boolean", "Refuse text after a closing quote", default=False),
 )
+SETTINGS = (
+    Setting("files", "array", "List of entities, each with entity, path and keys", items=ENTITY_SETTINGS),
+    Setting("csv_files_definition", "string", "Path of a JSON file that holds this list; it goes before `files`"),
+    Setting(
+        "add_metadata_columns",
+        "boolean",
+        "Add _sdc_source_file, _sdc_source_file_mtime and _sdc_source_lineno to every record",
+        default=False,
+    ),
+    Setting("infer_types", "boolean", "Find the types of columns; false makes every column text", default=True),
+    Setting("infer_rows", "integer", "Rows of each file that types are found from; -1 for all", SAMPLE_ROWS),
+    Setting("incremental", "boolean", "Leave out files that the state knows and that did not change", default=True),
+    Setting("batch_config", "object", "Send BATCH messages: {encoding: {format: parquet}, storage: {root: FOLDER}}"),
+    Setting("filesystem", "string", "Only `local`; the setting is there to refuse any other", "local"),
+)
 _DIALECT = ("delimiter", "doublequote", "escapechar", "quotechar", "skipinitialspace", "strict")
-_PYTHON = {"string": str, "integer": int, "boolean": bool, "object": dict, "array": list}
-_WORDS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -121,11 +112,10 @@ class Config:
         Raises:
             SettingsError: a setting is missing or does not fit.
         """
-        for name in raw.keys() - {one.name for one in SETTINGS}:
-            if name == "stream_maps" and raw[name]:
-                raise SettingsError("stream_maps: put a mapper behind the tap, such as meltano-map-transformer")
-            LOGGER.warning("setting %s is unknown and has no effect", name)
-        given = _checked({k: v for k, v in raw.items() if k != "files"}, SETTINGS, "")
+        if raw.get("stream_maps"):
+            raise SettingsError("stream_maps: put a mapper behind the tap, such as meltano-map-transformer")
+        warn(raw, SETTINGS, LOGGER)
+        given = checked({k: v for k, v in raw.items() if k != "files"}, SETTINGS)
         if given["filesystem"] != "local":
             raise SettingsError("filesystem: only local files are read")
         if given["infer_rows"] < 1 and given["infer_rows"] != -1:
@@ -175,7 +165,7 @@ def _entity(entry: object, where: str) -> Entity:
     for name in ("entity", "path", "keys"):
         if entry.get(name) in (None, ""):
             raise SettingsError(f"{where}: set {name!r}")
-    given = _checked(entry, ENTITY_SETTINGS, f"{where}: ")
+    given = checked(entry, ENTITY_SETTINGS, f"{where}: ")
     who = f"entity {given['entity']!r}"
     if not all(isinstance(key, str) for key in given["keys"]):
         raise SettingsError(f"{who}: keys: must be a list of names")
@@ -231,22 +221,3 @@ def _batch(given: t.Mapping[str, t.Any] | None) -> tuple[Path | None, str]:
     if not folder.is_dir():
         raise SettingsError(f"batch_config: storage: root: {folder} is no folder")
     return folder.absolute(), str(storage.get("prefix") or "")
-
-
-def _checked(raw: t.Mapping[str, t.Any], known: t.Iterable[Setting], where: str) -> dict[str, t.Any]:
-    """The settings that are given, or have a default; text for a number or a flag is what an environment gives."""
-    given: dict[str, t.Any] = {}
-    for one in known:
-        value = raw.get(one.name)
-        if value is None:
-            if one.default is not None:
-                given[one.name] = one.default
-            continue
-        if isinstance(value, str) and one.kind == "boolean":
-            value = _WORDS.get(value.lower(), value)
-        elif isinstance(value, str) and one.kind == "integer" and value.strip().lstrip("-").isdecimal():
-            value = int(value)
-        if not isinstance(value, _PYTHON[one.kind]) or (one.kind == "integer" and isinstance(value, bool)):
-            raise SettingsError(f"{where}{one.name} must be of type {one.kind}")
-        given[one.name] = value
-    return given

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import charset_normalizer
 import duckdb
+from elt_singer.errors import ConnectorError, one_line
 
 from tap_csv import types
 from tap_csv.catalog import discover, split
 from tap_csv.config import SAMPLE_ROWS, Config, Dialect, Entity
 from tap_csv.convert import Converter, Form
-from tap_csv.errors import InputError, TapCSVError
+from tap_csv.errors import InputError
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Segment, Source
 
@@ -294,8 +295,8 @@ def main() -> None:
     given = {name: getattr(arguments, name) for name in ("encoding", "delimiter") if getattr(arguments, name)}
     try:
         found = inspect(arguments.file, None if arguments.rows == -1 else arguments.rows, given)
-    except (TapCSVError, OSError, duckdb.Error, LookupError) as error:
-        sys.exit(" ".join(str(error).split()))
+    except (ConnectorError, OSError, duckdb.Error, LookupError) as error:
+        sys.exit(one_line(error))
     json.dump(dataclasses.asdict(found), sys.stdout)
 
 

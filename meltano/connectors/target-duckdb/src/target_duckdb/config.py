@@ -7,22 +7,13 @@ import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from elt_singer.settings import Setting, checked, warn
+
 from target_duckdb.errors import SettingsError
 
 LOGGER = logging.getLogger("target-duckdb")
 
 LOAD_METHODS = ("append-only", "upsert", "overwrite")
-
-
-class Setting(t.NamedTuple):
-    """One setting, as `--about` shows it."""
-
-    name: str
-    kind: str
-    description: str
-    default: object = None
-    obsolete: str = ""
-    """Why the setting has no effect here; it is accepted with a warning."""
 
 
 ROWS = 2 * 122_880
@@ -64,9 +55,6 @@ SETTINGS = (
     Setting("quotechar", "string", "", obsolete="records do not pass through CSV"),
 )
 
-_CHECKS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "boolean": (bool,), "object": (dict,)}
-_WORDS = {"true": True, "false": False}
-
 
 @dataclass(frozen=True)
 class Config:
@@ -99,7 +87,8 @@ class Config:
         Raises:
             SettingsError: a setting is missing or does not fit.
         """
-        given = _checked(raw)
+        warn(raw, SETTINGS, LOGGER)
+        given = checked(raw, SETTINGS)
         path = given.get("path") or given.get("filepath")
         if not path:
             raise SettingsError("set `path` (or `filepath`) to the database file")
@@ -140,31 +129,6 @@ def _batch_folder(given: dict[str, t.Any]) -> Path | None:
     if there and scheme != "file":
         raise SettingsError(f"batch_folder is a local folder, not one on {scheme}")
     return Path(rest if there else given["batch_folder"])
-
-
-def _checked(raw: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    known = {setting.name: setting for setting in SETTINGS}
-    given: dict[str, t.Any] = {one.name: one.default for one in SETTINGS if one.default is not None}
-    for name, value in raw.items():
-        setting = known.get(name)
-        if setting is None:
-            LOGGER.warning("setting %s is unknown and has no effect", name)
-        elif setting.obsolete:
-            LOGGER.warning("setting %s has no effect: %s", name, setting.obsolete)
-        elif value is not None:
-            given[name] = _fitting(setting, value)
-    return given
-
-
-def _fitting(setting: Setting, value: object) -> object:
-    """The value as the setting has it; text for a number or a flag is what an environment variable gives."""
-    if isinstance(value, str) and setting.kind == "boolean":
-        value = _WORDS.get(value.lower(), value)
-    elif isinstance(value, str) and setting.kind == "integer" and value.strip().lstrip("-").isdecimal():
-        value = int(value)
-    if not isinstance(value, _CHECKS[setting.kind]) or (setting.kind == "integer" and isinstance(value, bool)):
-        raise SettingsError(f"{setting.name} must be of type {setting.kind}")
-    return value
 
 
 def _mapping(mapping: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:

@@ -8,6 +8,7 @@ import time
 import typing as t
 
 import duckdb
+from elt_singer import errors
 
 from target_duckdb import sql
 from target_duckdb.errors import DatabaseError, SettingsError
@@ -119,8 +120,8 @@ def make_room(connection: duckdb.DuckDBPyConnection, config: Config, columns: in
         connection.execute(f"set memory_limit = '{max(_MEMORY, round(_MEMORY_OF_COLUMN * columns))}MB'")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error of DuckDB without its line breaks and its drawing of the query, with this target's way out."""
-    text, lacks_memory, _ = str(error).partition("\nLINE ")[0].partition("Possible solutions:")
+    lacks_memory = "Possible solutions:" in str(error)
     hint = """; `settings` of the target raise the limit: {"memory_limit": "4GB"}""" if lacks_memory else ""
-    return " ".join(text.split()) + hint
+    return errors.one_line(error) + hint

@@ -8,65 +8,26 @@
 | `SchemaError` | a SCHEMA message cannot become a table |
 | `RecordBeforeSchemaError` | a RECORD or BATCH comes before its SCHEMA |
 | `MissingKeyError` | a record lacks a key |
-
-The command line prints the message in one line and exits with 1. A traceback is shown at log level DEBUG.
+| `UnfinishedError` | the input ends before what overwrites a table is whole |
 """
 
 from __future__ import annotations
 
-import typing as t
+from elt_singer.errors import ConnectorError, InputError, SettingsError
+
+__all__ = [
+    "DatabaseError",
+    "InputError",
+    "MissingKeyError",
+    "RecordBeforeSchemaError",
+    "SchemaError",
+    "SettingsError",
+    "UnfinishedError",
+]
 
 
-class TargetError(Exception):
-    """A failure whose message says what is wrong and where."""
-
-
-class SettingsError(TargetError):
-    """The settings do not fit."""
-
-
-class DatabaseError(TargetError):
+class DatabaseError(ConnectorError):
     """The database cannot be opened or written."""
-
-
-class InputError(TargetError):
-    """A message of the input does not fit."""
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        stream: str | None = None,
-        line: int | None = None,
-        column: str | None = None,
-        file: str | None = None,
-    ) -> None:
-        """Build the message from the place and what is wrong there.
-
-        Args:
-            what: what is wrong. It never quotes a value, since logs travel further than data may.
-            stream: name of the stream.
-            line: the line of the input, or of `file`, from 1.
-            column: name of the column.
-            file: the file of a BATCH message.
-        """
-        self.what, self.stream, self.line, self.column, self.file = what, stream, line, column, file
-        place = [] if stream is None else [f"stream {stream!r}"]
-        if file is not None:
-            place.append(f"file {file}")
-        if line is not None:
-            place.append(f"line {line}")
-        if column is not None:
-            place.append(f"column {column!r}")
-        super().__init__(f"{', '.join(place)}: {what}" if place else what)
-
-    def at(self, stream: str | None, line: int) -> t.Self:
-        """The same error with the place of the message, unless it knows the place of a record better."""
-        if self.stream is not None:
-            return self
-        placed = type(self)(self.what, stream=stream, line=line, column=self.column, file=self.file)
-        placed.__cause__ = self.__cause__
-        return placed
 
 
 class SchemaError(InputError):
@@ -79,3 +40,7 @@ class RecordBeforeSchemaError(InputError):
 
 class MissingKeyError(InputError):
     """A record lacks a key."""
+
+
+class UnfinishedError(ConnectorError):
+    """The input ends before what overwrites a table is whole."""

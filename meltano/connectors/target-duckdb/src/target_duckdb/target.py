@@ -20,7 +20,7 @@ from target_duckdb.errors import (
     RecordBeforeSchemaError,
     SchemaError,
     SettingsError,
-    TargetError,
+    UnfinishedError,
 )
 from target_duckdb.files import Batch
 from target_duckdb.load import Loader
@@ -97,7 +97,7 @@ class Target:
         """Load all messages of the source.
 
         Raises:
-            TargetError: at the first thing that does not fit; what was committed before it stays.
+            ConnectorError: at the first thing that does not fit; what was committed before it stays.
         """
         self.feed(messages.blocks(source))
         self.finish()
@@ -118,7 +118,7 @@ class Target:
         if overwritten:
             if not self._complete:
                 self._loader.discard(overwritten)
-                raise TargetError(
+                raise UnfinishedError(
                     "the input ends without a STATE after its last record, as when a tap dies: "
                     "what was to be overwritten stays as it was"
                 )
