@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 
 import jwt
@@ -72,3 +73,8 @@ def test_a_message_may_lie_in_the_broker_as_long_as_a_task_may_sleep():
     claims = jwt.decode(token, SECRET, algorithms=["HS512"], audience="here")
     assert claims["exp"] - claims["iat"] == WEEK
     assert (claims["sub"], claims["scope"]) == ("a task", "workload")
+
+
+def test_the_scheduler_calls_the_heartbeat_in_each_turn():
+    """Where it did not, it would turn without a pause: airflow.cfg sets its own sleep to nothing."""
+    assert "executor.heartbeat()" in inspect.getsource(SchedulerJobRunner._run_scheduler_loop)
