@@ -310,7 +310,9 @@ def test_a_pipe_in_a_folder_is_passed_over(tmp_path: Path, sync: Sync) -> None:
 def test_a_mark_at_the_start_of_a_segment_is_kept(tmp_path: Path, text: str) -> None:
     path = tmp_path / "in.csv"
     path.write_text(f"id,a\n1,y\n{text},z\n")
-    header, segments = catalog.split(Source(path, Entity("things", str(path), ())), Entity("things", str(path), ()))
+    header, segments, *_ = catalog.split(
+        Source(path, Entity("things", str(path), ())), Entity("things", str(path), ())
+    )
     form = Form(path, Entity("things", str(path), ()).dialect, tuple(header), (), dict.fromkeys(header, STRING))
     first = next(segments)
     last = first.without(4, b'"')

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tap_csv import convert
+from tap_csv import readable
 from tap_csv.config import Entity
 from tap_csv.convert import Form
 from tap_csv.errors import InputError
@@ -113,7 +113,7 @@ def test_quotes_that_are_found_to_be_simple_are(text: str, size: int) -> None:
     form = Form(path, entity.dialect, ("a", "b"), (), {})
     for segment in segments:
         assert segment.quotes == segment.data.count(b'"')
-        simple = convert._quoted_text(segment, form)
+        simple = readable.quoted_text(segment, form)
         if simple is not None:
             slow = b"".join(re.findall(rb'"[^"]*"', segment.data))
             assert simple.count(b",") == slow.count(b",")

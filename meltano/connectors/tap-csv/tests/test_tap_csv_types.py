@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tap_csv import convert, types
+from tap_csv import readable, types
 from tap_csv_harness import Synced, discover, run
 
 if t.TYPE_CHECKING:
@@ -37,7 +37,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let rows be read in one way only."""
     if way == "python":
-        monkeypatch.setattr(convert, "_quoted_text", lambda *_: None)
+        monkeypatch.setattr(readable, "quoted_text", lambda *_: None)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
+import re
 import typing as t
 from dataclasses import dataclass
 
 from tap_csv import types
-from tap_csv.convert import FILE, LINE, MODIFIED, Form, number_of_rows
+from tap_csv.convert import FILE, LINE, MODIFIED, Form
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.files import find
+from tap_csv.readable import number_of_rows
 from tap_csv.reader import OpenEndError, Reader
 from tap_csv.source import FIRST, Source, line_ends
 
@@ -18,7 +21,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from tap_csv.config import Config, Entity
+    from tap_csv.config import Config, Dialect, Entity
     from tap_csv.convert import Converter
     from tap_csv.source import Segment
 
@@ -32,6 +35,8 @@ METADATA: dict[str, Json] = {
     LINE: {"type": ["integer", "null"]},
 }
 """JSON schemas of the columns that say where a row is from."""
+_SEPARATOR = re.compile(rb"(\"?)sep=([!#-/:-@\[-`{-~\t])\1(?:\r\n?|\n|\Z)")
+"""The first line of a file in which Excel looks for the delimiter."""
 _HEADER, _SAMPLE = 1 << 16, 1 << 24
 """Bytes in which a header is looked for, and of which a sample of rows is taken."""
 
@@ -79,23 +84,28 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
         InputError: there is no file, or one does not fit.
     """
     files = tuple(find(entity.path))
-    headers = {file: split(Source(file, entity), entity, _HEADER)[0] for file in files}
-    columns = headers[files[0]]
+    opened = {file: split(Source(file, entity), entity, _HEADER) for file in files}
+    columns = opened[files[0]].header
     entity = entity.spelt_as(columns)
-    for file, header in headers.items():
-        refuse_missing(columns, header, file, f"{files[0]} has")
-        if added := set(header).difference(columns):
+    for file, one in opened.items():
+        refuse_missing(columns, one, file, f"{files[0]} has")
+        if added := set(one.header).difference(columns):
             what = f"the header has this column, which {files[0]} has not"
-            raise InputError(what, file, line=1, column=min(added))
-        if config.metadata and (taken := METADATA.keys() & set(header)):
+            raise InputError(what, file, line=one.line, column=min(added))
+        if config.metadata and (taken := METADATA.keys() & set(one.header)):
             what = "the file has this column, and add_metadata_columns adds it"
-            raise InputError(what, file, line=1, column=min(taken))
+            raise InputError(what, file, line=one.line, column=min(taken))
     for column in entity.columns.keys() - set(columns):
         what = f"`columns` gives it a type, but it is no column of the header ({', '.join(columns)})"
-        raise InputError(what, files[0], line=1, column=column)
+        raise InputError(what, files[0], line=opened[files[0]].line, column=column)
     found: dict[str, types.Type] = dict.fromkeys(columns, types.STRING)
     if config.infer_types and set(columns) - set(entity.columns):
-        found |= _infer(entity, files, columns, config.infer_rows, converter)
+        semicolons = any(one.dialect.delimiter == ";" for one in opened.values())
+        kinds = {
+            column: list(types.candidates(";" if semicolons else ",", key=column in entity.keys))
+            for column in columns
+        }
+        found |= _infer(entity, files, kinds, config.infer_rows, converter)
     return Stream(entity, files, found | entity.columns, config.metadata)
 
 
@@ -133,7 +143,22 @@ def _is_selected(marks: Json) -> bool:
     return bool(marks.get("selected-by-default", True) if chosen is None else chosen)
 
 
-def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> tuple[list[str], Iterator[Segment]]:
+class Opened(t.NamedTuple):
+    """A file of which the header was read."""
+
+    header: list[str]
+    segments: Iterator[Segment]
+    """All its rows."""
+    dialect: Dialect
+    line: int | None
+    """Where the header stands, if the file has one."""
+
+    def form(self, file: Path, entity: Entity) -> Form:
+        """How its rows are read; what they become is left to whoever sends them."""
+        return Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape)
+
+
+def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> Opened:
     """The header of a file, and all its rows.
 
     Args:
@@ -145,40 +170,58 @@ def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> tuple[lis
         InputError: the file cannot be read, or its header does not fit.
     """
     segments = source.segments(first_bytes)
-    first = next(segments)
+    first, dialect, shape = next(segments), entity.dialect, entity.shape
+    quote = dialect.quotechar.encode()
+    if not first.data and first.last and first.offset == 0 and not shape.skip_footer:
+        raise InputError("the file is empty", source.path)
+    if not shape.skip and (found := _SEPARATOR.match(first.data)) and found[2] != quote:
+        first = first.without(found.end(), quote)
+        if not entity.own_delimiter:
+            dialect = dataclasses.replace(dialect, delimiter=found[2].decode())
+    if not shape.header:
+        return Opened(list(shape.names), itertools.chain([first], segments), dialect, None)
     while True:
-        reader = Reader(source.path, entity.dialect, first)
+        reader = Reader(source.path, dialect, shape, first)
         try:
             header = reader.header(entity.keys)
         except OpenEndError:
             first = first.joined(next(segments))
             continue
-        return header, itertools.chain(
-            [first.without(reader.size_of_header, entity.dialect.quotechar.encode())], segments
-        )
+        rows = itertools.chain([first.without(reader.size_of_header, quote)], segments)
+        return Opened(header, rows, dialect, reader.header_line)
 
 
-def refuse_missing(wanted: t.Iterable[str], header: list[str], file: Path, where: str) -> None:
+def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: Path, where: str) -> None:
     """Check that a file has the columns it must have, in whatever order.
 
     Raises:
         InputError: it lacks one.
     """
-    if missing := set(wanted).difference(header):
-        raise InputError(f"the header lacks this column, which {where}", file, line=1, column=min(missing))
+    if missing := set(wanted).difference(opened.header):
+        where = f"the header lacks this column, which {where}"
+        raise InputError(where, file, line=opened.line, column=min(missing))
 
 
 def _infer(
-    entity: Entity, files: tuple[Path, ...], columns: list[str], rows: int | None, converter: Converter
+    entity: Entity,
+    files: tuple[Path, ...],
+    fitting: dict[str, list[types.Type]],
+    rows: int | None,
+    converter: Converter,
 ) -> dict[str, types.Type]:
-    """The narrowest type of each column that all values of the samples fit; text where there is no value."""
-    fitting: dict[str, list[types.Type]] = {
-        column: list(types.candidates(entity.dialect.delimiter, key=column in entity.keys)) for column in columns
-    }
+    """The narrowest type of each column that all values of the samples fit; text where there is no value.
+
+    Args:
+        entity: how the files are written.
+        files: the files.
+        fitting: the types that come into question, by column.
+        rows: how many rows of each file make a sample; none for all.
+        converter: looks at values.
+    """
     filled: set[str] = set()
     for file in files:
-        header, segments = split(Source(file, entity), entity) if rows is None else _sampled(file, entity, rows)
-        form = Form(file, entity.dialect, tuple(header), entity.keys, {})
+        opened = split(Source(file, entity), entity) if rows is None else _sampled(file, entity, rows)
+        form, segments = opened.form(file, entity), opened.segments
         for segment in segments:
             whole = segment
             while True:
@@ -198,15 +241,14 @@ def _infer(
     return {column: types.STRING if kind is types.GROUPED else kind for column, kind in found.items()}
 
 
-def _sampled(file: Path, entity: Entity, rows: int) -> tuple[list[str], Iterator[Segment]]:
+def _sampled(file: Path, entity: Entity, rows: int) -> Opened:
     """As `split`; the first segment is as small as its lines let it be, if it surely holds so many rows."""
-    header, segments = split(Source(file, entity), entity, _HEADER)
-    first = next(segments)
+    opened = split(Source(file, entity), entity, _HEADER)
+    first = next(opened.segments)
     size = rows * len(first.data) * 5 // 4 // max(1, line_ends(first.data))
     if not first.last and size < _SAMPLE:
-        header, segments = split(Source(file, entity), entity, max(size, _HEADER))
-        first = next(segments)
-    form = Form(file, entity.dialect, tuple(header), entity.keys, {})
-    if first.last or number_of_rows(first, form) >= rows:
-        return header, itertools.chain([first], segments)
+        opened = split(Source(file, entity), entity, max(size, _HEADER))
+        first = next(opened.segments)
+    if first.last or number_of_rows(first, opened.form(file, entity)) >= rows:
+        return opened._replace(segments=itertools.chain([first], opened.segments))
     return split(Source(file, entity), entity, _SAMPLE)

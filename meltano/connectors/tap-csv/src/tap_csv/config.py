@@ -35,6 +35,11 @@ ENTITY_SETTINGS = (
     Setting("quotechar", "string", "One character around fields", '"'),
     Setting("skipinitialspace", "boolean", "Spaces after the delimiter are dropped", default=False),
     Setting("strict", "boolean", "Refuse text after a closing quote", default=False),
+    Setting("skip", "integer", "Lines before the header that are passed over", 0),
+    Setting("skip_footer", "integer", "Lines at the end of the file that are passed over", 0),
+    Setting("comment", "string", "What a line begins with that is passed over"),
+    Setting("header", "boolean", "Whether the first row holds the names of the columns", default=True),
+    Setting("names", "array", "Names of the columns, where the file has no header"),
 )
 SETTINGS = (
     Setting("files", "array", "List of entities, each with entity, path and keys", items=ENTITY_SETTINGS),
@@ -52,6 +57,7 @@ SETTINGS = (
     Setting("filesystem", "string", "Only `local`; the setting is there to refuse any other", "local"),
 )
 _DIALECT = ("delimiter", "doublequote", "escapechar", "quotechar", "skipinitialspace", "strict")
+_SHAPE = ("skip", "skip_footer", "comment", "header", "names")
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,22 @@ class Dialect:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What a file has beyond rows of a dialect; the names are those of the settings."""
+
+    skip: int = 0
+    skip_footer: int = 0
+    comment: str | None = None
+    header: bool = True
+    names: tuple[str, ...] = ()
+
+    def given(self) -> dict[str, t.Any]:
+        """What is not as it is by default."""
+        usual = Shape()
+        return {name: one for name, one in dataclasses.asdict(self).items() if one != getattr(usual, name)}
+
+
+@dataclass(frozen=True)
 class Entity:
     """One entry of the list of files."""
 
@@ -82,6 +104,9 @@ class Entity:
     encoding: str = "utf-8"
     dialect: Dialect = field(default_factory=Dialect)
     columns: dict[str, types.Type] = field(default_factory=dict)
+    shape: Shape = field(default_factory=Shape)
+    own_delimiter: bool = False
+    """Whether the delimiter was given, so that a file's own line about it does not count."""
 
     def spelt_as(self, names: t.Iterable[str]) -> Entity:
         """The same with keys and columns as a header spells them; DuckDB tells no names apart that differ in case."""
@@ -185,7 +210,37 @@ def _entity(entry: object, where: str) -> Entity:
         encoding=_encoding(given["encoding"], who),
         dialect=Dialect(**dialect),
         columns={name: _type(kind, f"{who}: columns: {name!r}") for name, kind in given.get("columns", {}).items()},
+        shape=_shape(given, Dialect(**dialect), who),
+        own_delimiter=entry.get("delimiter") is not None,
     )
+
+
+def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
+    found = {name: given[name] for name in _SHAPE if name in given}
+    shape = Shape(**found | {"names": tuple(given.get("names", ()))})
+    for name in ("skip", "skip_footer"):
+        if getattr(shape, name) < 0:
+            raise SettingsError(f"{who}: {name}: a number of lines")
+    comment, letters = shape.comment, (dialect.delimiter, dialect.quotechar)
+    if comment is not None and (not comment or comment.startswith(letters) or set(comment) & set("\0\r\n")):
+        raise SettingsError(f"{who}: comment: some text in one line that begins with neither delimiter nor quotechar")
+    _check_names(shape, given["keys"], who)
+    return shape
+
+
+def _check_names(shape: Shape, keys: t.Iterable[str], who: str) -> None:
+    names = shape.names
+    if shape.header and names:
+        raise SettingsError(f"{who}: names: set `header: false` too if the file has none, else its header counts")
+    if not shape.header and not names:
+        raise SettingsError(f"{who}: header: false needs `names`, a list of the columns' names")
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise SettingsError(f"{who}: names: must be a list of names")
+    times = Counter(name.lower() for name in names)
+    if twice := [name for name in names if times[name.lower()] > 1]:
+        raise SettingsError(f"{who}: names: {twice[0]!r} stands there twice, in whatever case")
+    if names and (missing := [key for key in keys if key.lower() not in times]):
+        raise SettingsError(f"{who}: keys: {missing[0]!r} is none of `names`")
 
 
 def _encoding(name: str, who: str) -> str:

@@ -4,24 +4,24 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import itertools
 import json
 import os
-import re
 import sys
 import threading
 import typing as t
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from tap_csv import sql
+from tap_csv.config import Shape
 from tap_csv.errors import InputError
+from tap_csv.readable import readable
 from tap_csv.reader import Reader
 from tap_csv.source import line_ends
 from tap_csv.types import SHORT, implied
@@ -69,6 +69,7 @@ class Form:
     keys: tuple[str, ...]
     types: Mapping[str, Type]
     """Types of the columns that are sent, in their order."""
+    shape: Shape = field(default_factory=Shape)
     modified: float | None = None
     """When the file was changed last, in seconds since 1970, if columns say where a row is from."""
     stream: str | None = None
@@ -128,9 +129,9 @@ class Converter:
             OpenEndError: the segment's last row goes on in the next one.
         """
         self._make_room(form)
-        if (quoted := _quoted_text(segment, form)) is not None:
+        if read := readable(segment, form):
             try:
-                return self._by_duckdb(segment, form, goal, quoted)
+                return self._by_duckdb(*read, form, goal)
             except (*_MISFITS, _OtherwiseError):
                 pass  # Python finds out what it is, or reads it
         return self._by_python(segment, form, goal)
@@ -241,9 +242,10 @@ class Converter:
 
     def _texts_by_duckdb(self, segment: Segment, form: Form, rows: int | None) -> bool | None:
         """Make the table of `_texts`, and say what that yields; not if DuckDB cannot read the rows."""
-        quoted = _quoted_text(segment, form)
-        if quoted is None:
+        read = readable(segment, form)
+        if not read:
             return None
+        segment, quoted = read
         few = min(rows or _FEW, line_ends(segment.data) - line_ends(quoted)) < _FEW
         limit = f" limit {rows}" if rows else ""
         chosen = f"[{sql.names(form.header)}] as row" if few else "*"
@@ -255,7 +257,7 @@ class Converter:
                 return None
         return few
 
-    def _by_duckdb(self, segment: Segment, form: Form, goal: Path, quoted: bytes) -> int:
+    def _by_duckdb(self, segment: Segment, quoted: bytes, form: Form, goal: Path) -> int:
         """The fast way, for what DuckDB reads as Python would.
 
         Raises:
@@ -337,7 +339,7 @@ class Converter:
     @contextmanager
     def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[str]:
         """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts."""
-        found = Reader(form.path, form.dialect, segment).rows(form.header, form.keys)
+        found = Reader(form.path, form.dialect, form.shape, segment).rows(form.header, form.keys)
         with self._file("jsonl") as file:
             with file.open("w", encoding="utf-8", buffering=1 << 18) as lines:
                 for line, row in itertools.islice(found, rows):
@@ -381,41 +383,3 @@ class Converter:
             yield path
         finally:
             path.unlink(missing_ok=True)
-
-
-def number_of_rows(segment: Segment, form: Form) -> int:
-    """How many rows a segment has, blank lines taken for such; 0 where DuckDB might read others than Python."""
-    quoted = _quoted_text(segment, form)
-    return 0 if quoted is None else line_ends(segment.data) - line_ends(quoted)
-
-
-def _simply_quoted(segment: Segment, dialect: Dialect) -> bytes | None:
-    """All that stands within quotes, if each quote begins or ends a whole field or is doubled; else nothing."""
-    if not dialect.plain:
-        return None
-    quote, end = re.escape(dialect.quotechar.encode()), b"[" + re.escape(dialect.delimiter.encode()) + b"\\r\\n]"
-    others = b"[^" + quote + b"]*"
-    # The quote first, and what must stand before it then: a pattern that begins with a letter is searched for faster.
-    begins = quote + b"(?:(?<=" + end + quote + b")|(?<=\\A" + quote + b"))"
-    field = begins + b"(" + others + b"(?:" + quote * 2 + others + b")*)" + quote + b"(?=" + end + b"|\\Z)"
-    found = re.findall(field, segment.data) if segment.quotes else []
-    within = b"".join(found)
-    return within if 2 * len(found) + within.count(dialect.quotechar.encode()) == segment.quotes else None
-
-
-def _quoted_text(segment: Segment, form: Form) -> bytes | None:
-    """All that stands within quotes, if DuckDB reads these rows as Python would or refuses them; else nothing.
-
-    It may pass over surplus delimiters, which the caller counts. Where quotes stand elsewhere than around values, or
-    one is open at the end, Python reads: DuckDB drops blanks before a quote, takes one within a value for more than a
-    letter, and passes over a last row in which one is open.
-    """
-    data = segment.data
-    if len(form.header) == 1 or b"\0" in data or data.startswith(codecs.BOM_UTF8):
-        return None
-    if b"\r" in data and not data.count(b"\r") == data.count(b"\r\n") == data.count(b"\n"):
-        return None
-    # A row's line is known from its number if each row is a line.
-    if form.modified is not None and (segment.quotes or re.search(rb"\n\r?\n|\A\r?\n", data)):
-        return None
-    return _simply_quoted(segment, form.dialect)

@@ -242,8 +242,8 @@ def delimiter_of(text: str) -> str:
 
 
 def _sample(path: Path, entity: Entity) -> tuple[Segment, Form]:
-    header, segments = split(Source(path, entity), entity)
-    return next(segments), Form(path, entity.dialect, tuple(header), (), {})
+    opened = split(Source(path, entity), entity)
+    return next(opened.segments), opened.form(path, entity)
 
 
 def _last_to_fall(

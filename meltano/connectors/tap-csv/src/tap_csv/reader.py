@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tap_csv.config import Dialect
+    from tap_csv.config import Dialect, Shape
     from tap_csv.source import Segment
 
     Row = tuple[int, list[str]]
@@ -46,13 +46,17 @@ class OpenEndError(Exception):
 class Reader:
     """Reads one segment of a file."""
 
-    def __init__(self, path: Path, dialect: Dialect, segment: Segment) -> None:
+    def __init__(self, path: Path, dialect: Dialect, shape: Shape, segment: Segment) -> None:
+        self.header_line = segment.line
         self.size_of_header = 0
         """Bytes of the lines up to the end of the header, once it was read."""
         self._path = path
         self._segment = segment
         self._ended = False
         self._dialect = dataclasses.asdict(dialect)
+        self._shape = shape
+        self._row_begins = True
+        self._is_comment = False
         self._taken: list[str] | None = None
 
     def header(self, keys: Sequence[str]) -> list[str]:
@@ -63,16 +67,25 @@ class Reader:
             OpenEndError: it goes on in the next segment.
         """
         if not self._segment.data and self._segment.last:
-            empty = self._segment.offset == 0
-            raise InputError("the file is empty" if empty else "the file holds no header", self._path)
+            where = f" behind `skip: {self._shape.skip}`" if self._shape.skip else ""
+            raise InputError(f"the file holds no header{where}", self._path)
         self._taken = []
         reader = csv.reader(self._lines(), **self._dialect)
         try:
             header = next(reader)
+            while self._is_comment:
+                self.header_line = self._segment.line + reader.line_num
+                self._row_begins, self._is_comment = True, False
+                header = next(reader)
         except csv.Error as error:
-            raise self._refused(error, 1) from None
+            raise self._refused(error, self.header_line) from None
         if self._ended:
-            self._end(header, 1, reader.line_num)
+            lines = self._segment.line + reader.line_num - self.header_line
+            self._end(header, self.header_line, lines)
+            if header == [_END]:
+                if not self._segment.last:
+                    raise OpenEndError(self.header_line)
+                raise InputError("the file holds no header", self._path)
         self.size_of_header = len("".join(self._taken).encode())
         self._check_header(header, keys)
         return header
@@ -108,13 +121,14 @@ class Reader:
                 elif row:
                     self._refuse_ragged(row, header, line)
                 line = before + reader.line_num
+                self._row_begins = True
         except csv.Error as error:
             raise self._refused(error, line) from None
 
     def _lines(self) -> Iterator[str]:
         """Lines with their ends, then `_END`."""
         # newline="" leaves line ends alone: inside quotes they belong to the value.
-        segment = self._segment
+        segment, comment = self._segment, self._shape.comment
         file = io.TextIOWrapper(io.BytesIO(segment.data), encoding="utf-8", newline="")
         try:
             for number, line in enumerate(file, segment.line):
@@ -123,6 +137,10 @@ class Reader:
                     raise InputError(f"NUL at character {where} of the line", self._path, line=number)
                 if self._taken is not None:
                     self._taken.append(line)
+                if comment is not None:
+                    self._is_comment = self._row_begins and line.startswith(comment)
+                    self._row_begins = False
+                    line = "\n" if self._is_comment else line  # noqa: PLW2901 - blank, so that lines are counted
                 yield line
         except UnicodeError:
             try:
@@ -157,24 +175,26 @@ class Reader:
     def _check_header(self, header: list[str], keys: Sequence[str]) -> None:
         for position, name in enumerate(header or [""], 1):
             if not name.strip():
-                raise InputError(f"column {position} of the header has no name", self._path, line=1)
+                raise InputError(f"column {position} of the header has no name", self._path, line=self.header_line)
         name, times = Counter(header).most_common(1)[0]
         if times > 1:
-            raise InputError(f"the header names it {times} times", self._path, line=1, column=name)
+            raise InputError(f"the header names it {times} times", self._path, line=self.header_line, column=name)
         same = Counter(name.lower() for name in header)
         for name in header:
             if same[name.lower()] > 1:
-                raise InputError("another column's name differs only in case", self._path, line=1, column=name)
+                raise InputError(
+                    "another column's name differs only in case", self._path, line=self.header_line, column=name
+                )
         if len(header) == 1 and (found := next((one for one in _DELIMITERS if one in name), None)):
             what = f"the header is one column, which holds {json.dumps(found)}; set `delimiter: {json.dumps(found)}`"
-            raise InputError(what, self._path, line=1)
+            raise InputError(what, self._path, line=self.header_line)
         for key in keys:
             if not same[key.lower()]:
                 what = f"the key is no column of the header ({', '.join(header)})"
-                raise InputError(what, self._path, line=1, column=key)
+                raise InputError(what, self._path, line=self.header_line, column=key)
 
     def _refuse_ragged(self, row: list[str], header: Sequence[str], line: int) -> t.NoReturn:
-        what = f"{len(row)} fields in the row, {len(header)} in the header"
+        what = f"{len(row)} fields in the row, {len(header)} in {'the header' if self._shape.header else '`names`'}"
         if len(row) < len(header):
             what, column = f"ragged row: {what}, this is the first without one", header[len(row)]
         else:

@@ -32,7 +32,10 @@ _CHUNK = 1 << 24
 """Bytes that are read at once; in pieces this large Linux reads a fifth faster than in smaller ones."""
 _TAIL = 1 << 16
 """Bytes at the end of a segment in which the end of a line is looked for, so as to read no more."""
+_END_OF_FILE = b"\x1a"
+"""What programs of DOS write behind a text."""
 _GZIP = b"\x1f\x8b"
+_LINE_END = re.compile(rb"\r\n?|\n")
 _MOST_CUTS = 64
 """So many ends of lines are tried for one that is no part of a quoted value."""
 
@@ -63,7 +66,7 @@ class Segment:
         """How many bytes stand before a line of it."""
         if line == self.line:
             return 0
-        return next(itertools.islice(re.finditer(rb"\r\n?|\n", self.data), line - self.line - 1, None)).end()
+        return next(itertools.islice(_LINE_END.finditer(self.data), line - self.line - 1, None)).end()
 
     def without(self, size: int, quote: bytes) -> Segment:
         """The rest of it after so many bytes.
@@ -109,6 +112,36 @@ def end_of_row(data: bytes, quotes: int, quote: bytes) -> tuple[int, int]:
         quotes -= data.count(quote, before, end)
         end = before
     return (end, quotes) if end else latest
+
+
+def size_of_lines(data: bytes, lines: int) -> int:
+    """How many bytes so many lines at the beginning have; 0 if nothing follows that says so for sure."""
+    found = next(itertools.islice(_LINE_END.finditer(data), lines - 1, None), None)
+    return found.end() if found and found.end() < len(data) else 0
+
+
+def _begin_of_last(data: bytes, lines: int) -> int:
+    """Where the last lines begin, be the very last one ended or not."""
+    end = len(data)
+    for _ in range(lines + (data[-1:] in {b"\n", b"\r"})):
+        start = data.rfind(b"\n", 0, end)
+        start = max(start, data.rfind(b"\r", max(0, start), end))
+        if start < 0:
+            return 0
+        end = start - (data[start - 1 : start + 1] == b"\r\n")
+    return start + 1
+
+
+def _without_last(chunks: Iterator[bytes], lines: int) -> Iterator[bytes]:
+    """The chunks without the last lines, nor what marks the end of the file behind them."""
+    held = b""
+    for chunk in chunks:
+        held += chunk
+        end = _begin_of_last(held, lines + 2)  # a mark, and half of a CRLF, may look like lines
+        yield held[:end]
+        held = held[end:]
+    held = held.removesuffix(_END_OF_FILE)
+    yield held[: _begin_of_last(held, lines)]
 
 
 class Recut:
@@ -163,6 +196,7 @@ class Source:
         """
         self.path = path
         self._encoding = entity.encoding
+        self._shape = entity.shape
         self._quote = entity.dialect.quotechar.encode()
         self._hash = hashlib.sha256() if hashed else None
         self._chunk = _CHUNK
@@ -196,9 +230,11 @@ class Source:
         self._chunk = min(first, _CHUNK) if first < FIRST else _CHUNK
         with contextlib.ExitStack() as opened:
             take, offset = self._taken_at_once(opened) or self._taken_by_chunks()
-            line, now = 1, first
+            line, now = 1 + self._shape.skip, first
             while True:
                 data, quotes, last = take(now)
+                if last:
+                    data = data.removesuffix(_END_OF_FILE)
                 if data or last:
                     yield Segment(data, line, offset, last=last, quotes=quotes)
                 if last:
@@ -211,9 +247,10 @@ class Source:
         """How to take rows out of a file that is as it shall be: each byte is copied once where lines are rows.
 
         Returns:
-            What takes rows, and how many bytes stand before them; nothing if the file is to be unpacked or decoded.
+            What takes rows, and how many bytes stand before them; nothing if the file is to be unpacked or decoded,
+            or if lines around the rows are to be left out.
         """
-        if self._encoding != "utf-8":
+        if self._encoding != "utf-8" or self._shape.skip or self._shape.skip_footer:
             return None
         with self._readable():
             file = opened.enter_context(self.path.open("rb"))
@@ -251,7 +288,15 @@ class Source:
         while len(begin) < len(codecs.BOM_UTF8) and (chunk := next(chunks, None)) is not None:
             begin += chunk
         offset = len(codecs.BOM_UTF8) if begin.startswith(codecs.BOM_UTF8) else 0
-        pieces = [begin[offset:]]
+        begin = begin[offset:]
+        if skip := self._shape.skip:
+            while not (size := size_of_lines(begin, skip)) and (chunk := next(chunks, None)) is not None:
+                begin += chunk
+            size = size or len(begin)
+            begin, offset = begin[size:], offset + size
+        pieces = [begin]
+        if footer := self._shape.skip_footer:
+            chunks, pieces = _without_last(itertools.chain([begin], chunks), footer), []
 
         def take(size: int) -> _Taken:
             length = sum(map(len, pieces))

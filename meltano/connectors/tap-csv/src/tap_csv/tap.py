@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from elt_singer import scratch
 
 from tap_csv import catalog
-from tap_csv.convert import Converter, Form
+from tap_csv.convert import Converter
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Recut, Source
@@ -30,8 +30,9 @@ if t.TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from tap_csv.catalog import Stream
+    from tap_csv.catalog import Opened, Stream
     from tap_csv.config import Config, Entity
+    from tap_csv.convert import Form
     from tap_csv.source import Segment
 
     Json = dict[str, t.Any]
@@ -155,11 +156,11 @@ class Tap:
             LOGGER.info("%s: %s did not change", stream.entity.name, file)
             return
         source = Source(file, stream.entity, hashed=self._config.incremental)
-        header, segments = catalog.split(source, stream.entity)
-        catalog.refuse_missing(stream.types, header, file, "the catalog has")
-        form = self._form(stream, file, header, before)
+        opened = catalog.split(source, stream.entity)
+        catalog.refuse_missing(stream.types, opened, file, "the catalog has")
+        form = self._form(stream, file, opened, before)
         rows = 0
-        for path, count in self._converted(segments, form):
+        for path, count in self._converted(opened.segments, form):
             self._send_rows(path, stream)
             rows += count
         after = _stat(file)
@@ -168,12 +169,9 @@ class Tap:
         known.add(file, before, source.sha256)
         LOGGER.info("%s: %d rows of %s in %.1f s", stream.entity.name, rows, file, time.monotonic() - started)
 
-    def _form(self, stream: Stream, file: Path, header: list[str], stat: os.stat_result) -> Form:
-        return Form(
-            path=file,
-            dialect=stream.entity.dialect,
-            header=tuple(header),
-            keys=stream.entity.keys,
+    def _form(self, stream: Stream, file: Path, opened: Opened, stat: os.stat_result) -> Form:
+        return dataclasses.replace(
+            opened.form(file, stream.entity),
             types=stream.types,
             modified=stat.st_mtime if stream.metadata else None,
             stream=None if self._config.batch_folder else stream.entity.name,
@@ -282,6 +280,7 @@ class _Known:
         entity, remember = stream.entity, config.incremental
         dialect = dataclasses.asdict(entity.dialect)
         form = [_READING, stream.schema(), entity.keys, entity.encoding, dialect, config.infer_types]
+        form += [given] if (given := entity.shape.given()) else []  # so that older states stay good
         self._form = hashlib.sha256(json.dumps(form).encode()).hexdigest()
         self._remember = remember
         self._files: dict[str, Json] = {}
