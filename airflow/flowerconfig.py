@@ -16,7 +16,7 @@ find_any = Flower.find_handler
 
 
 class Refused(ErrorHandler):
-    """What is answered under any other name."""
+    """Answer requests under any other host name."""
 
     def prepare(self) -> None:
         """Answer 400."""
@@ -26,7 +26,7 @@ class Refused(ErrorHandler):
 
 
 def find_handler(self: Flower, request: HTTPServerRequest, **named: t.Any) -> HTTPMessageDelegate:  # noqa: ANN401
-    """Who answers a request."""
+    """Choose the handler of a request."""
     if all(map(is_allowed, request.headers.get_list("Host"))):
         return t.cast("HTTPMessageDelegate", find_any(self, request, **named))
     return t.cast("HTTPMessageDelegate", self.get_handler_delegate(request, Refused, {"status_code": 400}))

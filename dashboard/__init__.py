@@ -1,1 +1,1 @@
-"""The dashboard: a frame, and pages on what was published."""
+"""Show the published marts in the dashboard: a frame and pages."""

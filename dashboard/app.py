@@ -1,4 +1,4 @@
-"""The frame around the pages: navigation, what is shown and since when, and a look for newer marts.
+"""Draw the frame around the pages: navigation, time of publication, and a check for newer marts.
 
 Started as `elt exec streamlit run dashboard/app.py`. Each file in views/ is a page; its name is the title. What was
 published never changes (elt/serving/duckdb_copy.py), so a run holds the resolved path, never the link: the pipeline
@@ -24,7 +24,7 @@ GENERIC = VIEWS / "marts.py"
 
 
 def main() -> None:
-    """The frame, from top to bottom."""
+    """Draw the frame, from top to bottom."""
     st.set_page_config(page_icon=":material/bar_chart:", layout="wide")
     # The page that fits any marts stands last, so that a user's own page is what the dashboard opens with.
     files = [*sorted(file for file in VIEWS.glob("*.py") if file != GENERIC), GENERIC]
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def title(file: Path) -> str:
-    """The title of a page, out of the name of its file."""
+    """Derive the title of a page from the name of its file."""
     return file.stem.replace("_", " ").capitalize()
 
 
@@ -61,7 +61,7 @@ def watch(shown: str | None) -> None:
 
 
 def explain_empty() -> None:
-    """What to do while there is nothing to show."""
+    """Explain what to do while nothing is published."""
     airflow = os.environ.get("AIRFLOW__API__BASE_URL", "http://127.0.0.1:8080")
     st.info(
         "**Nothing was published yet.** Once the pipeline has run, its results appear here by themselves.\n\n"

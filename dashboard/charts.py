@@ -1,4 +1,4 @@
-"""Charts that more than one page draws."""
+"""Draw the charts that several pages share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GREY = "#8a8d98"
 def bars(
     table: pd.DataFrame, label: str, value: str, number: str, title: str | None, *, height: int = 215
 ) -> alt.LayerChart:
-    """Horizontal bars in the order of the table, each with its figure at the end."""
+    """Draw horizontal bars in the order of the table, each with its figure at the end."""
     largest = float(table[value].max() or 1)
     room = 7 * len(f"{largest:,.0f}") + 16  # pixels right of the longest bar for its figure, however wide the page is
     base = alt.Chart(table, height=height).encode(
@@ -33,7 +33,7 @@ def bars(
 
 
 def time_bars(table: pd.DataFrame, when: str, value: str, unit: str, *, height: int = 260) -> alt.Chart:
-    """A bar for each unit of time (minute, hour, day, month or year)."""
+    """Draw a bar for each unit of time (minute, hour, day, month or year)."""
     written = {"minute": "%d %b %H:%M", "hour": "%d %b %H:00", "day": "%a %d %b %Y", "month": "%b %Y", "year": "%Y"}
     return alt.Chart(table, height=height, mark=alt.MarkDef(type="bar", color=INK, opacity=0.7)).encode(
         x=alt.X(f"{when}:T", title=None, axis=alt.Axis(grid=False)),

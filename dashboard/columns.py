@@ -1,4 +1,4 @@
-"""What is known of a mart's columns without knowing the mart: types, comments, how many values and which."""
+"""Profile the columns of any mart: types, comments, number of values, extremes."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from elt.serving.duckdb_copy import SCHEMA
 
 Kind = t.Literal["number", "time", "text", "other"]
 
-FEW = 50
-"""Whole numbers with at most so many values (a year, a store) are taken for categories as well."""
-EXACT = 1_000_000
-"""Rows up to which different values are counted; beyond, that would take seconds, and they are estimated."""
+MAX_CATEGORIES = 50
+"""Number of different values up to which whole numbers (a year, a store) are categories as well."""
+EXACT_ROWS = 1_000_000
+"""Number of rows up to which different values are counted; beyond, which would take seconds, they are estimated."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a mart."""
+    """Describe one column of a mart."""
 
     name: str
     type: str
-    """As DuckDB writes it."""
+    """Type as DuckDB writes it."""
     comment: str
-    """What its model says of it; empty if nothing came with the published file."""
+    """Comment of its model; empty if the published file has none."""
     filled: int
-    """Rows in which it is not null."""
+    """Number of rows in which it is not null."""
     values: int
-    """Different values; an estimate above EXACT rows."""
+    """Number of different values; an estimate above EXACT_ROWS rows."""
     least: str | None
     """The smallest value, as text."""
     most: str | None
 
     @property
     def kind(self) -> Kind:
-        """How it can be filtered and drawn."""
+        """Return by which kind of widget and chart it is shown."""
         if re.match(r"(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(.*\))$", self.type):
             return "number"
         if re.match(r"(DATE|TIMESTAMP(_S|_MS|_NS)?|TIMESTAMP WITH TIME ZONE)$", self.type):
@@ -50,35 +50,35 @@ class Column:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds whole numbers."""
+        """Return whether it holds whole numbers."""
         return "INT" in self.type
 
     @property
     def has_zone(self) -> bool:
-        """Whether it holds moments that a reader would see in the time zone of a session."""
+        """Return whether it holds moments that a reader would see in the time zone of a session."""
         return self.type == "TIMESTAMP WITH TIME ZONE"
 
     @property
     def is_category(self) -> bool:
-        """Whether its values name groups of rows: each value stands for two rows or more, on average."""
+        """Return whether its values name groups of rows: each value stands for two rows or more, on average."""
         groups = 2 * self.values <= max(self.filled, 2)
-        return groups and (self.kind == "text" or (self.is_whole and self.values <= FEW))
+        return groups and (self.kind == "text" or (self.is_whole and self.values <= MAX_CATEGORIES))
 
     @property
     def is_axis(self) -> bool:
-        """Whether a chart can stand on it: categories, or moments of which none is infinite or before Christ."""
+        """Return whether it can be a chart's axis: categories, or times that are finite and after Christ."""
         edges = (edge for edge in (self.least, self.most) if edge)
         return self.is_category or (self.kind == "time" and all(re.match(r"\d{4}-[^(]*$", edge) for edge in edges))
 
     @property
     def is_key(self) -> bool:
-        """Whether its numbers are names, of which no sum is wanted."""
+        """Return whether its numbers are keys, of which no sum is wanted."""
         return bool(re.search(r"(^|_)(id|key|code|year)$", self.name.lower()))
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A mart in figures."""
+    """Hold the figures of a mart."""
 
     name: str
     comment: str
@@ -86,13 +86,13 @@ class Profile:
     columns: list[Column]
 
     def of(self, *kinds: Kind) -> list[Column]:
-        """The columns of some kinds."""
+        """Return the columns of the given kinds."""
         return [column for column in self.columns if column.kind in kinds]
 
 
 @st.cache_data(max_entries=100, show_spinner=False, hash_funcs={Marts: lambda marts: marts.path})
 def profile(marts: Marts, mart: str) -> Profile:
-    """Look through a mart, once for each file that was published."""
+    """Profile a mart, once for each published file."""
     (comment,) = marts.row(
         "select coalesce(any_value(comment), '') from duckdb_tables() where schema_name = ? and table_name = ?",
         SCHEMA,
@@ -105,7 +105,7 @@ def profile(marts: Marts, mart: str) -> Profile:
         mart,
     )
     (rows,) = marts.row(query.Selection(mart, []).count())
-    found = marts.row(query.figures(mart, [name for name, _, _ in described], exact=rows <= EXACT))
+    found = marts.row(query.figures(mart, [name for name, _, _ in described], exact=rows <= EXACT_ROWS))
     columns = [
         Column(*about, *found[4 * number : 4 * number + 4])  # the four figures of each column
         for number, about in enumerate(described)

@@ -1,4 +1,4 @@
-"""What the pages read: the marts that were published last, and nothing else.
+"""Read the marts that were published last, and nothing else.
 
 A page takes them as `marts("daily_sales").table("select * from marts.daily_sales")`.
 """
@@ -19,19 +19,19 @@ if t.TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # stubs are not worth a dependency
 
 ENVIRONMENT = "ELT_ENVIRONMENT"
-"""The variable that names the environment whose marts are shown (elt/config/process_env.py)."""
+"""Environment variable with the environment whose marts are shown (elt/config/process_env.py)."""
 HELD = "published"
-"""Where a session keeps the path that its frame and its page both show."""
+"""Key under which a session keeps the path that its frame and its page show."""
 
 
 def newest() -> str | None:
-    """Path of the file that was published last, none if nothing was."""
+    """Return the path of the file that was published last; None if nothing was."""
     path = os.path.realpath(layout.published(os.environ[ENVIRONMENT]) / LINK)
     return path if os.path.exists(path) else None  # noqa: PTH110 - a string is what the cache is keyed by
 
 
 def hold_newest() -> str | None:
-    """Let this run show the newest file, whatever is published while it draws; returns its path."""
+    """Keep the newest file for this run, whatever is published while it draws, and return its path."""
     st.session_state[HELD] = newest()
     return t.cast("str | None", st.session_state[HELD])
 
@@ -39,41 +39,41 @@ def hold_newest() -> str | None:
 # Two entries: while one session opens a new file, another may still be reading the one before.
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda connection: connection.close())
 def opened(path: str) -> duckdb.DuckDBPyConnection:
-    """One read-only connection to a file for all sessions; a cursor of it is taken for each query."""
+    """Open one read-only connection to a file for all sessions; each query takes a cursor of it."""
     connection = duckdb.connect(path, read_only=True, config={"enable_external_access": "false"})
     connection.execute("set global TimeZone = 'UTC'")
     return connection
 
 
 class Marts:
-    """The published marts behind one path."""
+    """Query the marts of one published file."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._connection = opened(path)
 
     def names(self) -> list[str]:
-        """The marts that were published, by the alphabet."""
+        """Return the names of the published marts in alphabetical order."""
         return [name for (name,) in self.rows("select unnest(map_keys(row_counts)) from published order by all")]
 
     def row(self, sql: str, *parameters: object) -> tuple[t.Any, ...]:
-        """The one row of a query."""
+        """Return the one row of a query."""
         (row,) = self.rows(sql, *parameters)
         return row
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[t.Any, ...]]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         with self._connection.cursor() as cursor:
             return cursor.execute(sql, parameters).fetchall()
 
     def table(self, sql: str, *parameters: object) -> pd.DataFrame:
-        """All rows of a query; decimals become floats, which is what charts and tables draw."""
+        """Return all rows of a query as a table; decimals become floats, as charts and tables need them."""
         with self._connection.cursor() as cursor:
             return cursor.execute(sql, parameters).df()
 
 
 def marts(*needed: str) -> Marts:
-    """The marts that this run shows.
+    """Return the marts that this run shows.
 
     Args:
         needed: names of those that the page cannot do without.

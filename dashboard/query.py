@@ -1,4 +1,4 @@
-"""The SQL that the page Marts runs, and shows for copying: written to be read, with every name and value quoted."""
+"""Write the SQL that the page Marts runs and shows for copying: readable, with every name and value quoted."""
 # ruff: noqa: S608 - quoting is what this module is for
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Aggregate = t.Literal["sum", "avg", "min", "max"]
 Unit = t.Literal["minute", "hour", "day", "month", "year"]
 
 UNITS: list[tuple[Unit, float]] = [("minute", 3 / 24), ("hour", 4), ("day", 400), ("month", 40 * 366)]
-"""What one bar of a time chart covers, and the span in days up to which it does; beyond the last it is a year."""
+"""Units of a bar of a time chart, each with the span in days up to which it is used; beyond the last, a year."""
 
 
 @functools.cache
 def reserved() -> frozenset[str]:
-    """Words that DuckDB takes for a name only in quotes."""
+    """Return the words that DuckDB accepts as a name only in quotes."""
     with duckdb.connect() as connection:
         rows = connection.execute(
             "select keyword_name from duckdb_keywords() where keyword_category <> 'unreserved'"
@@ -31,13 +31,13 @@ def reserved() -> frozenset[str]:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL, in quotes only if it needs them."""
+    """Write a name as SQL, in quotes only if it needs them."""
     plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in reserved()
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: float | dt.date | str) -> str:
-    """A value as SQL."""
+    """Write a value as SQL."""
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, dt.date):
@@ -46,7 +46,7 @@ def literal(value: float | dt.date | str) -> str:
 
 
 def relation(mart: str) -> str:
-    """A mart as SQL."""
+    """Write a mart as SQL."""
     return f"{SCHEMA}.{quoted(mart)}"
 
 
@@ -54,13 +54,13 @@ def relation(mart: str) -> str:
 
 
 def compared(column: str, operator: t.Literal[">=", "<="], value: float | dt.date) -> str:
-    """From a number on, or up to one; a day is meant as a whole."""
+    """Write the condition of a bound, which a day includes as a whole."""
     name = f"{quoted(column)}::date" if isinstance(value, dt.date) else quoted(column)
     return f"{name} {operator} {literal(value)}"
 
 
 def one_of(column: str, values: t.Sequence[str | None]) -> str:
-    """One of some values, or none where None is among them."""
+    """Write the condition that a column has one of the values; None stands for null."""
     either = []
     if some := [literal(value) for value in values if value is not None]:
         either.append(f"{quoted(column)} in ({', '.join(some)})")
@@ -70,12 +70,12 @@ def one_of(column: str, values: t.Sequence[str | None]) -> str:
 
 
 def contains(column: str, text: str) -> str:
-    """Holds a text, whatever the case of its letters."""
+    """Write the condition that a column contains a text, ignoring case."""
     return f"contains(lower({quoted(column)}::varchar), {literal(text.lower())})"
 
 
 def is_given(column: str) -> str:
-    """Not null."""
+    """Write the condition that a column is not null."""
     return f"{quoted(column)} is not null"
 
 
@@ -84,14 +84,14 @@ def is_given(column: str) -> str:
 
 @dataclass(frozen=True)
 class Measure:
-    """What a chart draws of the rows that belong to one bar."""
+    """Describe the number that a chart draws of the rows of one bar."""
 
     number: str | None
-    """A column of numbers; none counts the rows."""
+    """Column of numbers; None counts the rows."""
     aggregate: Aggregate
 
     def sql(self) -> str:
-        """With a name of its own."""
+        """Return it as SQL, with a name."""
         if self.number is None:
             return "count(*) as rows"
         return f"{self.aggregate}({quoted(self.number)}) as {quoted(f'{self.aggregate}_{self.number}')}"
@@ -99,36 +99,36 @@ class Measure:
 
 @dataclass(frozen=True)
 class Selection:
-    """Some rows of a mart, and the queries on them."""
+    """Write queries on selected rows of a mart."""
 
     mart: str
     conditions: list[str]
 
     def count(self) -> str:
-        """How many they are."""
+        """Write the query of their number."""
         return self._query("select count(*)")
 
     def rows(self, order: str, *, descending: bool, limit: int) -> str:
-        """All columns, in the order of one, up to a number of rows."""
+        """Write the query of all columns, in the order of one, up to a number of rows."""
         by = f"order by {quoted(order)}{' desc' if descending else ''} nulls last"
         return self._query("select *", by, f"limit {limit}")
 
     def values(self, column: str) -> str:
-        """The different values of a column, as text."""
+        """Write the query of the different values of a column, as text."""
         return self._query(f"select {quoted(column)}::varchar", "group by all", "order by all")
 
     def days(self, when: str) -> str:
-        """The span of a time column in days, whole and part; null without rows."""
+        """Write the query of the span of a time column in days with fraction; null without rows."""
         return self._query(f"select (epoch(max({quoted(when)})) - epoch(min({quoted(when)}))) / 86400")
 
     def over_time(self, when: str, unit: Unit, measure: Measure) -> str:
-        """Two columns: a unit of time and a number for it."""
+        """Write the query of a number for each unit of time."""
         return self._query(
             f"select date_trunc('{unit}', {quoted(when)}) as {unit}, {measure.sql()}", "group by all", "order by 1"
         )
 
     def by_category(self, category: str, measure: Measure, limit: int) -> str:
-        """Two columns: a category and a number for it, the largest first."""
+        """Write the query of a number for each category, the largest first."""
         return self._query(
             f"select {quoted(category)}, {measure.sql()}",
             "group by all",
@@ -137,7 +137,7 @@ class Selection:
         )
 
     def also(self, condition: str) -> Selection:
-        """Those of them for which another condition holds."""
+        """Return a selection with one more condition."""
         return Selection(self.mart, [*self.conditions, condition])
 
     def _query(self, select: str, *rest: str) -> str:
@@ -146,7 +146,7 @@ class Selection:
 
 
 def unit(days: float, *, whole_days: bool) -> Unit:
-    """What one bar covers when a chart spans so many days.
+    """Choose the unit of time of a bar for a chart that spans so many days.
 
     Args:
         days: the span.
@@ -157,7 +157,7 @@ def unit(days: float, *, whole_days: bool) -> Unit:
 
 
 def figures(mart: str, columns: t.Sequence[str], *, exact: bool) -> str:
-    """Of each column: values that are not null, different ones (exact or estimated), the smallest, the largest."""
+    """Write the query of each column's values: not null, different (exact or estimated), smallest, largest."""
     different = "count(distinct {})" if exact else "least(approx_count_distinct({0}), count({0}))"
     each = ",\n    ".join(
         f"count({name}), {different.format(name)}, min({name})::varchar, max({name})::varchar"
@@ -167,6 +167,6 @@ def figures(mart: str, columns: t.Sequence[str], *, exact: bool) -> str:
 
 
 def cast(sql: str, types: t.Mapping[str, str]) -> str:
-    """The same query with some columns as other types."""
+    """Write a query with some columns cast to other types."""
     casts = ", ".join(f"{quoted(name)}::{type_} as {quoted(name)}" for name, type_ in types.items())
     return f"select * replace ({casts}) from ({sql})" if types else sql

@@ -1,4 +1,4 @@
-"""The dashboard as the stack serves it: app.py, under no foreign name."""
+"""Serve app.py as the stack does, and refuse foreign host names."""
 
 from __future__ import annotations
 

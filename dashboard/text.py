@@ -1,4 +1,4 @@
-"""Texts that come from the data or its models, as Streamlit shall show them: as they stand.
+"""Escape texts of the data and its models, so that Streamlit shows them unchanged.
 
 Streamlit takes labels and messages for Markdown, in which a column's name could load an image from a foreign server.
 """

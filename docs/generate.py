@@ -1,4 +1,4 @@
-"""Write the tables of the documents that repeat what stands elsewhere, so that nobody copies it by hand.
+"""Generate the tables of the documents that repeat what is defined elsewhere.
 
 A page holds the lines `<!-- generated: NAME -->` and `<!-- end -->`; between them goes what the function of that NAME
 here makes. `.venv/bin/python docs/generate.py` writes it anew; with `--check` it only says which pages differ.
@@ -48,12 +48,12 @@ def main() -> int:
 
 
 def pages() -> list[Path]:
-    """The pages that may hold a generated part."""
+    """Return the pages that may hold a generated part."""
     return [layout.ROOT / "README.md", *sorted((layout.ROOT / "docs").rglob("*.md"))]
 
 
 def fresh(page: Path) -> str:
-    """The text of a page as it should be.
+    """Return the up-to-date text of a page.
 
     Raises:
         ConfigError: the page asks for a part that is not made here.
@@ -68,14 +68,14 @@ def fresh(page: Path) -> str:
 
 
 def table(heads: t.Sequence[str], rows: t.Iterable[t.Sequence[str]]) -> str:
-    """A table in Markdown; a new line within a cell stays one."""
+    """Format a table in Markdown; a line break within a cell is kept."""
     cells = [[cell.replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in rows]
     lines = [heads, ["---"] * len(heads), *cells]
     return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in lines)
 
 
 def code(text: object) -> str:
-    """Text as code."""
+    """Format text as code."""
     return f"`{text}`"
 
 
@@ -83,7 +83,7 @@ def code(text: object) -> str:
 
 
 def settings() -> str:
-    """Every setting of .env.example, with what is accepted."""
+    """Describe every setting of .env.example, with the accepted values."""
     rows, above, before = [], "", ""
     for name, default, comment in env_file.example_settings():
         own = " ".join(line.lstrip("# ") for line in comment.rpartition("\n\n")[2].splitlines()).strip()
@@ -103,7 +103,7 @@ def settings() -> str:
 
 
 def accepted(name: str) -> str:
-    """The values that a setting may have, where a list or a range says it."""
+    """Return the values that a setting may have, where it has a list or a range."""
     field = Settings.model_fields[name.lower()]
     if choices := t.get_args(field.annotation):
         return ", ".join(map(code, choices))
@@ -112,7 +112,7 @@ def accepted(name: str) -> str:
 
 
 def processes() -> str:
-    """The processes of process-compose.yaml."""
+    """Describe the processes of process-compose.yaml."""
     found: dict[str, dict[str, t.Any]] = yaml.safe_load(layout.PROCESS_FILE.read_text())["processes"]
     filled = {name: {"depends_on": {}} | process for name, process in found.items()}
     rows = [
@@ -123,26 +123,26 @@ def processes() -> str:
 
 
 def waits_for(process: dict[str, t.Any]) -> str:
-    """What a process needs before it starts."""
+    """Describe what a process needs before it starts."""
     short = {"process_started": "started", "process_completed_successfully": "done", "process_healthy": "healthy"}
     return "\n".join(f"{code(name)} {short[need['condition']]}" for name, need in process["depends_on"].items())
 
 
 def healthy(name: str, process: dict[str, t.Any], processes: dict[str, dict[str, t.Any]]) -> str:
-    """How a process is known to be healthy."""
+    """Describe how a process is known to be healthy."""
     if is_once(name, processes):
         return "it has ended with 0"
     return f"{code(process['readiness_probe']['exec']['command'])} ends with 0"
 
 
 def stopped(process: dict[str, t.Any]) -> str:
-    """The signal that ends a process, and the seconds after which it is killed."""
+    """Describe the signal that ends a process, and the seconds after which it is killed."""
     how = process["shutdown"]
     return f"{SIGNALS[how['signal']]}, {how['timeout_seconds']} s"
 
 
 def verbs() -> str:
-    """The verbs of `elt`, by their own help."""
+    """Describe the verbs of `elt`, by their own help."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     rows = []
@@ -159,14 +159,14 @@ def verbs() -> str:
 
 
 def steps() -> str:
-    """The steps of the pipeline, as the DAG describes itself in Airflow."""
+    """Return the steps of the pipeline, as the DAG describes itself in Airflow."""
     function = next(node for node in ast.parse(DAG.read_text()).body if isinstance(node, ast.FunctionDef))
     lines = (ast.get_docstring(function) or "").splitlines()
     return "".join(f"{line}\n" for line in lines if line.startswith("|"))
 
 
 def endpoints() -> str:
-    """What listens where by default."""
+    """Describe what listens where by default."""
     given = {name: value for name, value, _ in env_file.example_settings()}
     login = f"{ADMIN} / `ADMIN_PASSWORD` of `.env`, which `elt status` prints"
 

@@ -1,1 +1,1 @@
-"""The workspace behind the command `elt`: one small module per capability."""
+"""Implement the command `elt`: one package per layer, one small module per capability."""

@@ -1,4 +1,4 @@
-"""The command `elt`: its verbs, their options and help. What a verb does stands in a module of its own."""
+"""Define the command `elt`: its verbs, their options and help; each verb is implemented in a module of its own."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from elt import layout
 from elt.config.environments import Environment  # noqa: TC001 - typer reads the annotations
 from elt.errors import EltError
 
-OF_THE_MACHINE = {
+SYSTEM_ERRORS = {
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 }
-"""What the system refuses for reasons that no verb can know."""
+"""Errors of the operating system that lie in the machine, and not in a verb."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,7 +55,7 @@ def main() -> None:
         )
         sys.exit(1)
     except OSError as error:
-        if error.errno not in OF_THE_MACHINE or os.environ.get("ELT_TRACEBACK"):
+        if error.errno not in SYSTEM_ERRORS or os.environ.get("ELT_TRACEBACK"):
             raise
         sys.stdout.flush()
         print(
@@ -79,7 +79,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a verb."""
+    """Accept the options before a verb."""
 
 
 # The stack ---------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt sta
 
 @app.command()
 def doctor() -> None:
-    """Check all that the workspace stands on; a failed line says how to fix it, exit code 1."""
+    """Check all that the workspace depends on; a failed line says how to fix it, exit code 1."""
     from elt.maintenance import doctor as checks
 
     sys.exit(0 if checks.examine() else 1)
@@ -266,10 +266,10 @@ def run(
 
 
 class _Query(typer.core.TyperCommand):
-    """A command whose argument may begin with a comment of SQL, `-- like this`, which is no option."""
+    """Accept an argument that begins with an SQL comment, `-- like this`, which is no option."""
 
     def parse_args(self, ctx: t.Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own copy of click's type
-        """Put a blank before what begins like an option, holds blanks, and is none."""
+        """Put a blank before an argument that begins like an option, holds blanks, and is none."""
         known = {name for one in self.params for name in one.opts}
         sql = [one[:1] == "-" and one.partition("=")[0] not in known and len(one.split()) > 1 for one in args]
         return super().parse_args(ctx, [f" {one}" if is_sql else one for one, is_sql in zip(args, sql, strict=True)])
@@ -351,7 +351,7 @@ def exec_(command: t.Annotated[list[str], typer.Argument(help="A program and its
 def trim(
     days: t.Annotated[int, typer.Option(min=1, max=36500, help="Age in days that is kept.")] = 30,
 ) -> None:
-    """Forget runs, results and logs that are old, while the stack is up; the DAG maintenance does so every night."""
+    """Delete old runs, results and logs while the stack is up; the DAG maintenance does so every night."""
     from elt.maintenance import trim as trimming
 
     trimming.trim(days)
@@ -369,7 +369,7 @@ def sbom(
 
 @app.command(hidden=True)
 def serve(server: t.Annotated[str, typer.Argument(help="postgres or redis")]) -> None:
-    """Prepare a server's folder and become the server (for process-compose.yaml)."""
+    """Prepare a server's folder and run the server (for process-compose.yaml)."""
     from elt.services import serve
 
     serve.serve(server)

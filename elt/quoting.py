@@ -1,4 +1,4 @@
-"""Names and texts inside SQL statements.
+"""Quote names and texts for SQL statements.
 
 Also where DuckDB takes parameters: to know their types it would import pandas, which costs a fifth of a second.
 """

@@ -1,4 +1,4 @@
-"""Every night: forget runs, results and logs that are old (elt/maintenance/trim.py)."""
+"""Delete old runs, results and logs every night (elt/maintenance/trim.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from elt.orchestration import alerts
     params={"keep_days": Param(30, type="integer", minimum=1, description="Age in days that is kept.")},
 )
 def maintenance() -> None:
-    """Keep the workspace from growing: runs older than 30 days are forgotten.
+    """Keep the workspace from growing: runs older than 30 days are deleted.
 
     | step | what it does | when it fails |
     |---|---|---|

@@ -1,4 +1,4 @@
-"""The page of the sample data: customer segments and sales. Delete this file when you bring other data."""
+"""Show the sample data: customer segments and sales. Delete this file when you bring other data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PRODUCTS = """
 
 
 def show(marts: Marts) -> None:
-    """All sections."""
+    """Draw all sections."""
     first, last = marts.row("select min(sales_date), max(sales_date) from marts.daily_sales")
     if first:
         st.caption(f"Sales of {first:%d %b %Y} to {last:%d %b %Y}")
@@ -74,7 +74,7 @@ def show(marts: Marts) -> None:
 
 
 def headline(marts: Marts) -> None:
-    """The four figures."""
+    """Draw the four figures."""
     revenue, customers, baskets = marts.row(
         "select coalesce(sum(monetary_value), 0), count(*), coalesce(sum(frequency), 0)::bigint"
         " from marts.customer_summary"
@@ -90,7 +90,7 @@ def headline(marts: Marts) -> None:
 
 
 def revenue_over_time(marts: Marts) -> None:
-    """Each day, and the mean of its seven days, which shows the trend through the rhythm of the week."""
+    """Draw the revenue of each day, and the mean of seven days, which shows the trend."""
     base = alt.Chart(marts.table(SALES)).encode(
         x=alt.X("sales_date:T", title=None, axis=alt.Axis(format="%b %Y", tickCount="month", grid=False)),
         tooltip=[
@@ -109,7 +109,7 @@ def revenue_over_time(marts: Marts) -> None:
 
 
 def segments(marts: Marts) -> None:
-    """Customers and revenue of each segment, as bars and as figures."""
+    """Draw customers and revenue of each segment, as bars and as figures."""
     table = marts.table(SEGMENTS)
     left, middle, right = st.columns([3, 3, 5], gap="medium")
     with left:
@@ -130,7 +130,7 @@ def segments(marts: Marts) -> None:
 
 
 def top_customers(marts: Marts) -> None:
-    """Those who spent most."""
+    """List the customers who spent most."""
     st.dataframe(
         marts.table(CUSTOMERS, TOP),
         hide_index=True,
@@ -146,12 +146,12 @@ def top_customers(marts: Marts) -> None:
 
 
 def top_departments(marts: Marts) -> None:
-    """Where the revenue is made."""
+    """Draw the departments with the most revenue."""
     st.altair_chart(bars(marts.table(DEPARTMENTS, TOP), "department", "revenue", "$,.0f", None, height=385))
 
 
 def top_products(marts: Marts) -> None:
-    """What sells best."""
+    """List the products that sell best."""
     st.dataframe(
         marts.table(PRODUCTS, TOP),
         hide_index=True,
@@ -168,7 +168,7 @@ def top_products(marts: Marts) -> None:
 
 
 def money(label: str, explained: str | None = None) -> t.Any:  # noqa: ANN401 - streamlit keeps the type to itself
-    """A column of dollars."""
+    """Configure a column of dollars."""
     return st.column_config.NumberColumn(label, format="dollar", help=explained)
 
 

@@ -1,4 +1,4 @@
-"""The page that fits any marts: choose one, filter it, draw it, read its rows, copy the SQL."""
+"""Show any mart: choose one, filter it, draw it, read its rows, copy the SQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOTALS: dict[str, query.Aggregate] = {"total": "sum", "average": "avg", "smalles
 
 
 def show(marts: Marts) -> None:
-    """All sections."""
+    """Draw all sections."""
     name = st.selectbox("Mart", marts.names(), key="mart", bind="query-params")
     mart = profile(marts, name)
     if mart.comment:
@@ -41,14 +41,14 @@ def show(marts: Marts) -> None:
 
 
 def filters(marts: Marts, mart: Profile) -> list[str]:
-    """What the user wants to see, as conditions in SQL."""
+    """Return what the user wants to see, as conditions in SQL."""
     named = {column.name: column for column in mart.columns}
     chosen = st.multiselect("Filter by", named, key=f"{mart.name} filters", placeholder="Choose columns")
     return [condition for name in chosen for condition in conditions_on(marts, mart, named[name])]
 
 
 def conditions_on(marts: Marts, mart: Profile, column: Column) -> list[str]:
-    """The conditions on one column, by widgets that fit it."""
+    """Return the conditions on one column, by widgets that fit it."""
     key = f"{mart.name} {column.name}"
     if column.kind in ("number", "time"):
         left, right = st.columns(2)
@@ -68,7 +68,7 @@ def conditions_on(marts: Marts, mart: Profile, column: Column) -> list[str]:
 
 
 def bound(place: t.Any, label: str, column: Column, edge: str | None, key: str) -> float | dt.date | None:  # noqa: ANN401 - streamlit keeps the type to itself
-    """One end of a range, empty at first; a number shows how far the values reach."""
+    """Ask for one end of a range, empty at first, and show the extreme of numbers."""
     key = f"{key} {label}"
     if column.kind == "time":
         day: dt.date | None = place.date_input(label, None, min_value=dt.date.min, max_value=dt.date.max, key=key)
@@ -82,7 +82,7 @@ def bound(place: t.Any, label: str, column: Column, edge: str | None, key: str) 
 
 
 def chart(marts: Marts, mart: Profile, chosen: query.Selection) -> None:
-    """A number by time or by category; a mart with neither has no chart."""
+    """Draw a number by time or by category; a mart with neither has no chart."""
     axes = {column.name: column for column in mart.columns if column.is_axis}
     numbers = [column.name for column in mart.of("number")]
     if not axes:
@@ -107,13 +107,13 @@ def chart(marts: Marts, mart: Profile, chosen: query.Selection) -> None:
 
 
 def first_axis(axes: dict[str, Column]) -> str:
-    """The first column that says something: marts begin with their key, and a yes or no says little."""
+    """Return the first useful axis: marts begin with their key, and a boolean shows little."""
     telling = (name for name, column in axes.items() if column.type != "BOOLEAN" and not column.is_key)
     return next(telling, next(iter(axes)))
 
 
 def first_number(mart: Profile, axis: Column) -> int:
-    """Rows are counted, unless there is one for each moment: then the first number that is no key is added up."""
+    """Return the default measure: the count, or, with one row for each time, the first number that is no key."""
     numbers = mart.of("number")
     if axis.kind == "time" and axis.values > 0.9 * mart.rows:
         return next((place for place, column in enumerate(numbers, 1) if not column.is_key), 0)
@@ -146,7 +146,7 @@ def by_category(marts: Marts, chosen: query.Selection, axis: Column, measure: qu
 
 
 def rows(marts: Marts, mart: Profile, chosen: query.Selection, fitting: int) -> None:
-    """The rows that fit, sorted in the database, so that the limit cuts off the right ones."""
+    """Show the selected rows, sorted in the database, so that the limit applies to the order."""
     st.subheader("Rows", anchor=False)
     left, middle, right = st.columns(3, vertical_alignment="bottom")
     names = [column.name for column in mart.columns]
@@ -162,7 +162,7 @@ def rows(marts: Marts, mart: Profile, chosen: query.Selection, fitting: int) -> 
 
 
 def drawable(marts: Marts, mart: Profile, sql: str) -> t.Any:  # noqa: ANN401 - a data frame, whose types are not here
-    """The result of a query on all columns; what a browser has no type for comes as text, a moment in UTC."""
+    """Return the result of a query on all columns; types unknown to a browser become text, times are in UTC."""
     types = {column.name: "varchar" for column in mart.of("other")}
     types |= {column.name: "timestamp" for column in mart.columns if column.has_zone}
     try:
@@ -172,7 +172,7 @@ def drawable(marts: Marts, mart: Profile, sql: str) -> t.Any:  # noqa: ANN401 - 
 
 
 def columns(mart: Profile) -> None:
-    """What each column is."""
+    """Show type, comment and values of each column."""
     st.subheader("Columns", anchor=False)
     described = any(column.comment for column in mart.columns)
     st.dataframe(
@@ -199,7 +199,7 @@ def columns(mart: Profile) -> None:
 
 
 def copied(sql: str) -> None:
-    """The SQL behind what stands above it."""
+    """Show the SQL of the table or chart above."""
     with st.expander("SQL", icon=":material/code:"):
         st.code(sql, language="sql")
         st.caption("`elt sql` opens a prompt on the same file.")

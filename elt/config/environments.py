@@ -1,4 +1,4 @@
-"""The environments, each a warehouse of its own; meltano.yml lists the same (tests/unit/config)."""
+"""Define the environments, each with a warehouse of its own; meltano.yml lists the same (tests/unit/config)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The proof that the platform works, and its report."""
+"""Prove that the platform works, and write a report."""

@@ -1,4 +1,4 @@
-"""What must hold after a run of the pipeline, each looked at by another route than the one that made it so."""
+"""Check the results of a run of the pipeline, each independently of what produced it."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from elt.warehouse import factory
 if t.TYPE_CHECKING:
     from elt.warehouse.base import Warehouse
 
-NEWS_SECONDS = 20
-FLOWER_SECONDS = 10
+RESULTS_TIMEOUT_SECONDS = 20
+FLOWER_TIMEOUT_SECONDS = 10
 
 
 class Finding(t.NamedTuple):
-    """What a check found."""
+    """Hold the result of a check: a line of text and compared figures."""
 
     text: str
     figures: tuple[quality.Figure, ...] = ()
 
 
 def checks(settings: Settings, run: str, begun: float) -> dict[str, t.Callable[[], Finding]]:
-    """What must hold after a run; each check describes what it found, or raises.
+    """Return the checks to make after a run by name; each returns its finding, or raises.
 
     Args:
         settings: the checked settings.
         run: id of the run.
-        begun: when it was about to begin, in seconds since the epoch.
+        begun: time just before its begin, in seconds since the epoch.
     """
     warehouse = factory.stack_warehouse(settings.elt_environment)
     found = {
@@ -55,7 +55,7 @@ def checks(settings: Settings, run: str, begun: float) -> dict[str, t.Callable[[
 
 
 def executed_by_celery(settings: Settings, run: str) -> str:
-    """Every task of the run went through a Celery worker: the result backend and Flower know each by its id.
+    """Check that a Celery worker executed every task of the run: the result backend and Flower know its id.
 
     Raises:
         StackError: a task of the run was executed otherwise.
@@ -70,15 +70,15 @@ def executed_by_celery(settings: Settings, run: str) -> str:
             (DAG, run),
         )
         flower = _flower_tasks(settings)
-        strangers = [name for name, _, executor, status in rows if status != "SUCCESS" or executor]
+        not_by_celery = [name for name, _, executor, status in rows if status != "SUCCESS" or executor]
         unknown = [name for name, identity, _, _ in rows if flower.get(identity) != "SUCCESS"]
-        if rows and not strangers and not unknown:
+        if rows and not not_by_celery and not unknown:
             return f"{len(rows)} tasks, each known to Flower and the result backend"
-        if waited.seconds(FLOWER_SECONDS) > NEWS_SECONDS:
+        if waited.seconds(FLOWER_TIMEOUT_SECONDS) > RESULTS_TIMEOUT_SECONDS:
             break
         time.sleep(0.2)
-    if strangers or not rows:
-        raise StackError(f"not executed by a Celery worker: {', '.join(strangers) or 'no task at all'}")
+    if not_by_celery or not rows:
+        raise StackError(f"not executed by a Celery worker: {', '.join(not_by_celery) or 'no task at all'}")
     raise StackError(f"Flower does not know these tasks as successful: {', '.join(unknown)}")
 
 
@@ -86,7 +86,7 @@ def _flower_tasks(settings: Settings) -> dict[str, str]:
     answer = httpx.get(
         settings.url(settings.flower_port) + "/api/tasks",
         auth=(ADMIN, settings.admin_password),
-        timeout=FLOWER_SECONDS,
+        timeout=FLOWER_TIMEOUT_SECONDS,
         trust_env=False,
     )
     if answer.is_error:
@@ -95,7 +95,7 @@ def _flower_tasks(settings: Settings) -> dict[str, str]:
 
 
 def marts_equal_totals(warehouse: Warehouse) -> Finding:
-    """The marts equal the totals taken from the CSV files.
+    """Check that the marts equal the totals computed from the CSV files.
 
     Raises:
         DiffersError: a figure differs; it carries all of them.
@@ -105,7 +105,7 @@ def marts_equal_totals(warehouse: Warehouse) -> Finding:
 
 
 def was_published(settings: Settings, begun: float) -> str:
-    """Readers see the marts of this run, in the file and, as the role of BI servers, in PostgreSQL.
+    """Check that readers see the marts of this run, in the file and, as the role of BI servers, in PostgreSQL.
 
     Raises:
         DataError: what is published is older than the run, or the two differ.
@@ -120,7 +120,7 @@ def was_published(settings: Settings, begun: float) -> str:
 
 
 def meltano_state(settings: Settings, begun: float) -> str:
-    """Meltano recorded this run and its state in PostgreSQL.
+    """Check that Meltano recorded this run and its state in PostgreSQL.
 
     Raises:
         DataError: it did not.
@@ -141,7 +141,7 @@ def meltano_state(settings: Settings, begun: float) -> str:
 
 
 def streamlit_answers(settings: Settings) -> str:
-    """The dashboard answers.
+    """Check that the dashboard answers, and return its URL.
 
     Raises:
         StackError: it does not.

@@ -1,4 +1,4 @@
-"""The proof that the platform works: start it, run the pipeline on Celery, check every result, stop it."""
+"""Prove that the platform works: start it, run the pipeline on Celery, check every result, stop it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if t.TYPE_CHECKING:
     from elt.config.settings import Settings
 
 START_SECONDS = 180
-NAMED = 3
-"""How many extracts the table of steps names."""
+NAMED_FILES = 3
+"""Number of extracts that the table of steps names."""
 STOP = "stop"
 
 
 def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
-    """Run the whole proof; stop the stack afterwards unless it was running before or is to be kept; write the report.
+    """Run all steps and write the report; stop the stack afterwards unless it ran before or is to be kept.
 
     Args:
         settings: the checked settings.
@@ -37,7 +37,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
         size: which extract to write first; none keeps those that are there, and writes all lines if there are none.
 
     Raises:
-        EltError: the first thing that is not as it should be.
+        EltError: a step failed.
     """
     disk.refuse_full()
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal included, unless nohup says otherwise
@@ -55,7 +55,7 @@ def prove(settings: Settings, *, keep: bool, size: seed.Size | None) -> None:
         proof.fail(error)
         if stops and proof.failed_step != STOP:
             _stop_quietly(proof)
-        with contextlib.suppress(SetupError, OSError):  # the first error is the one to tell
+        with contextlib.suppress(SetupError, OSError):  # the first error is the one to report
             print(f"report: {report.write(proof)}")
         raise
     show(proof)
@@ -69,7 +69,9 @@ def _steps(proof: report.Proof, settings: Settings, size: seed.Size | None) -> N
         if size:
             seed.seed(size)
         files = [file for one in seed.ensure() for file in one.files()]
-        step.result = size or ", ".join(file.name for file in files[:NAMED]) + (" ..." if len(files) > NAMED else "")
+        step.result = size or ", ".join(file.name for file in files[:NAMED_FILES]) + (
+            " ..." if len(files) > NAMED_FILES else ""
+        )
         proof.extract_bytes = sum(file.stat().st_size for file in files)
     with proof.step(report.START) as step:
         try:
@@ -102,7 +104,7 @@ def show(proof: report.Proof) -> None:
 
 
 def _stop_quietly(proof: report.Proof) -> None:
-    """Stop the stack while another error is on its way to the user."""
+    """Stop the stack without hiding the error that is being raised."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EltError, OSError), proof.step(STOP):
         stack.down()

@@ -1,6 +1,6 @@
-"""The report of e2e: one page of what was done, where the time went, what was checked, and how it was before.
+"""Write the report of e2e: one page of steps, times, checked figures, and a comparison with earlier runs.
 
-The page (report.html.jinja) loads nothing. The runs before stand beside it, one line of JSON each.
+The page (report.html.jinja) loads nothing. Earlier runs are kept beside it, one line of JSON each.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ if t.TYPE_CHECKING:
     from elt.supervisor.progress import Change
 
 PAGE = "report.html.jinja"
-KEPT = 100
-"""Lines of the history that are kept."""
-SHOWN = 10
-"""Runs that the page compares, this one included."""
+KEPT_RUNS = 100
+"""Number of runs that the history keeps."""
+SHOWN_RUNS = 10
+"""Number of runs that the page compares, this one included."""
 ALL = "all"
-"""Name of the sum over all steps."""
+"""Name of the sum of all steps."""
 START, PIPELINE = "start", "pipeline"
-"""Names of the steps that the page shows in parts."""
+"""Names of the steps whose parts the page shows."""
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
-MANY_TICKS = 10
+MAX_TICKS = 10
 
 Verdict = t.Literal["passed", "failed", "interrupted"]
 Start = t.Literal["first", "again", "joined"]
-"""How the stack was found: no databases yet, stopped, or running."""
+"""State of the stack before: without databases, stopped, or running."""
 
 
-# What is reported --------------------------------------------------------------------------------
+# The proof ---------------------------------------------------------------------------------------
 
 
 @dataclass
 class Step:
-    """One step; times in seconds, `begin` since the begin of the proof."""
+    """Hold one step; times in seconds, `begin` since the begin of the proof."""
 
     name: str
     begin: float
@@ -62,13 +62,13 @@ class Step:
 
     @property
     def end(self) -> float:
-        """Seconds from the begin of the proof."""
+        """Return the end in seconds since the begin of the proof."""
         return self.begin + self.seconds
 
 
 @dataclass(frozen=True)
 class Part:
-    """What went on within a step: a process that starts, or one try of a task; seconds since the begin of the proof.
+    """Hold a part of a step, the start of a process or a try of a task; seconds since the begin of the proof.
 
     It waits from `queued` to `begin` and works from `begin` to `end`.
     """
@@ -81,13 +81,13 @@ class Part:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it came to a good end."""
+        """Return whether it succeeded."""
         return self.state in FINISHED | {"success"}
 
 
 @dataclass
 class Proof:
-    """All that one run of e2e found."""
+    """Collect the results of one run of e2e."""
 
     environment: str
     start: Start
@@ -95,12 +95,12 @@ class Proof:
     began: float = field(default_factory=time.monotonic)
     when: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     load: float = field(default_factory=lambda: os.getloadavg()[0])
-    """Processes that wanted to run during the minute before."""
+    """Load average of the minute before."""
     supervisor: str = ""
     extract_bytes: int = 0
     steps: list[Step] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    """What became of the processes within the step START."""
+    """Changes of the processes' states within the step START."""
     tries: dict[tuple[str, int], Task] = field(default_factory=dict)
     """The tasks of the run within the step PIPELINE, by name and number of the try."""
     figures: list[Figure] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Proof:
     failure: str = ""
 
     def saw(self, task: Task) -> None:
-        """Keep a try of a task as it was seen last."""
+        """Keep the last known state of a try of a task."""
         self.tries[task.name, task.tries] = task
 
     @contextlib.contextmanager
@@ -127,22 +127,22 @@ class Proof:
 
     @property
     def seconds(self) -> float:
-        """What all steps took together."""
+        """Return the seconds of all steps together."""
         return sum(step.seconds for step in self.steps)
 
     @property
     def failed_step(self) -> str:
-        """Name of the step that failed; empty when none did."""
+        """Return the name of the step that failed; empty when none did."""
         return next((step.name for step in self.steps if not step.is_ok), "")
 
     def fail(self, error: BaseException) -> None:
-        """Note what ended the proof."""
+        """Record the error that ended the proof."""
         self.verdict = "interrupted" if isinstance(error, INTERRUPTS) else "failed"
         is_known = isinstance(error, (EltError, *INTERRUPTS))
         self.failure = why(error) if is_known else "".join(traceback.format_exception(error))
 
     def parts(self, step: Step) -> list[Part]:
-        """What went on within a step, as far as it was watched."""
+        """Return the parts of a step, as far as they were recorded."""
         if step.name == START:
             return _processes(self.changes, step, self.began)
         if step.name == PIPELINE:
@@ -151,14 +151,14 @@ class Proof:
 
 
 def why(error: BaseException) -> str:
-    """What an error says."""
+    """Return the message of an error."""
     if isinstance(error, INTERRUPTS):
         return "interrupted by Ctrl-C or a signal"
     return str(error) or type(error).__name__
 
 
 def _processes(changes: t.Iterable[Change], step: Step, origin: float) -> list[Part]:
-    """How each process became healthy; one that did not is shown as working until the end of the step."""
+    """Return the start of each process; one that did not become healthy lasts until the end of the step."""
     states: dict[str, list[tuple[str, float]]] = {}
     for change in changes:
         states.setdefault(change.process, []).append((change.state, change.moment - origin))
@@ -171,7 +171,7 @@ def _processes(changes: t.Iterable[Change], step: Step, origin: float) -> list[P
 
 
 def _tasks(tries: t.Iterable[Task], step: Step, origin: float) -> list[Part]:
-    """How each try of a task was queued and ran; one without an end is shown as working until the end of the step."""
+    """Return each try of a task, queued and running; one without an end lasts until the end of the step."""
     parts = []
     for one in tries:
         started = None if one.state in {"scheduled", "queued"} else one.started  # it would be that of the try before
@@ -187,7 +187,7 @@ def _tasks(tries: t.Iterable[Task], step: Step, origin: float) -> list[Part]:
 
 
 def commit(root: Path = layout.ROOT) -> str:
-    """The commit that is checked out, and whether files differ from it."""
+    """Return the commit that is checked out, and how many files differ from it."""
     if not (root / ".git").exists():  # and not that of a repository around the clone
         return "not a git checkout"
     command = ["git", "--no-optional-locks", "-C", str(root), "status", "--porcelain=v2", "--branch"]
@@ -205,7 +205,7 @@ def commit(root: Path = layout.ROOT) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the proof ran on, by the name of each fact."""
+    """Return properties of the machine by name."""
     with contextlib.suppress(AttributeError):  # macOS has no such call
         return _machine(len(os.sched_getaffinity(0)))
     return _machine(psutil.cpu_count() or 1)
@@ -225,7 +225,7 @@ def _machine(cores: int) -> dict[str, str]:
 
 
 class Run(BaseModel):
-    """One line of the history: the figures of one proof; times in seconds."""
+    """Hold one line of the history: the figures of one proof; times in seconds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -242,19 +242,19 @@ class Run(BaseModel):
 
     @classmethod
     def of(cls, proof: Proof) -> Run:
-        """The figures of a proof that are kept."""
+        """Make the line of the history of a proof."""
         steps = {step.name: round(step.seconds, 3) for step in proof.steps}
         facts = {name: getattr(proof, name) for name in cls.model_fields if name != "steps"}
         return cls(**facts, steps=steps)
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of each step and of all together."""
+        """Return the seconds of each step and of all together."""
         return self.steps | {ALL: sum(self.steps.values())}
 
     @property
     def work(self) -> tuple[int, Start]:
-        """What the times depend on: the amount of data and how the stack was found."""
+        """Return what the times depend on: the amount of data and the state of the stack before."""
         return self.extract_bytes, self.start
 
 
@@ -263,15 +263,15 @@ def remember(run: Run, path: Path) -> list[Run]:
 
     Args:
         run: the last run.
-        path: file of the history; a line that is damaged is left out and forgotten.
+        path: file of the history; a damaged line is removed.
 
     Returns:
-        The runs that are kept, in the order in which they were made; the last is the one given.
+        The runs that are kept, oldest first; the last is the one given.
 
     Raises:
         OSError: the file cannot be read or written.
     """
-    runs = [*_read(path), run][-KEPT:]
+    runs = [*_read(path), run][-KEPT_RUNS:]
     _replace(path, "".join(f"{one.model_dump_json()}\n" for one in runs))
     return runs
 
@@ -284,7 +284,7 @@ def _read(path: Path) -> t.Iterator[Run]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file in one step, so that a reader never sees half of it."""
+    """Write a file atomically, so that a reader never sees half of it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     new.write_text(text, encoding="utf-8")
@@ -293,41 +293,41 @@ def _replace(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Trend:
-    """One step in the runs that are compared; seconds, None where a run did not come to it."""
+    """Compare one step over the runs; seconds, None where a run did not reach it."""
 
     name: str
     values: list[float | None]
     median: float | None
-    """Of the peers of the last run."""
+    """Median of the peers of the last run."""
     is_whole: bool
-    """Whether the last run came to the end of the step without a failure, so that it may be compared."""
+    """Whether the step succeeded in the last run, so that it may be compared."""
 
     @property
-    def now(self) -> float | None:
-        """What the last run took."""
+    def latest(self) -> float | None:
+        """Return the seconds of the last run."""
         return self.values[-1]
 
     @property
     def difference(self) -> float | None:
-        """Seconds more than the median."""
-        if self.now is None or self.median is None or not self.is_whole:
+        """Return by how many seconds the last run exceeds the median."""
+        if self.latest is None or self.median is None or not self.is_whole:
             return None
-        return self.now - self.median
+        return self.latest - self.median
 
     @property
     def top(self) -> float:
-        """The greatest value, and never 0."""
+        """Return the greatest value, which is never 0."""
         return max([value for value in self.values if value is not None] + [0.001])
 
 
 def peers(runs: list[Run]) -> list[Run]:
-    """The runs before the last that passed and did the same work as the last, so that their times may be compared."""
+    """Return the earlier runs that passed and did the same work as the last, whose times may be compared."""
     last = runs[-1]
     return [run for run in runs[:-1] if run.verdict == "passed" and run.work == last.work]
 
 
 def trends(runs: list[Run]) -> list[Trend]:
-    """How long each step took in each run, against the median of the peers, all steps together first.
+    """Return the times of each step in each run, with the median of the peers, all steps together first.
 
     These are compared with peers of the same steps only: a run that left the stack running has fewer. Of a run that
     failed, the steps before the failure are compared.
@@ -353,16 +353,16 @@ def trends(runs: list[Run]) -> list[Trend]:
 
 @dataclass(frozen=True)
 class Ticks:
-    """The time axis, in seconds."""
+    """Hold the ticks of the time axis, in seconds."""
 
     end: float
     marks: list[float]
 
 
 def ticks(seconds: float) -> Ticks:
-    """Round marks up to the end of the axis."""
+    """Choose round ticks up to the end of the axis."""
     every = next(
-        (size for size in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600) if seconds / size <= MANY_TICKS),
+        (size for size in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600) if seconds / size <= MAX_TICKS),
         3600,
     )
     return Ticks(max(seconds, every), [every * number for number in range(int(seconds / every) + 1)])
@@ -379,18 +379,18 @@ def write(proof: Proof) -> Path:
     """
     try:
         runs = remember(Run.of(proof), layout.E2E_RUNS)
-        _replace(layout.E2E_REPORT, render(proof, runs[-SHOWN:]))
+        _replace(layout.E2E_REPORT, render(proof, runs[-SHOWN_RUNS:]))
     except OSError as error:
         raise SetupError(f"the report cannot be written: {error}") from None
     return layout.E2E_REPORT
 
 
 def render(proof: Proof, runs: list[Run]) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Args:
-        proof: the run of now.
-        runs: those that are compared, oldest first; the last is that of now.
+        proof: the present run.
+        runs: those that are compared, oldest first; the last is the present one.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - `elt pipeline` works without
 

@@ -1,1 +1,1 @@
-"""What keeps a clone healthy: doctor, backup and restore, trimming, the bill of materials."""
+"""Maintain a clone: doctor, backup and restore, trimming, the bill of materials."""

@@ -1,11 +1,11 @@
-"""Back up all that the platform knows to one file, and restore it in another clone.
+"""Back up all data and settings of the platform to one file, and restore them in another clone.
 
-The stack must be down: then PostgreSQL's folder, the warehouses and what was published belong together, and to copy
-the files is all there is to do. What bootstrap and the next start make again stays out. The file holds `.env` as
-well, since the databases were made with its passwords.
+The stack must be down: then PostgreSQL's folder, the warehouses and what was published are consistent, and copying
+the files is enough. What bootstrap and the next start create again is left out. The file holds `.env` as well, since
+the databases were made with its passwords.
 
 A restore reads all of the file first, unpacks it beside the state, and then moves each part into place. From the
-first move to the last a mark lies in the state: with it no stack starts, and the restore may be repeated.
+first move to the last a mark is in the state: with it no stack starts, and the restore may be repeated.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from elt.maintenance import signature
 from elt.supervisor import lockfile, orphans, signals
 from elt.supervisor.stack import UNFINISHED
 
-FORMAT, OLDER = 3, (2,)
+FORMAT, OLDER_FORMATS = 3, (2,)
 MANIFEST, STATE, ENV = "manifest.json", "state", "env"
-"""Members of a backup: what it is of, the folder of the state, the settings."""
+"""Members of a backup: its manifest, the folder of the state, the settings."""
 UNPACKED, BEFORE = "restore.part", "before-restore"
-"""In the state: what a restore unpacks, and what it has replaced."""
+"""Folders in the state of what a restore unpacks, and of what it has replaced."""
 PARTS = {
     **{folder: names for one in services.SERVICES for folder, names in one.data.items()},
     "airflow": r"migrated",
@@ -53,16 +53,16 @@ PARTS = {
     "e2e": r"report\.html|runs\.jsonl",
     "alerted": r"[^/]+",
 }
-"""What a backup holds, by parts of the state: the names in there. Whatever else lies in a part is made again, is left
-over, or could be run by whoever restores it, such as settings of PostgreSQL and modules of Airflow."""
+"""Patterns of the names in each part of the state that a backup holds. Other files are created again, are obsolete,
+or could run code at a restore, such as settings of PostgreSQL and modules of Airflow."""
 EMPTY_SETTINGS = ("postgresql.conf", "postgresql.auto.conf", "pg_ident.conf")
-"""Files that PostgreSQL asks for: each start says what stands in them, so a restore leaves them empty."""
+"""Files that PostgreSQL requires; a restore leaves them empty, as each start passes the settings."""
 HELD = (*(folder for one in services.SERVICES for folder in one.data), "warehouse", "published")
-"""Parts that hold data; another backup must not replace them."""
-PIECE = 1 << 20
+"""Parts with data that a restore must not replace."""
+PIECE_BYTES = 1 << 20
 """Bytes that are read at once; far more than a header or a manifest has."""
-FAR_SECONDS = 1 << 36
-"""No file was changed further from 1970 than these 2,177 years: what says so is damaged."""
+MAX_MTIME_SECONDS = 1 << 36
+"""Greatest plausible distance of a time of change from 1970, in seconds (2,177 years); beyond, it is damaged."""
 _DAMAGES = (
     tarfile.TarError,
     gzip.BadGzipFile,
@@ -77,12 +77,12 @@ _DAMAGES = (
 
 
 def back_up(goal: Path | None = None, secret: Path | None = None, *, new_key: bool = False) -> Path:
-    """Write the backup, readable for this user only; a half-written one never has the name.
+    """Write the backup atomically, readable by this user only.
 
     Args:
         goal: the file; default: a name with the time in the current folder.
-        secret: the key that signs it; none signs nothing.
-        new_key: make that key first.
+        secret: the key that signs it; None for no signature.
+        new_key: create that key first.
 
     Raises:
         StackError: the stack runs.
@@ -135,11 +135,11 @@ def back_up(goal: Path | None = None, secret: Path | None = None, *, new_key: bo
 
 
 def restore(source: Path, public: Path | None = None) -> None:
-    """Put a backup in the place of this clone's state and settings.
+    """Replace this clone's state and settings by those of a backup.
 
     Args:
         source: the file.
-        public: the key that must have signed it; with none anything is taken.
+        public: the key that must have signed it; None accepts any file.
 
     Raises:
         StackError: the stack runs.
@@ -174,10 +174,10 @@ def restore(source: Path, public: Path | None = None) -> None:
 
 @contextlib.contextmanager
 def _alone(verb: str) -> t.Iterator[None]:
-    """Keep the stack from starting meanwhile; SIGTERM ends the verb in order.
+    """Keep the stack from starting meanwhile, and let SIGTERM end the verb in order.
 
     Raises:
-        StackError: it runs, or somebody else is at the files.
+        StackError: it runs, or another backup or restore does.
     """
     layout.prepare()
     lock = lockfile.take(layout.RUN, lockfile.FILES)
@@ -198,7 +198,7 @@ def _alone(verb: str) -> t.Iterator[None]:
 
 
 def _kept() -> t.Iterator[tuple[Path, str]]:
-    """What goes into a backup: each file and folder, and its name there. A part may be a link to another disk."""
+    """List the files and folders of a backup with their names there; a part may be a link to another disk."""
     for part in sorted(layout.STATE.iterdir()):
         if part.name in PARTS and part.exists():
             top = part.resolve()
@@ -209,7 +209,7 @@ def _kept() -> t.Iterator[tuple[Path, str]]:
 
 
 def _is_named(path: PurePosixPath) -> bool:
-    """Whether a name below the state is one of PARTS, or a part itself."""
+    """Return whether a name below the state matches PARTS, or is a part itself."""
     if path.parts[:1] != (STATE,) or len(path.parts) < 2:
         return False
     _, part, *rest = path.parts
@@ -217,7 +217,7 @@ def _is_named(path: PurePosixPath) -> bool:
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
-    """Add one file, folder or link; sockets, unfinished files and links to other places are left out.
+    """Add one file, folder or link, except sockets, unfinished files and links to outside the state.
 
     Whoever restores it shall own it. A file with several names is packed once for each.
     """
@@ -235,7 +235,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def _leads_inside(member: tarfile.TarInfo) -> bool:
-    """Whether it is a link that leads up first and then down by names, and stays below the state."""
+    """Return whether it is a relative link that stays below the state: first up, then down by names."""
     if not member.issym() or not re.fullmatch(r"(\.\./)*[^/]+(/[^/]+)*", member.linkname):
         return False
     parts = PurePosixPath(member.linkname).parts
@@ -251,8 +251,8 @@ def _verify(source: Path) -> dict[str, t.Any]:
     """Read all of a backup before anything is written, and return its manifest.
 
     Raises:
-        DataError: it is none, is damaged, or holds what no backup holds.
-        ConfigError: it does not fit this version or machine.
+        DataError: it is no backup, is damaged, or holds unexpected members.
+        ConfigError: it is of another version or kind of machine.
     """
     members = _members(source)
     archive, first = next(members)
@@ -266,10 +266,10 @@ def _verify(source: Path) -> dict[str, t.Any]:
 
 
 def _unpack(source: Path, folder: Path, digest: bytes | None) -> None:
-    """Unpack all of a backup but its manifest to a folder.
+    """Unpack a backup without its manifest to a folder.
 
     Raises:
-        DataError: it is not the file of that digest any more, as somebody else can write to it.
+        DataError: its digest is another one now, as somebody else can write to it.
     """
     whole = hashlib.blake2b()
     for archive, member in _members(source, whole if digest else None):
@@ -285,16 +285,16 @@ def _unpack(source: Path, folder: Path, digest: bytes | None) -> None:
 def _members(
     source: Path, whole: hashlib.blake2b | None = None
 ) -> t.Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Each member of a backup, its manifest first; then comes the last byte, whose checksum the file ends with.
+    """Yield each member of a backup, its manifest first, and read to the last byte, so that the checksum is verified.
 
-    An older version packed more than PARTS names; that is passed over.
+    Older versions packed more than PARTS names; such members are skipped.
 
     Args:
         source: the file.
-        whole: takes all that is read of it.
+        whole: hash that is updated by all that is read.
 
     Raises:
-        DataError: it is no backup, or holds what no backup holds.
+        DataError: it is no backup, or holds unexpected members.
     """
     with (
         _File(source, whole) as file,
@@ -310,7 +310,7 @@ def _members(
         while (found := archive.next()) is not None:
             path = PurePosixPath(found.name)
             is_named = path.parts == (ENV,) or _is_named(path)
-            if not _belongs(found, path, links) or not (is_named or form in OLDER):
+            if not _belongs(found, path, links) or not (is_named or form in OLDER_FORMATS):
                 raise DataError(
                     f"restore: {source}: {found.name!r} does not belong into a backup: nothing was changed"
                 )
@@ -318,12 +318,12 @@ def _members(
                 links.add(path)
             if is_named:
                 yield archive, found
-        while stream.read(PIECE):
+        while stream.read(PIECE_BYTES):
             pass
 
 
 class _File(io.FileIO):
-    """A file that a hash takes as it is read."""
+    """Read a file, and update a hash by what is read."""
 
     def __init__(self, path: Path, whole: hashlib.blake2b | None) -> None:
         super().__init__(path)
@@ -338,18 +338,18 @@ class _File(io.FileIO):
 
 
 class _Stream(gzip.GzipFile):
-    """What a backup holds, read piece by piece."""
+    """Decompress a backup piece by piece."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read a piece; tar asks for a header as a whole, however large its damaged size says that it is."""
-        if size is None or not 0 <= size <= PIECE:
+        """Read a piece; refuse a size as large as a damaged header of tar may give."""
+        if size is None or not 0 <= size <= PIECE_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return super().read(size)
 
 
 def _belongs(member: tarfile.TarInfo, path: PurePosixPath, links: set[PurePosixPath]) -> bool:
-    """Whether a member is one that `back_up` writes, and its place is not reached through a link."""
-    if member.size < 0 or not abs(member.mtime) < FAR_SECONDS:  # which no number is that is none
+    """Return whether a member is one that `back_up` writes, and its path leads through no link."""
+    if member.size < 0 or not abs(member.mtime) < MAX_MTIME_SECONDS:  # which no number is that is none
         return False
     if path.parts == (ENV,):
         return member.isreg()
@@ -370,19 +370,19 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Non
         content = t.cast("t.IO[bytes]", archive.extractfile(member))
         path.touch(mode=0o600, exist_ok=False)
         with path.open("wb") as file:
-            shutil.copyfileobj(content, file, PIECE)
+            shutil.copyfileobj(content, file, PIECE_BYTES)
         path.chmod(member.mode & 0o777)
         os.utime(path, (member.mtime, member.mtime))
 
 
 def _check(source: Path, manifest: dict[str, t.Any]) -> None:
-    """Refuse what this version cannot go on with.
+    """Refuse a backup that this version cannot use.
 
     Raises:
-        ConfigError: it was made by a newer one, by another PostgreSQL, or on another kind of machine.
+        ConfigError: it was made by a newer version, by another PostgreSQL, or on another kind of machine.
     """
     here = importlib.metadata.version("apache-airflow")
-    if manifest["format"] not in {FORMAT, *OLDER} or Version(manifest["airflow"]) > Version(here):
+    if manifest["format"] not in {FORMAT, *OLDER_FORMATS} or Version(manifest["airflow"]) > Version(here):
         raise ConfigError(
             f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']!r}; this is "
             f"Airflow {here}, format {FORMAT}: restore it with the version that made it, or a newer one"
@@ -404,7 +404,7 @@ def _before() -> Path:
 
 
 def _take_over(unpacked: Path) -> None:
-    """Move what was unpacked into place, and keep what was there, once."""
+    """Move the unpacked parts into place, and keep the replaced ones, once."""
     mark, before = layout.STATE / UNFINISHED, _before()
     if not mark.exists():
         shutil.rmtree(before, ignore_errors=True)
@@ -431,6 +431,6 @@ def _holds_something(part: Path) -> bool:
 
 
 def _copy_secret(source: Path, target: Path) -> None:
-    """Copy a file for this user's eyes only, in one step."""
+    """Copy a file atomically, readable by this user only."""
     with atomic_write(target, 0o600) as path:
         path.write_bytes(source.read_bytes())

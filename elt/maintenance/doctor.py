@@ -1,7 +1,7 @@
-"""Look at all that the workspace stands on, and say what is wrong and how to fix it.
+"""Check all that the workspace depends on, and report what is wrong and how to fix it.
 
-Nothing is changed and nothing is started. A check is a function that returns what it found, or raises `IllError` (or
-an error of ours, whose words name the way out already).
+Nothing is changed and nothing is started. A check is a function that returns what it found, or raises
+`CheckFailedError` (or an `EltError`, whose message names the way out already).
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from elt.services import databases, postgres, stack
 from elt.supervisor import ports as network
 from elt.supervisor import spec
 
-MEMORY = 3 * GIGABYTE
-"""Bytes of main memory: the stack takes a third, a run of the pipeline and a browser the rest."""
-FILES = 1024
-"""Open files that a process must be allowed."""
-LATE = 24 * 3600
+REQUIRED_MEMORY_BYTES = 3 * GIGABYTE
+"""Bytes of main memory that are needed: a third for the stack, the rest for a run of the pipeline and a browser."""
+REQUIRED_OPEN_FILES = 1024
+"""Number of open files that a process must be allowed."""
+CLOCK_TOLERANCE_SECONDS = 24 * 3600
 """Seconds that the clock may be behind the last commit, which another machine's clock has dated."""
 PACKAGES = ("apache-airflow", "celery", "meltano", "dbt-core", "dbt-duckdb", "duckdb", "streamlit")
 
 
 class SkipError(Exception):
-    """A check cannot be made; its words say why."""
+    """Report that a check cannot be made, and why."""
 
 
-class IllError(Exception):
-    """A check found something wrong.
+class CheckFailedError(Exception):
+    """Report that a check found something wrong.
 
     Args:
-        found: what it is.
-        fix: what to do.
+        found: what is wrong.
+        fix: how to fix it.
     """
 
     def __init__(self, found: str, fix: str) -> None:
@@ -66,76 +66,78 @@ def examine() -> bool:
     """Run every check and print the table.
 
     Returns:
-        Whether all is well.
+        Whether every check passed.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("check", "", "found"):
         table.add_column(title, overflow="fold")
-    ill = 0
+    failed = 0
     for name, check in CHECKS.items():
         try:
             table.add_row(name, "ok", check())
         except SkipError as reason:
             table.add_row(name, "-", str(reason))
         except Exception as error:  # noqa: BLE001 - whatever is broken, the table is made to its end
-            ill += 1
-            known = isinstance(error, (IllError, EltError, OSError))
+            failed += 1
+            known = isinstance(error, (CheckFailedError, EltError, OSError))
             said = getattr(error, "found", str(error)) if known else f"{type(error).__name__}: {error}"
             table.add_row(name, "FAIL", said, style="bold")
             if fix := getattr(error, "fix", "" if known else "scripts/bootstrap.sh, then look again"):
                 table.add_row("", "", f"-> {fix}")
     Console(width=max(80, shutil.get_terminal_size((140, 24)).columns), highlight=False).print(table)
-    print(f"{ill} of {len(CHECKS)} checks failed" if ill else f"all {len(CHECKS)} checks are well")
-    return not ill
+    print(f"{failed} of {len(CHECKS)} checks failed" if failed else f"all {len(CHECKS)} checks passed")
+    return not failed
 
 
 # What is installed -------------------------------------------------------------------------------
 
 
 def python() -> str:
-    """The Python that bootstrap would take, and this one."""
+    """Check that bootstrap finds a Python, and return the present one."""
     done = _run("bash", layout.ROOT / "scripts" / "bootstrap.sh", "--help")
     if done.returncode:
-        raise IllError(last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
+        raise CheckFailedError(last_line(done.stderr), "install Python 3.11, 3.12 or 3.13, and put it on PATH")
     return f"{platform.python_version()} in {sys.prefix}"
 
 
 def uv_program() -> str:
-    """A uv that reads the lock, and none on PATH that does not."""
+    """Check that there is a uv that reads the lock, and none on PATH that does not."""
     known = list(uv.known())
     for one in known:
         if one.is_old:
-            raise IllError(
+            raise CheckFailedError(
                 f"{one.program} is {one.version}; this lock asks for {uv.least()} or newer",
                 "update it (`uv self update`), or remove it; the scripts meanwhile use one of this clone",
             )
     used = uv.fitting()
     if used is None:
-        raise IllError("none on PATH that builds this workspace, and none of this clone", "scripts/bootstrap.sh")
+        raise CheckFailedError(
+            "none on PATH that builds this workspace, and none of this clone", "scripts/bootstrap.sh"
+        )
     return f"{used.version}, {used.program}"
 
 
 def lock() -> str:
-    """Whether uv.lock is that of pyproject.toml."""
+    """Check that uv.lock is up to date with pyproject.toml."""
     program = _uv()
     if not uv.lock_fits(program):
-        raise IllError("uv.lock does not fit pyproject.toml", f"run `{program} lock`, and commit the result")
+        raise CheckFailedError("uv.lock does not fit pyproject.toml", f"run `{program} lock`, and commit the result")
     return "uv.lock fits pyproject.toml"
 
 
 def packages() -> str:
-    """Whether the environment holds what the lock says."""
+    """Check that the virtual environment holds what the lock says."""
     # the workspace's own packages are built anew whenever their pyproject.toml was touched, which is no fault
     quick = ("--no-install-workspace", "--inexact")
     program = _uv()
     done = _run(program, "sync", "--locked", "--check", "--offline", *quick, "--python", sys.executable)
     if done.returncode and uv.lock_fits(program, uv.variables()):
-        raise IllError(f"{sys.prefix} is not what uv.lock says", "scripts/bootstrap.sh")
+        raise CheckFailedError(f"{sys.prefix} is not what uv.lock says", "scripts/bootstrap.sh")
     if done.returncode and uv.lock_fits(program):  # else it is the lock's line
-        raise IllError("uv would make another lock here", uv.other_index())
+        raise CheckFailedError("uv would make another lock here", uv.other_index())
     if lacking := [info.name.partition("-")[0] for info in uv.damaged(Path(sys.prefix))]:
         names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-        raise IllError(
+        raise CheckFailedError(
             f"files are missing of {names}",
             f"rm -f {sys.prefix}/{uv.INSTALLED_STAMP.name}, then scripts/bootstrap.sh",
         )
@@ -143,7 +145,7 @@ def packages() -> str:
 
 
 def database_servers() -> str:
-    """PostgreSQL and Valkey: whose, and how they differ from those of the lock."""
+    """Check that PostgreSQL and Valkey run, and return their versions."""
     folder, data = programs.postgres_bin(), layout.POSTGRES_DATA
     found = []
     for name, program, package, parts, switch in (
@@ -154,7 +156,7 @@ def database_servers() -> str:
         version = re.search(r"\d+(\.\d+)+", done.stdout)
         if done.returncode or not version:
             reason = last_line(done.stderr)
-            raise IllError(f"{program} does not run: {reason}", f"unset {switch}, or scripts/bootstrap.sh")
+            raise CheckFailedError(f"{program} does not run: {reason}", f"unset {switch}, or scripts/bootstrap.sh")
         locked = ".".join(importlib.metadata.version(package).split(".")[:parts])
         differs = f" ({switch}; that of the lock is {locked})" if os.environ.get(switch) else ""
         found.append(f"{name} {version[0]}{differs}")
@@ -164,7 +166,7 @@ def database_servers() -> str:
 
 
 def supervisor() -> str:
-    """What would supervise the stack."""
+    """Check the program that would supervise the stack."""
     wanted = _settings().elt_supervisor
     name, _, why = stack.ours().choose(wanted, os.environ)
     if name == "embedded":
@@ -173,20 +175,20 @@ def supervisor() -> str:
     if done.returncode or not done.stdout.strip():
         ours = layout.TOOLS / "bin"
         fix = f"rm -r {ours}, then scripts/bootstrap.sh" if ours in Path(why).parents else "update it"
-        raise IllError(f"{why} does not run", f"{fix}; or set ELT_SUPERVISOR=embedded in .env")
+        raise CheckFailedError(f"{why} does not run", f"{fix}; or set ELT_SUPERVISOR=embedded in .env")
     return f"process-compose {last_line(done.stdout)}, {why}"
 
 
-# What is set -------------------------------------------------------------------------------------
+# Settings ----------------------------------------------------------------------------------------
 
 
 def dot_env() -> str:
-    """`.env`: there, for this user's eyes, and with values that fit."""
+    """Check that `.env` exists, is readable by this user only, and holds valid values."""
     try:
         mode = layout.ENV_FILE.stat().st_mode & 0o777
     except FileNotFoundError:
         fix = env_file.lost_password() or "scripts/bootstrap.sh"
-        raise IllError(f"{layout.ENV_FILE} is missing", fix) from None
+        raise CheckFailedError(f"{layout.ENV_FILE} is missing", fix) from None
     wrong = []
     if mode & 0o077:
         wrong.append(f"{layout.ENV_FILE} has mode {mode:04o}: others may read its secrets -> scripts/bootstrap.sh")
@@ -197,12 +199,12 @@ def dot_env() -> str:
     except EltError as error:
         wrong.append(str(error))
     if wrong:
-        raise IllError("\n".join(wrong), "")
+        raise CheckFailedError("\n".join(wrong), "")
     return f"mode {mode:04o}, environment {settings.elt_environment}, address {settings.bind_address}"
 
 
 def ports() -> str:
-    """Whether the stack would get its ports."""
+    """Check that the stack's ports are free."""
     if stack.is_running():
         return "held by the stack of this clone"
     settings = _settings()
@@ -218,7 +220,7 @@ def dags() -> str:
     rows = databases.query(_settings(), "airflow", "select filename, stacktrace from import_error order by filename")
     if rows:
         wrong = "\n".join(f"{layout.DAGS / name}: {last_line(trace)}" for name, trace in rows)
-        raise IllError(wrong, "correct the file; its DAGs run as they were until it can be imported")
+        raise CheckFailedError(wrong, "correct the file; its DAGs run as they were until it can be imported")
     return "all files can be imported"
 
 
@@ -226,10 +228,10 @@ def dags() -> str:
 
 
 def folders() -> str:
-    """Whether everything that running writes to can be written to."""
+    """Check that the state folder and its subfolders are writable."""
     if not layout.STATE.exists():
         if not os.access(disk.existing(layout.STATE), os.W_OK):
-            raise IllError(f"{layout.STATE} cannot be made", "set ELT_STATE to a folder of this user's")
+            raise CheckFailedError(f"{layout.STATE} cannot be made", "set ELT_STATE to a folder of this user's")
         return f"{layout.STATE} is not there yet"
     for folder in (layout.STATE, *sorted(layout.STATE.iterdir())):
         if folder.is_dir():
@@ -240,58 +242,62 @@ def folders() -> str:
                 fix = "set ELT_STATE to a folder that can be written to"
                 if error.errno != errno.EROFS:
                     fix = f"let it belong to this user (sudo chown -R {os.getuid()} {layout.STATE}), or {fix}"
-                raise IllError(f"{folder} cannot be written to: {error.strerror}", fix) from None
+                raise CheckFailedError(f"{folder} cannot be written to: {error.strerror}", fix) from None
     return f"{layout.STATE} can be written to"
 
 
 def space() -> str:
-    """Free space where state is kept."""
+    """Check the free space of the disk of the state folder."""
     disk.refuse_full()
     return f"{disk.free() / GIGABYTE:.0f} GB free"
 
 
 def memory() -> str:
-    """Main memory, or what a container may have of it."""
+    """Check the main memory, or a container's limit of it."""
     limits = [Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
     said = [limit.read_text().strip() for limit in limits if limit.exists()]
     size = min([psutil.virtual_memory().total, *(int(text) for text in said if text.isdigit())])
-    if size < MEMORY:
-        raise IllError(
-            f"{size / GIGABYTE:.1f} GB, {MEMORY / GIGABYTE:.0f} GB should be",
+    if size < REQUIRED_MEMORY_BYTES:
+        raise CheckFailedError(
+            f"{size / GIGABYTE:.1f} GB, {REQUIRED_MEMORY_BYTES / GIGABYTE:.0f} GB should be",
             "give the machine or the container more, or lower WORKER_CONCURRENCY in .env",
         )
     return f"{size / GIGABYTE:.0f} GB"
 
 
 def file_limit() -> str:
-    """Open files that a process may have."""
+    """Check the limit of open files of a process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < FILES:
-        may = os.geteuid() == 0 or hard == resource.RLIM_INFINITY or hard >= FILES
-        fix = f"ulimit -n {FILES}" if may else f"let root raise the hard limit, which is {hard}, then log in again"
-        raise IllError(f"{soft} open files a process, {FILES} should be", fix)
+    if soft != resource.RLIM_INFINITY and soft < REQUIRED_OPEN_FILES:
+        may = os.geteuid() == 0 or hard == resource.RLIM_INFINITY or hard >= REQUIRED_OPEN_FILES
+        fix = (
+            f"ulimit -n {REQUIRED_OPEN_FILES}"
+            if may
+            else f"let root raise the hard limit, which is {hard}, then log in again"
+        )
+        raise CheckFailedError(f"{soft} open files a process, {REQUIRED_OPEN_FILES} should be", fix)
     return f"{soft} open files a process"
 
 
 def locale() -> str:
-    """Whether files with names and texts beyond ASCII can be read."""
+    """Check that file names and texts beyond ASCII can be read."""
     encoding = sys.getfilesystemencoding()
     if encoding.lower().replace("-", "") != "utf8":
-        raise IllError(f"file names are taken as {encoding}", "export LC_ALL=C.UTF-8")
+        raise CheckFailedError(f"file names are taken as {encoding}", "export LC_ALL=C.UTF-8")
     return os.environ.get("LC_ALL") or os.environ.get("LANG") or "none set, UTF-8 is used"
 
 
 def clock() -> str:
-    """Whether the clock is not behind: logins and the scheduler go by it."""
+    """Check that the clock is not behind: logins and the scheduler depend on it."""
     now = time.time()
     done = _run("git", "-C", layout.ROOT, "log", "-1", "--format=%ct")
     seen = {"the last commit": float(done.stdout)} if done.returncode == 0 and done.stdout.strip().isdigit() else {}
     if layout.RUN.exists():
         seen["the last start"] = layout.RUN.stat().st_mtime - 60
     for what, when in seen.items():
-        if now < when - (LATE if what == "the last commit" else 0):
+        if now < when - (CLOCK_TOLERANCE_SECONDS if what == "the last commit" else 0):
             moment = dt.datetime.fromtimestamp(when, dt.UTC)
-            raise IllError(
+            raise CheckFailedError(
                 f"it is behind {what}, {moment:%Y-%m-%d %H:%M} UTC", "set it: `date -u` shows what it says"
             )
     return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"
@@ -320,13 +326,13 @@ def _settings() -> Settings:
     try:
         return load()
     except EltError:
-        raise SkipError("not looked at: see .env") from None
+        raise SkipError("not checked: see .env") from None
 
 
 def _uv() -> str:
     found = uv.fitting()
     if found is None:
-        raise SetupError("there is no uv that could say: see the line above")
+        raise SetupError("there is no uv to check it: see the line above")
     return found.program
 
 

@@ -1,6 +1,6 @@
-"""The software bill of materials: every package of the lock, as CycloneDX, with hashes by uv and licences besides.
+"""Write the software bill of materials: every package of the lock, as CycloneDX, with hashes by uv and licences.
 
-The licences are what installed packages say of themselves; packages of other systems, which are in the lock but not
+The licences are those of the metadata of installed packages; packages of other systems, which are in the lock but not
 here, have none.
 """
 
@@ -54,7 +54,7 @@ def write(goal: Path) -> None:
 
 
 def licence(package: str) -> str:
-    """What an installed package says of its licence: its expression, else its classifiers, else a line of text."""
+    """Return the licence of an installed package: its expression, else its classifiers, else a line of text."""
     try:
         said = metadata.metadata(package).json
     except metadata.PackageNotFoundError:

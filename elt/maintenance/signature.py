@@ -1,7 +1,7 @@
-"""Sign files and check signatures, in the formats of minisign (https://jedisct1.github.io/minisign).
+"""Sign files and verify signatures, in the formats of minisign (https://jedisct1.github.io/minisign).
 
-What is signed is the BLAKE2b-512 of the file, by Ed25519; so `minisign -V` checks what this signs, and the other way
-round. The signature of FILE is FILE.minisig.
+The BLAKE2b-512 of the file is signed by Ed25519; so `minisign -V` verifies what this signs, and the other way round.
+The signature of FILE is FILE.minisig.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 PURE, PREHASHED = b"Ed", b"ED"
-"""Algorithms: of keys, and of what minisign signed before 2015; of files by their hash."""
+"""Names of algorithms: of keys and of signatures before 2015; of signatures of a file's hash."""
 NO_PASSWORD, CHECKSUM = b"\0\0", b"B2"
 UNTRUSTED, TRUSTED = "untrusted comment: ", "trusted comment: "
 ID_BYTES, KEY_BYTES, SIGNATURE_BYTES = 8, 32, 64
 PUBLIC_BYTES = len(PURE) + ID_BYTES + KEY_BYTES
 SECRET_HEAD_BYTES = 54
-"""Algorithms of signing, password and checksum; salt and costs of the password."""
+"""Bytes of the algorithms of signature, password and checksum, and of the salt and costs of the password."""
 SECRET_BYTES = SECRET_HEAD_BYTES + ID_BYTES + 2 * KEY_BYTES + 32
-"""The last ones are a checksum, which is nothing but zeros without a password."""
+"""Bytes of a secret key with its checksum, which is all zeros without a password."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A secret key, with the number by which its signatures name it."""
+    """Hold a secret key, and the number by which its signatures name it."""
 
     number: bytes
     secret: Ed25519PrivateKey
 
     def sign(self, path: Path) -> str:
-        """The content of the signature of a file."""
+        """Return the content of the signature file of a file."""
         signature = self.secret.sign(digest(path))
         comment = f"timestamp:{time.time():.0f}\thashed"
         overall = self.secret.sign(signature + comment.encode())
@@ -51,10 +51,10 @@ class Key:
 
 
 def new_key(path: Path) -> None:
-    """Make a pair of keys: the secret one, for this user's eyes only and without a password, and PATH.pub.
+    """Create a pair of keys: a secret one without a password, readable by this user only, and PATH.pub.
 
     Raises:
-        ConfigError: one of the two is there already.
+        ConfigError: one of the two exists already.
     """
     public = of_key(path)
     for one in (path, public):
@@ -70,12 +70,12 @@ def new_key(path: Path) -> None:
 
 
 def of_file(path: Path) -> Path:
-    """Where the signature of a file lies."""
+    """Return the path of the signature of a file."""
     return path.with_name(f"{path.name}.minisig")
 
 
 def of_key(path: Path) -> Path:
-    """Where the public key to a new secret one lies."""
+    """Return the path of the public key to a new secret one."""
     return path.with_name(f"{path.name}.pub")
 
 
@@ -83,7 +83,7 @@ def load_key(path: Path) -> Key:
     """Read a secret key.
 
     Raises:
-        ConfigError: it is not there, is none, or is protected by a password.
+        ConfigError: it does not exist, is invalid, or is protected by a password.
     """
     packed = _packed(path, SECRET_BYTES, "secret")
     if packed[2:4] != NO_PASSWORD:
@@ -96,7 +96,7 @@ def load_key(path: Path) -> Key:
 
 
 def verify(path: Path, public: Path) -> bytes:
-    """Check the signature of a file, and return the digest of what was checked.
+    """Verify the signature of a file, and return the digest that was verified.
 
     Args:
         path: the file, beside which its signature lies.
@@ -126,21 +126,21 @@ def verify(path: Path, public: Path) -> bytes:
 
 
 def digest(path: Path) -> bytes:
-    """What of a file is signed."""
+    """Return the digest of a file, which is signed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, hashlib.blake2b).digest()
 
 
 def named(number: bytes) -> str:
-    """The number of a key as minisign shows it."""
+    """Format the number of a key as minisign does."""
     return number[::-1].hex().upper()
 
 
 def _packed(path: Path, size: int, kind: str) -> bytes:
-    """The bytes of a file of a key.
+    """Read the bytes of a key file.
 
     Raises:
-        ConfigError: it does not hold as many, or not those of a key.
+        ConfigError: it holds no key of that size.
     """
     try:
         line = path.read_bytes().splitlines()[1]
@@ -155,10 +155,10 @@ def _packed(path: Path, size: int, kind: str) -> bytes:
 
 
 def _signature(place: Path) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """Algorithm, number of the key, signature of the file, comment, and signature of both.
+    """Read a signature: algorithm, number of the key, signature of the file, comment, and signature of both.
 
     Raises:
-        DataError: the file is none.
+        DataError: the file is no signature.
     """
     try:
         _, head, said, overall = place.read_bytes().splitlines()

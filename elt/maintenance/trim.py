@@ -1,6 +1,6 @@
-"""Forget what is old: runs in Airflow's database, results of Celery, runs of Meltano, logs of tasks.
+"""Delete what is old: runs in Airflow's database, results of Celery, runs of Meltano, logs of tasks.
 
-What grows by itself otherwise is kept short where it is made: logs of processes rotate, publications keep their last
+Other data that grows is limited where it is written: logs of processes rotate, publications keep their last
 three, the report of e2e its last ten runs.
 """
 
@@ -21,10 +21,10 @@ LAST_LINES = 5
 
 
 def trim(days: int) -> None:
-    """Remove what began or was written longer ago than that, and say how much it was.
+    """Delete runs, results and logs older than `days`, and print how many.
 
     Args:
-        days: age that is kept.
+        days: age in days that is kept.
 
     Raises:
         StackError: the stack is down, a run that old has not ended, or Airflow could not clean its tables.
@@ -48,10 +48,10 @@ def trim(days: int) -> None:
 
 
 def trim_files(before: dt.datetime) -> int:
-    """Remove logs of tasks, of parsing and of Meltano, and marks of alerts, that were last written before that.
+    """Delete logs of tasks, of parsing and of Meltano, and marks of alerts, that were last written before a time.
 
     Returns:
-        How many files went.
+        The number of deleted files.
     """
     tops = [layout.LOGS / "tasks", layout.LOGS / "dag_processor", layout.STATE / "meltano" / "logs", layout.ALERTED]
     removed = 0
@@ -67,10 +67,10 @@ def trim_files(before: dt.datetime) -> int:
 
 
 def _refuse_old_runs(settings: Settings, before: dt.datetime) -> None:
-    """A run that has not ended must not lose what it is made of.
+    """Refuse to delete data of a run that has not ended.
 
     Raises:
-        StackError: there is one that began before that.
+        StackError: there is one that began before the time.
     """
     databases.wait_for_postgres(settings).close()
     statement = "select dag_id, run_id from dag_run where state in ('running', 'queued') and queued_at < %s limit 1"
@@ -82,7 +82,7 @@ def _refuse_old_runs(settings: Settings, before: dt.datetime) -> None:
 
 
 def _trim_meltano(settings: Settings, before: dt.datetime) -> int:
-    """Forget runs of Meltano that ended before that; its state stays. Returns how many."""
+    """Delete runs of Meltano that ended before a time, without its state, and return their number."""
     with (
         contextlib.closing(databases.connect(settings, "meltano")) as connection,
         connection,

@@ -145,7 +145,7 @@ class Outcome:
 
     def __init__(self, started: float | None = None) -> None:
         self.loaded = False
-        """Whether dbt has begun, which it does only after a complete load."""
+        """Return whether dbt has begun, which it does only after a complete load."""
         self._started = started
         self._plugin = "meltano"
         self._lines: list[tuple[str, str]] = []

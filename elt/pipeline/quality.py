@@ -30,7 +30,7 @@ if t.TYPE_CHECKING:
     from elt.warehouse.base import Warehouse
 
 CHECKS = layout.DBT_PROJECT / "checks"
-NAMED = 3
+NAMED_KEYS = 3
 """Number of keys that a message names when figures by key differ."""
 
 
@@ -161,10 +161,10 @@ def keyed(name: str, source: dict[str, t.Any], rows: list[t.Any]) -> list[Figure
     if not differing:
         return [Figure(f"{name} each", len(source), len(rows))]
     figures = []
-    for key in differing[:NAMED]:
+    for key in differing[:NAMED_KEYS]:
         values = found.get(key, ["absent"])
         figures.append(Figure(f"{name} {key}", source.get(key, "absent"), values[0] if len(values) == 1 else values))
-    if len(differing) > NAMED:
+    if len(differing) > NAMED_KEYS:
         figures.append(Figure(f"{name} each: keys that differ", 0, len(differing)))
     return figures
 

@@ -98,7 +98,7 @@ def _ahead(items: Generator[Made]) -> Iterator[Made]:
 
 
 class _DifferentError(Exception):
-    """Raised where Arrow might read other values than the csv module."""
+    """Signal that Arrow might read other values than the csv module."""
 
 
 def _by_arrow(

@@ -1,6 +1,6 @@
-"""What would become of a file: its dialect, types and keys, and the entry of meltano.yml that loads it.
+"""Inspect a CSV file: its dialect, types and keys, and the entry of meltano.yml that loads it.
 
-What is found is found by tap-csv itself, in a process of its own, so that a load finds the same.
+tap-csv itself inspects the file, in a process of its own, so that a load finds the same.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from elt.atomic import atomic_write
 from elt.errors import ConfigError, DataError, last_line
 from elt.sources import meltano_yml
 
-LONGEST = 40
+MAX_VALUE_CHARACTERS = 40
 """Characters of a value that are shown."""
 
 
 def inspect(file: Path, *, rows: int | None, encoding: str | None, delimiter: str | None) -> dict[str, t.Any]:
-    """Find out what would become of a CSV file.
+    """Inspect a CSV file by tap-csv.
 
     Args:
         file: its path.
-        rows: how many rows the types are found from; none for the number of a load, -1 for all.
+        rows: number of rows from which types are inferred; None for the number of a load, -1 for all.
         encoding: a Python codec, where it is known.
         delimiter: where it is known.
 
@@ -106,7 +106,7 @@ def _as_meltano_says(path: Path) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists of plain values in one line, and indents items below their key."""
+    """Write lists of plain values in one line, and indent items below their key."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
         super().increase_indent(flow, indentless=False)
@@ -145,7 +145,7 @@ def dbt_source(found: dict[str, t.Any], table: str) -> str:
 
 
 def write(found: dict[str, t.Any]) -> None:
-    """Add the entry to meltano.yml and write the source of dbt; what is there already is left as it is.
+    """Add the entry to meltano.yml and write the source of dbt; what exists already stays unchanged.
 
     Raises:
         ConfigError: meltano.yml has no list of files in block style to add to.
@@ -203,5 +203,5 @@ def _below(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 
 def _short(value: str) -> str:
-    shown = value if len(value) <= LONGEST else f"{value[:LONGEST]}..."
+    shown = value if len(value) <= MAX_VALUE_CHARACTERS else f"{value[:MAX_VALUE_CHARACTERS]}..."
     return ascii(shown)[1:-1] if not shown.isprintable() else shown

@@ -1,4 +1,4 @@
-"""Python runs this first in every program of the workspace: this folder alone is on its PYTHONPATH.
+"""Configure each Python program of the workspace, which runs this first: PYTHONPATH is this folder alone.
 
 While a program imports, it makes tens of thousands of objects that all live on, and Python's default looks through
 them for garbage after every 700. Looking less often takes a third off the start of Airflow's API server (3.6 to

@@ -436,4 +436,4 @@ class Stack:
 
 
 class _GoneError(Exception):
-    """Raised when the supervisor of the stack that was joined has ended."""
+    """Signal that the supervisor of the stack that was joined has ended."""

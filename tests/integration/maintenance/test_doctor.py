@@ -201,7 +201,7 @@ def test_a_setting_that_does_not_fit_is_told_once(env):
     assert code == 1
     assert list(failed(output)) == [".env"]
     assert output.count("AIRFLOW_PORT") == 1
-    assert output.count("not looked at: see .env") == 2
+    assert output.count("not checked: see .env") == 2
 
 
 def test_no_state_yet_is_no_fault(env, state):

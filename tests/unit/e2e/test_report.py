@@ -146,10 +146,10 @@ def test_the_history_comes_back_as_it_was_written(tmp_path):
 
 def test_only_the_last_runs_are_kept(tmp_path):
     path = tmp_path / "runs.jsonl"
-    path.write_text("".join(f"{run_of(start=number).model_dump_json()}\n" for number in range(report.KEPT + 5)))
+    path.write_text("".join(f"{run_of(start=number).model_dump_json()}\n" for number in range(report.KEPT_RUNS + 5)))
     runs = report.remember(run_of(start=9999.0), path)
-    assert [one.steps["start"] for one in runs] == [*range(6, report.KEPT + 5), 9999]
-    assert len(path.read_text().splitlines()) == report.KEPT
+    assert [one.steps["start"] for one in runs] == [*range(6, report.KEPT_RUNS + 5), 9999]
+    assert len(path.read_text().splitlines()) == report.KEPT_RUNS
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_the_time_axis_holds_everything_and_few_marks(seconds):
     assert axis.end > 0
     assert axis.marks[0] == 0
     assert axis.marks[-1] <= axis.end
-    assert len(axis.marks) <= max(report.MANY_TICKS, seconds / 3600) + 1
+    assert len(axis.marks) <= max(report.MAX_TICKS, seconds / 3600) + 1
 
 
 # The page ----------------------------------------------------------------------------------------
@@ -292,11 +292,11 @@ def test_the_page_loads_nothing():
 def test_write_leaves_page_and_history_and_names_a_file_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(report.layout, "E2E_REPORT", tmp_path / "e2e" / "report.html")
     monkeypatch.setattr(report.layout, "E2E_RUNS", tmp_path / "e2e" / "runs.jsonl")
-    for number in range(1, report.SHOWN + 3):
+    for number in range(1, report.SHOWN_RUNS + 3):
         path = report.write(full_proof())
         assert len(report.layout.E2E_RUNS.read_text().splitlines()) == number
     assert path == tmp_path / "e2e" / "report.html"
-    assert f"The last {report.SHOWN} runs" in Page(path.read_text()).text
+    assert f"The last {report.SHOWN_RUNS} runs" in Page(path.read_text()).text
     shutil.rmtree(tmp_path / "e2e")
     (tmp_path / "e2e").write_text("in the way")
     with pytest.raises(SetupError, match=re.escape(str(tmp_path / "e2e"))):

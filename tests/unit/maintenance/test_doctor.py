@@ -19,7 +19,9 @@ def rows(monkeypatch):
 def test_a_file_that_airflow_cannot_import_is_named_with_the_last_line(rows):
     assert doctor.dags() == "all files can be imported"
     rows.append(("mine.py", "Traceback\n  File x\nModuleNotFoundError: No module named 'y'\n"))
-    with pytest.raises(doctor.IllError, match=r"airflow/dags/mine\.py: ModuleNotFoundError: No module named 'y'$"):
+    with pytest.raises(
+        doctor.CheckFailedError, match=r"airflow/dags/mine\.py: ModuleNotFoundError: No module named 'y'$"
+    ):
         doctor.dags()
 
 

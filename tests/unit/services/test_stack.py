@@ -69,5 +69,5 @@ def test_no_address_is_shown_of_a_stack_with_other_settings(state, monkeypatch, 
     assert "flower" in shown
     assert "WORKER_CONCURRENCY" in shown
     assert "http://" not in shown
-    with pytest.raises(doctor.IllError, match="WORKER_CONCURRENCY"):
+    with pytest.raises(doctor.CheckFailedError, match="WORKER_CONCURRENCY"):
         doctor.dot_env()
