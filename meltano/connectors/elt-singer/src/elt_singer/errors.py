@@ -64,6 +64,10 @@ class InputError(ConnectorError):
         return self
 
 
+class SchemaError(InputError):
+    """A JSON schema or a SCHEMA message cannot become types."""
+
+
 def one_line(error: BaseException) -> str:
     """Put an error in one line, without DuckDB's drawing of the query and its advice for sessions of its own."""
     text, _, _ = str(error).partition("\nLINE ")[0].partition("Possible solutions:")

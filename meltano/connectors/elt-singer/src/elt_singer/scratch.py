@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
 
 _LOCK = "in-use"
 """A file within that is locked as long as the process lives, however it ends."""
-_STALE_SECONDS = 86_400
+STALE_SECONDS = 86_400
 """A folder that is older and not in use was left by a process that was killed."""
 
 
@@ -40,7 +40,7 @@ def _remove_stale(parent: Path, prefix: str) -> None:
         with contextlib.suppress(OSError):
             found = path.lstat()
             is_ours = path.is_dir() and not path.is_symlink() and found.st_uid == os.getuid()
-            if is_ours and found.st_mtime < time.time() - _STALE_SECONDS and not _is_in_use(path):
+            if is_ours and found.st_mtime < time.time() - STALE_SECONDS and not _is_in_use(path):
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from elt_singer.batch import destination
 from elt_singer.settings import Setting, checked, warn
 
 from tap_csv import types
@@ -145,7 +146,7 @@ class Config:
             raise SettingsError("filesystem: only local files are read")
         if given["infer_rows"] < 1 and given["infer_rows"] != -1:
             raise SettingsError("infer_rows: a number of rows, or -1 for all")
-        folder, prefix = _batch(given.get("batch_config"))
+        folder, prefix = destination(given.get("batch_config"))
         return cls(
             entities=_entities(*_listed(raw.get("files"), given.get("csv_files_definition"))),
             metadata=given["add_metadata_columns"],
@@ -257,22 +258,3 @@ def _type(words: object, where: str) -> types.Type:
         return types.named(words if isinstance(words, str) else "")
     except ValueError:
         raise SettingsError(f"{where}: a type is one of {', '.join(types.NAMES)}") from None
-
-
-def _batch(given: t.Mapping[str, t.Any] | None) -> tuple[Path | None, str]:
-    """The folder for files of BATCH messages, and what their names begin with."""
-    if not given:
-        return None, ""
-    encoding, storage = given.get("encoding") or {}, given.get("storage") or {}
-    if not isinstance(encoding, dict) or encoding.get("format") != "parquet":
-        raise SettingsError("batch_config: encoding: format: only parquet is written")
-    root = storage.get("root") if isinstance(storage, dict) else None
-    if not isinstance(root, str) or not root:
-        raise SettingsError("batch_config: storage: root: set the folder")
-    scheme, there, rest = root.partition("://")
-    if there and scheme != "file":
-        raise SettingsError(f"batch_config: storage: root: only local folders are written, not {scheme}")
-    folder = Path(rest if there else root)
-    if not folder.is_dir():
-        raise SettingsError(f"batch_config: storage: root: {folder} is no folder")
-    return folder.absolute(), str(storage.get("prefix") or "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import json
 import logging
@@ -17,7 +16,9 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from elt_singer import scratch
+from elt_singer import batch, messages, scratch
+from elt_singer.batch import Batch
+from elt_singer.errors import SchemaError
 
 from tap_csv import catalog
 from tap_csv.convert import Converter
@@ -49,8 +50,6 @@ _OURS = "tap-csv-"
 _AHEAD = 1
 """Segments that wait while all workers are busy."""
 _COPY = 1 << 20
-_STALE_SECONDS = 86_400
-"""A file of a BATCH message that is older was left by a target that failed or was killed."""
 
 
 class Tap:
@@ -107,28 +106,20 @@ class Tap:
             said: Json = {"bookmarks": {**((state or {}).get("bookmarks") or {})}}
         except (AttributeError, TypeError):
             raise SettingsError("the state is not of the form in which this tap says it") from None
-        self._remove_stale()
+        if folder := self._config.batch_folder:
+            batch.remove_stale(folder, self._config.batch_prefix + _OURS)
         for stream in list(self._streams(chosen)):  # all are looked at before the first row is sent
             name = stream.entity.name
             known = _Known(stream, said["bookmarks"].get(name), self._config)
             said["bookmarks"][name] = known.bookmark()
-            schema = {"type": "SCHEMA", "stream": name, "schema": stream.schema()}
-            self._say(schema | {"key_properties": stream.entity.keys})
+            messages.write(self._output, messages.schema(name, stream.schema(), stream.entity.keys))
             for file in stream.files if rows else ():
                 self._send_file(stream, file, known)
                 if self._config.incremental:
                     said["bookmarks"][name] = known.bookmark()
-                    self._say({"type": "STATE", "value": said})
+                    messages.write(self._output, messages.state(said))
         if not self._config.incremental and said["bookmarks"]:  # by this a target knows that the tap did not die
-            self._say({"type": "STATE", "value": said})
-
-    def _remove_stale(self) -> None:
-        """Remove what targets of other days have not read."""
-        if folder := self._config.batch_folder:
-            for path in folder.glob(f"{glob.escape(self._config.batch_prefix)}{_OURS}*.parquet"):
-                with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime < time.time() - _STALE_SECONDS:
-                        path.unlink()
+            messages.write(self._output, messages.state(said))
 
     def _discovered(self, entity: Entity) -> Stream:
         return catalog.discover(entity, self._config, self._converter)
@@ -146,7 +137,7 @@ class Tap:
                 if name not in entities:
                     raise SettingsError(f"the catalog has stream {name!r}, of which the settings name no files")
                 yield catalog.chosen(entry, entities[name], self._config)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, SchemaError) as error:
             raise SettingsError(f"the catalog is not of the form that --discover prints: {error!r}") from None
 
     def _send_file(self, stream: Stream, file: Path, known: _Known) -> None:
@@ -244,10 +235,8 @@ class Tap:
 
     def _send_rows(self, path: Path, stream: Stream) -> None:
         if self._config.batch_folder:
-            encoding = {"format": "parquet", "compression": "none"}
-            manifest = [f"file://{path}"]
             try:
-                self._say({"type": "BATCH", "stream": stream.entity.name, "encoding": encoding, "manifest": manifest})
+                messages.write(self._output, Batch("parquet", gzip=False, files=(path,)).message(stream.entity.name))
             except OSError:
                 path.unlink(missing_ok=True)  # nobody will read it
                 raise
@@ -255,10 +244,6 @@ class Tap:
         with path.open("rb") as lines:
             shutil.copyfileobj(lines, self._output, _COPY)
         path.unlink()
-
-    def _say(self, message: Json) -> None:
-        self._output.write(json.dumps(message).encode() + b"\n")
-        self._output.flush()
 
 
 class _Known:

@@ -7,21 +7,20 @@ and so whatever rules a type out in the sample is refused after it. A type that 
 from __future__ import annotations
 
 import json
-import math
 import re
 import typing as t
 from dataclasses import dataclass, field
-from decimal import Decimal
+
+from elt_singer import json_schema
+from elt_singer.errors import SchemaError
+from elt_singer.json_schema import MOST_DIGITS, SCHEMAS
 
 NAMES = ("integer", "number", "decimal(P,S)", "boolean", "date", "time", "date-time", "string")
 """What the setting `columns` takes."""
 
 _SHOWS_FRACTION = 2**52
 """From it on, a DOUBLE made of a text is whole whatever fraction the text had."""
-_BIGINT = range(-(2**63), 2**63)
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
-_MOST_DIGITS = 38
-_LEAST_WHOLE = 15
 _EXPONENT = "(contains({v}, 'e') or contains({v}, 'E'))"
 
 
@@ -127,13 +126,6 @@ def _strict_integer(kind: str, schema: dict[str, t.Any], narrower: Type | None =
     return Type("integer", schema, kind, text, fast=fast, quick=quick, sure=sure, narrower=narrower)
 
 
-_INTEGER: dict[str, t.Any] = {"type": "integer"}
-_NUMBER: dict[str, t.Any] = {"type": "number"}
-_BOOLEAN: dict[str, t.Any] = {"type": "boolean"}
-_DATE: dict[str, t.Any] = {"type": "string", "format": "date"}
-_TIME: dict[str, t.Any] = {"type": "string", "format": "time"}
-_DATE_TIME: dict[str, t.Any] = {"type": "string", "format": "date-time"}
-
 _DOUBLE = _cast("DOUBLE")
 _FINITE_DOUBLE = f"isfinite({_DOUBLE})"
 _MINUS_ZERO = r"-0(\.0*)?"  # only a DOUBLE keeps its sign
@@ -153,17 +145,17 @@ _STAMP = _cast("TIMESTAMPTZ")
 _MIDNIGHT = f"epoch_us({_STAMP}) % 86400000000 = 0"
 _FAST_DATE = _gives_back_in(10, "DATE")  # then the year has four digits
 
-INTEGER = _strict_integer("BIGINT", _INTEGER)
+INTEGER = _strict_integer("BIGINT", SCHEMAS["BIGINT"])
 # Parquet has no HUGEINT; DuckDB would write a DOUBLE.
 HUGE = _strict_integer(
     "DECIMAL(38,0)",
-    _INTEGER | {"minimum": -(10**_MOST_DIGITS) + 1, "maximum": 10**_MOST_DIGITS - 1},
+    SCHEMAS["HUGEINT"],
     narrower=INTEGER,
 )
 _SAME_DOUBLE = f"regexp_replace({_DOUBLE}::VARCHAR, '\\.0$', '') = {_SIGNIFICANT}"
 NUMBER = Type(
     "number",
-    _NUMBER,
+    SCHEMAS["DOUBLE"],
     "DOUBLE",
     _if(f"{_FINITE_DOUBLE} and (({_is(_PLAIN)} and {_FEW_DIGITS}) or {_SAME_DOUBLE})", _DOUBLE),
     fast=_SHORT,
@@ -171,7 +163,7 @@ NUMBER = Type(
 )
 BOOLEAN = Type(
     "boolean",
-    _BOOLEAN,
+    SCHEMAS["BOOLEAN"],
     "BOOLEAN",
     "case when {v} = 'false' then false when lower({v}) in ('true', 'false') then lower({v}) = 'true' end",
     fast="{v} = 'true'",
@@ -179,22 +171,22 @@ BOOLEAN = Type(
 )
 DATE = Type(
     "date",
-    _DATE,
+    SCHEMAS["DATE"],
     "DATE",
     _if(_is(_DAY), f"({_finite(_STAMP)})::DATE"),
     fast=_FAST_DATE,
     quick=_cast("DATE"),
 )
-TIME = Type("time", _TIME, "TIME", _if(_is(f"{_HOUR}:[0-5]\\d{_SECOND}"), _cast("TIME")))
+TIME = Type("time", SCHEMAS["TIME"], "TIME", _if(_is(f"{_HOUR}:[0-5]\\d{_SECOND}"), _cast("TIME")))
 DATE_TIME = Type(
     "date-time",
-    _DATE_TIME,
+    SCHEMAS["TIMESTAMP"],
     "TIMESTAMP",
     _if(_is(_MOMENT), _finite(_STAMP)),
     fast=_gives_back_in(19, "TIMESTAMP"),  # then there is no offset, which this cast would drop
     quick=_cast("TIMESTAMP"),
 )
-STRING = Type("string", {"type": "string"}, "VARCHAR", "{v}")
+STRING = Type("string", SCHEMAS["VARCHAR"], "VARCHAR", "{v}")
 GROUPED = Type("string", STRING.schema, "VARCHAR", _if(_is(r"-?(0|[1-9]\d*)(\.\d{3})?"), "{v}"))
 """Whole numbers, or such whose point may as well stand between thousands; zeros in front make a text of its own."""
 _STRICT = {one.name: one for one in (INTEGER, NUMBER, BOOLEAN, DATE, TIME, DATE_TIME, STRING)}
@@ -205,24 +197,24 @@ def _named_integer() -> Type:
     short = f"abs({_DOUBLE}) < {_SHOWS_FRACTION}"
     text = _if(f"{_DOUBLE} = floor({_DOUBLE}) and (not contains({{v}}, '.') or {short})", _cast("BIGINT"))
     fast = f"{{v}} = floor({{v}}) and abs({{v}}) < {_SHOWS_FRACTION}"
-    return Type("integer", _INTEGER, "BIGINT", text, "DOUBLE", fast, "{v}::BIGINT")
+    return Type("integer", SCHEMAS["BIGINT"], "BIGINT", text, "DOUBLE", fast, "{v}::BIGINT")
 
 
 _NAMED = {
     one.name: one
     for one in (
         _named_integer(),
-        Type("number", _NUMBER, "DOUBLE", _if(_FINITE_DOUBLE, _DOUBLE), "DOUBLE", "isfinite({v})"),
-        Type("boolean", _BOOLEAN, "BOOLEAN", _cast("BOOLEAN"), "BOOLEAN", "true"),
+        Type("number", SCHEMAS["DOUBLE"], "DOUBLE", _if(_FINITE_DOUBLE, _DOUBLE), "DOUBLE", "isfinite({v})"),
+        Type("boolean", SCHEMAS["BOOLEAN"], "BOOLEAN", _cast("BOOLEAN"), "BOOLEAN", "true"),
         Type(
             "date",
-            _DATE,
+            SCHEMAS["DATE"],
             "DATE",
             _if(_is(_MOMENT), f"({_finite(_STAMP, _MIDNIGHT)})::DATE"),
             fast=_FAST_DATE,
             quick=_cast("DATE"),
         ),
-        Type("time", _TIME, "TIME", _if(_is(f"{_HOUR}:[0-5]\\d({_SECOND})?"), _cast("TIME"))),
+        Type("time", SCHEMAS["TIME"], "TIME", _if(_is(f"{_HOUR}:[0-5]\\d({_SECOND})?"), _cast("TIME"))),
         DATE_TIME,
         STRING,
     )
@@ -235,12 +227,11 @@ def decimal(precision: int, scale: int, *, strict: bool = False) -> Type:
     Raises:
         ValueError: there is no such type.
     """
-    if not 0 < precision <= _MOST_DIGITS or not 0 <= scale <= precision or scale == _MOST_DIGITS:
+    if not 0 < precision <= MOST_DIGITS or not 0 <= scale <= precision or scale == MOST_DIGITS:
         raise ValueError(f"decimal({precision},{scale})")
     kind = f"DECIMAL({precision},{scale})"
-    widest = f"DECIMAL({_MOST_DIGITS},{_MOST_DIGITS - precision + scale})"
-    schema: dict[str, t.Any] = {"type": "number", "multipleOf": float(Decimal(1).scaleb(-scale)) if scale else 1}
-    schema |= {"x-singer.decimal": {"precision": precision, "scale": scale}}
+    widest = f"DECIMAL({MOST_DIGITS},{MOST_DIGITS - precision + scale})"
+    schema = json_schema.of_decimal(precision, scale)
     name = f"decimal({precision},{scale})"
     if strict:
         fraction = rf"\.\d{{1,{scale}}}0*" if scale else r"\.0+"
@@ -305,65 +296,25 @@ def of_schema(schema: t.Mapping[str, t.Any]) -> Type:
 
     It is strict: most catalogs were written by discovery, from a sample.
     """
-    kinds = schema.get("type")
-    found = {kinds} if isinstance(kinds, str) else set(kinds or ())
-    found.discard("null")
+    found = json_schema.permitted(schema)
     if found == {"string"}:
         return _STRICT.get(schema.get("format") or "string", STRING)
     if found == {"integer"}:
-        return INTEGER if all(one is None or one in _BIGINT for one in _bounds(schema)) else HUGE
+        return INTEGER if json_schema.integer(schema) == "BIGINT" else HUGE
     if found and found <= {"integer", "number"}:
         return _of_number(schema)
     return BOOLEAN if found == {"boolean"} else STRING
 
 
 def _of_number(schema: t.Mapping[str, t.Any]) -> Type:
-    """The decimal that `x-singer.decimal` states, or that step and bounds need; what none holds is a number.
-
-    Without bounds a decimal leaves 15 digits before the point at least, as many as a DOUBLE shows.
-    """
-    step = schema.get("multipleOf")
-    if not _is_finite(step) or step <= 0:
-        return NUMBER
-    digits = schema.get("x-singer.decimal") or {}
-    # As far as a DOUBLE shows it: 10 ** -23 is 1e-23.
-    exponent = Decimal(f"{step:.15g}" if isinstance(step, float) else step).normalize().as_tuple().exponent
-    least, most = _bounds(schema)
+    """The decimal that step, bounds and `x-singer.decimal` say; what none holds is a number."""
     try:
-        scale = digits.get("scale", max(0, -int(exponent)))
-        whole = _MOST_DIGITS - scale
-        if least is not None and most is not None:
-            whole = len(str(max(abs(least), abs(most))))
-        elif whole < _LEAST_WHOLE and "precision" not in digits:
-            return NUMBER
-        return decimal(digits.get("precision", whole + scale), scale, strict=True)
-    except (ValueError, TypeError, AttributeError):
+        found = json_schema.digits(schema) if json_schema.step(schema) else None
+        return decimal(*found, strict=True) if found else NUMBER
+    except (SchemaError, ValueError):  # a DECIMAL without a digit before the point is none of our types
         return NUMBER
-
-
-def _bounds(schema: t.Mapping[str, t.Any]) -> tuple[int | None, int | None]:
-    """The smallest and the greatest whole part of a value, as far as the schema bounds it."""
-    return _bound(schema, "minimum", "exclusiveMinimum", 1), _bound(schema, "maximum", "exclusiveMaximum", -1)
-
-
-def _bound(schema: t.Mapping[str, t.Any], inclusive: str, exclusive: str, inwards: int) -> int | None:
-    bound, beyond = schema.get(inclusive), schema.get(exclusive)
-    is_exclusive = beyond is True  # as drafts 3 and 4 of JSON Schema say it
-    if not _is_finite(bound):
-        bound, is_exclusive = beyond, True
-    if not _is_finite(bound):
-        return None
-    written = Decimal(str(bound))  # the DOUBLE 1e36 is greater than 10 ** 36
-    whole = int(written)
-    return whole + inwards if is_exclusive and whole == written else whole
-
-
-def _is_finite(number: object) -> t.TypeGuard[float]:
-    if isinstance(number, float):
-        return math.isfinite(number)
-    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def property_of(kind: Type) -> dict[str, t.Any]:
     """The JSON schema of a column, whose values may be null."""
-    return kind.schema | {"type": [kind.schema["type"], "null"]}
+    return json_schema.nullable(kind.schema)

@@ -7,6 +7,7 @@ import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from elt_singer.batch import local
 from elt_singer.settings import Setting, checked, warn
 
 from target_duckdb.errors import SettingsError
@@ -125,10 +126,10 @@ class Config:
 def _batch_folder(given: dict[str, t.Any]) -> Path | None:
     if not given.get("batch_folder") or not given["clean_up_batch_files"]:
         return None
-    scheme, there, rest = given["batch_folder"].partition("://")
-    if there and scheme != "file":
-        raise SettingsError(f"batch_folder is a local folder, not one on {scheme}")
-    return Path(rest if there else given["batch_folder"])
+    folder = local(given["batch_folder"])
+    if folder is None:
+        raise SettingsError(f"batch_folder is a local folder, not one on {given['batch_folder'].partition(':')[0]}")
+    return folder
 
 
 def _mapping(mapping: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:

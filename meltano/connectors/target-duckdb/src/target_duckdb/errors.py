@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from elt_singer.errors import ConnectorError, InputError, SettingsError
+from elt_singer.errors import ConnectorError, InputError, SchemaError, SettingsError
 
 __all__ = [
     "DatabaseError",
@@ -28,10 +28,6 @@ __all__ = [
 
 class DatabaseError(ConnectorError):
     """The database cannot be opened or written."""
-
-
-class SchemaError(InputError):
-    """A SCHEMA message cannot become a table."""
 
 
 class RecordBeforeSchemaError(InputError):

@@ -27,8 +27,9 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from elt_singer.batch import Batch
+
     from target_duckdb.config import Config
-    from target_duckdb.files import Batch
     from target_duckdb.schema import Column
     from target_duckdb.spool import Spool
     from target_duckdb.stream import Stream

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import typing as t
 from collections import Counter
 from dataclasses import dataclass
-from decimal import Decimal
+
+from elt_singer.json_schema import FORMATS, Schema, digits, integer, permitted, step
 
 from target_duckdb import sql
 from target_duckdb.errors import SchemaError
@@ -14,16 +14,9 @@ from target_duckdb.errors import SchemaError
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    Schema = t.Mapping[str, t.Any]
-
 SEPARATOR = "__"
 """Stands between the names of an object and of its property, when objects are flattened."""
-BIGINT = range(-(2**63), 2**63)
-_PRECISION = 38
-_LEAST_WHOLE = 15
-"""Digits that a DECIMAL leaves before the point, where no bounds say how many: as many as a DOUBLE shows."""
 _NESTED = {"object", "array"}
-_FORMATS = {"date": "DATE", "time": "TIME", "date-time": "TIMESTAMP"}
 _DECIMAL_FORMATS = {"singer.decimal", "x-singer.decimal"}
 
 
@@ -82,14 +75,14 @@ def _columns(properties: Schema, above: tuple[str, ...], levels: int) -> Iterato
         try:
             branches = list(_branches(schema))
             nested = branches[0].get("properties") if len(branches) == 1 else None
-            is_flattened = levels > 0 and isinstance(nested, dict) and nested and "object" in _types(branches[0])
+            is_flattened = levels > 0 and isinstance(nested, dict) and nested and "object" in permitted(branches[0])
             kind = "" if is_flattened else column_type(schema)
         except SchemaError as error:
             raise SchemaError(error.what, column=SEPARATOR.join(path)) from None
         if is_flattened:
             yield from _columns(t.cast("Schema", nested), path, levels - 1)
         else:
-            is_mixed = kind == "VARCHAR" and any(_types(one) & {"number"} or not _types(one) for one in branches)
+            is_mixed = kind == "VARCHAR" and any("number" in (permitted(one) or {"number"}) for one in branches)
             yield Column(SEPARATOR.join(path).lower(), path, kind, is_mixed)
 
 
@@ -110,23 +103,8 @@ def _branches(schema: object) -> Iterator[Schema]:
         raise SchemaError("anyOf or oneOf of its schema is no list")
     for one in several:
         for branch in _branches(one):
-            if _types(branch) or branch.get("type") is None:
+            if permitted(branch) or branch.get("type") is None:
                 yield branch
-
-
-def _types(schema: Schema) -> set[str]:
-    """The names of the types that are permitted, but for null.
-
-    Raises:
-        SchemaError: `type` is neither a name nor a list of names.
-    """
-    types = schema.get("type")
-    if types is None:
-        return {"object"} if "properties" in schema else set()
-    names = types if isinstance(types, list) else [types]
-    if not all(isinstance(one, str) for one in names):
-        raise SchemaError("type of its schema is neither a name nor a list of names")
-    return set(names) - {"null"}
 
 
 def column_type(schema: object) -> str:
@@ -147,7 +125,7 @@ def column_type(schema: object) -> str:
 
 
 def _simple_type(schema: Schema) -> str:
-    types = _types(schema)
+    types = permitted(schema)
     form = schema.get("format")
     if form is not None and not isinstance(form, str):
         raise SchemaError("format of its schema is no text")
@@ -155,79 +133,18 @@ def _simple_type(schema: Schema) -> str:
         return "JSON"
     if form in _DECIMAL_FORMATS:
         return _decimal(schema)
-    if types == {"string"} and form in _FORMATS:
-        return _FORMATS[form]
+    if types == {"string"} and form in FORMATS:
+        return FORMATS[form]
     if types == {"integer"}:
-        bounds = (one for one in _bounds(schema) if one is not None)
-        return "BIGINT" if all(bound in BIGINT for bound in bounds) else "HUGEINT"
+        return integer(schema)
     if types and types <= {"integer", "number"}:
-        return _decimal(schema) if _step(schema) or "x-singer.decimal" in schema else "DOUBLE"
+        return _decimal(schema) if step(schema) or "x-singer.decimal" in schema else "DOUBLE"
     return "BOOLEAN" if types == {"boolean"} else "VARCHAR"
 
 
-def _bounds(schema: Schema) -> tuple[int | None, int | None]:
-    """The smallest and the greatest whole part of a value, as far as the schema bounds it."""
-    return _bound(schema, "minimum", "exclusiveMinimum", 1), _bound(schema, "maximum", "exclusiveMaximum", -1)
-
-
-def _bound(schema: Schema, inclusive: str, exclusive: str, inwards: int) -> int | None:
-    bound, beyond = schema.get(inclusive), schema.get(exclusive)
-    is_exclusive = beyond is True  # as drafts 3 and 4 of JSON Schema say it
-    if not _is_finite(bound):
-        bound, is_exclusive = beyond, True
-    if not _is_finite(bound):
-        return None
-    written = Decimal(str(bound))  # the DOUBLE 1e36 is greater than 10 ** 36
-    whole = int(written)
-    return whole + inwards if is_exclusive and whole == written else whole
-
-
-def _is_finite(bound: object) -> t.TypeGuard[float]:
-    if isinstance(bound, float):
-        return math.isfinite(bound)
-    return isinstance(bound, int) and not isinstance(bound, bool)
-
-
-def _step(schema: Schema) -> Decimal | None:
-    """What every value is a multiple of, if that is said; as far as a DOUBLE shows it: 10 ** -23 is 1e-23.
-
-    Raises:
-        SchemaError: `multipleOf` is no finite number.
-    """
-    step = schema.get("multipleOf")
-    if step is None:
-        return None
-    if not _is_finite(step):
-        raise SchemaError("multipleOf of its schema is no number")
-    return Decimal(f"{step:.15g}" if isinstance(step, float) else step).normalize() if step > 0 else None
-
-
 def _decimal(schema: Schema) -> str:
-    """The DECIMAL with the precision and scale that the schema states or follow from its step and bounds.
-
-    What no DECIMAL holds is a DOUBLE: more than 38 digits, or, without bounds, fewer than 15 left before the point.
-    """
-    stated = schema.get("x-singer.decimal") or schema
-    if not isinstance(stated, dict):
-        raise SchemaError("x-singer.decimal of its schema is no object")
-    scale, precision = _stated(stated, "scale"), _stated(stated, "precision")
-    if scale is None:
-        scale = max(0, -int((_step(schema) or Decimal("1e-10")).as_tuple().exponent))
-    least, most = _bounds(schema)
-    if precision is not None:
-        fits = 0 <= scale <= precision
-    elif least is None or most is None:
-        precision, fits = _PRECISION, 0 <= scale <= _PRECISION - _LEAST_WHOLE
-    else:
-        precision, fits = scale + len(str(max(abs(least), abs(most)))), scale >= 0
-    return f"DECIMAL({precision},{scale})" if fits and 0 < precision <= _PRECISION else "DOUBLE"
-
-
-def _stated(schema: Schema, name: str) -> int | None:
-    stated = schema.get(name)
-    if stated is not None and (not isinstance(stated, int) or isinstance(stated, bool)):
-        raise SchemaError(f"{name} of its schema is no whole number")
-    return stated
+    found = digits(schema)
+    return f"DECIMAL({found[0]},{found[1]})" if found else "DOUBLE"
 
 
 def struct(found: Sequence[Column], types: t.Mapping[Column, str]) -> str:

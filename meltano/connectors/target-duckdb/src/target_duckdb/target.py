@@ -12,6 +12,8 @@ import typing as t
 from pathlib import Path
 
 from elt_singer import scratch
+from elt_singer.batch import Batch
+from elt_singer.json_schema import BIGINT
 
 from target_duckdb import database, messages
 from target_duckdb.errors import (
@@ -22,9 +24,7 @@ from target_duckdb.errors import (
     SettingsError,
     UnfinishedError,
 )
-from target_duckdb.files import Batch
 from target_duckdb.load import Loader
-from target_duckdb.schema import BIGINT
 from target_duckdb.spool import Spool
 from target_duckdb.stream import VERSION, Stream, read_schema, table_of
 
