@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Run the tests: scripts/test.sh [unit|integration|e2e|faults|debian] [pytest's arguments]; without a part, the first three.
+# Run the tests: scripts/test.sh [unit|connectors|integration|e2e|faults|debian|PACKAGE|PACKAGE/test_MODULE] [pytest's arguments]; without a part, the first four.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
-unit) parts=(tests/unit meltano/connectors) && shift ;;
-integration | e2e) parts=("tests/$1") && shift ;;
+connectors) parts=(meltano/connectors) && shift ;;
+unit | integration | e2e) parts=("tests/$1") && shift ;;
 faults) parts=(tests/e2e/test_faults.py) && export ELT_FAULTS=all && shift ;;
 debian) parts=(tests/e2e/test_debian.py) && shift ;;
 -h | --help)
@@ -12,9 +12,14 @@ debian) parts=(tests/e2e/test_debian.py) && shift ;;
   exit 0
   ;;
 "" | -*) parts=(tests/unit meltano/connectors tests/integration tests/e2e) ;;
-*)
-  echo "test.sh: no part '$1'; there are unit, integration, e2e, faults and debian" >&2
-  exit 2
+*) # a package of elt, a module of it, or another file of tests
+  shopt -s nullglob
+  parts=(tests/{unit,integration,e2e}/"$1"*)
+  if [[ ${#parts[@]} -eq 0 ]]; then
+    echo "test.sh: no part '$1'; there are unit, connectors, integration, e2e, faults, debian and the packages of elt (tests/README.md)" >&2
+    exit 2
+  fi
+  shift
   ;;
 esac
 scripts/bootstrap.sh --quiet

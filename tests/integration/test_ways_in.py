@@ -107,9 +107,21 @@ def test_commands_name_what_is_there(state):
             elif program.startswith("scripts/"):
                 assert os.access(ROOT / program, os.X_OK), command
                 words = re.findall(r"[\w-]+", said(ROOT / program, "--help", cwd=ROOT).stdout) if arguments else []
-                assert set(arguments) <= set(words), command
+                assert [one for one in arguments if one not in words and not [*ROOT.glob(f"tests/*/{one}*")]] == [], (
+                    command
+                )
             else:
                 assert command.replace("npx --yes ", "npx ") in SHOWN, f"{command}: no page of docs shows it"
+
+
+def test_a_part_of_the_tests_is_a_package_or_a_module_of_it(state):
+    done = run("scripts/test.sh", "supervisor/test_guard", "--collect-only", "-q", "-n", "0", env=apart(state))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    assert found == {f"tests/{part}/supervisor/test_guard.py" for part in ("unit", "integration")}
+    done = run("scripts/test.sh", "nothing", env=apart(state))
+    assert done.returncode == 2
+    assert "no part 'nothing'; there are unit, " in done.stderr
 
 
 # The devcontainer --------------------------------------------------------------------------------
