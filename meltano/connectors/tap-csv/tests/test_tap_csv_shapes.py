@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import gzip
 import io
 import tempfile
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tap_csv import catalog, source
 from tap_csv.config import Config
 from tap_csv.convert import Converter
-from tap_csv.errors import SettingsError
+from tap_csv.errors import InputError, SettingsError
 from tap_csv_harness import TEXT, run
 
 if t.TYPE_CHECKING:
@@ -110,7 +111,15 @@ def test_settings_of_the_shape_that_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"skip": 1}, {"skip_footer": 1}, {"comment": "#"}, {"header": False, "names": ["id", "a"]}]
+    "changed",
+    [
+        {"skip": 1},
+        {"skip_footer": 1},
+        {"comment": "#"},
+        {"header": False, "names": ["id", "a"]},
+        {"unnamed_columns": "keep"},
+        {"null_values": ["N/A"]},
+    ],
 )
 def test_a_file_is_loaded_again_when_its_shape_is_said_otherwise(sync: Sync, changed: dict[str, t.Any]) -> None:
     settings = {"infer_types": False}
@@ -188,3 +197,70 @@ def _written(row: t.Iterable[str], delimiter: str, quotechar: str, quoting: t.Li
     quoting = csv.QUOTE_ALL if line_end == "\n" else quoting
     csv.writer(text, delimiter=delimiter, quotechar=quotechar, quoting=quoting, lineterminator=line_end).writerow(row)
     return text.getvalue()
+
+
+BATCH: t.Any = pytest.mark.parametrize("batch", [False, True])
+
+
+def values(sync: Sync, folder: Path, content: bytes, *, batch: bool, **entry: t.Any) -> list[tuple[t.Any, ...]]:
+    """The rows of a file, typed, by RECORD or BATCH."""
+    more: dict[str, t.Any] = {}
+    if batch:
+        (folder / "rows").mkdir(exist_ok=True)
+        more["batch_config"] = {"encoding": {"format": "parquet"}, "storage": {"root": str(folder / "rows")}}
+    got = sync(content, settings={"incremental": False, **more, **entry.pop("settings", {})}, **entry)
+    if got.error:
+        raise got.error
+    return got.rows() if batch else [tuple(one.values()) for one in got.records]
+
+
+ROUTES = [b"id,a,\n1,x,\n2,y,\n", b'id,a,\n1,x,\r\n2,"y",\n']
+"""By DuckDB, and by Python since line ends differ."""
+
+
+@BATCH
+@pytest.mark.parametrize("content", ROUTES)
+def test_an_empty_column_at_the_end_is_dropped(sync: Sync, tmp_path: Path, content: bytes, *, batch: bool) -> None:
+    assert values(sync, tmp_path, content, batch=batch) == [(1, "x"), (2, "y")]
+    with pytest.raises(
+        InputError, match="line 4: a value in column 3, which has no name in the header; set `unnamed"
+    ):
+        values(sync, tmp_path, content + b"3,z, \n", batch=batch)
+    assert values(sync, tmp_path, content, batch=batch, unnamed_columns="keep") == [(1, "x", None), (2, "y", None)]
+    assert values(sync, tmp_path, content + b"3,z,u\n", batch=batch, unnamed_columns="drop")[-1] == (3, "z")
+
+
+@BATCH
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n\n"])
+def test_columns_without_a_name_are_kept_or_dropped(
+    sync: Sync, tmp_path: Path, line_end: bytes, *, batch: bool
+) -> None:
+    content = b"id,,column_2_, \n1,x,y,z\n".replace(b"\n", line_end)
+    with pytest.raises(InputError, match="line 1: column 2 of the header has no name; set `unnamed_columns: keep` "):
+        values(sync, tmp_path, content, batch=batch)
+    assert values(sync, tmp_path, content, batch=batch, unnamed_columns="keep") == [(1, "x", "y", "z")]
+    assert values(sync, tmp_path, content, batch=batch, unnamed_columns="drop") == [(1, "y")]
+    got = sync(content, unnamed_columns="keep")
+    assert list(got.types) == ["id", "column_2", "column_2_", "column_4"]
+    assert "line 1, column 'column_1'" in str(sync(b",column_1,id\n", unnamed_columns="keep").error)
+    assert "column 1 of the header has no name" in str(sync(b",\n", unnamed_columns="keep").error)
+    assert "unnamed_columns: keep or drop" in settings_error(unnamed_columns="x")
+
+
+@BATCH
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n\n"])
+def test_texts_that_mean_null(sync: Sync, tmp_path: Path, line_end: bytes, *, batch: bool) -> None:
+    content = b'id,n,s,d\n1,\\N,"NULL",2024-01-31\n2,12,,N/A\n3,,x,\\N\n'.replace(b"\n", line_end)
+    day: t.Any = dt.date(2024, 1, 31) if batch else "2024-01-31"
+    entry: dict[str, t.Any] = {"null_values": ["\\N", "NULL", "N/A"], "batch": batch}
+    expected = [(1, None, None, day), (2, 12, None, None), (3, None, "x", None)]
+    assert values(sync, tmp_path, content, **entry) == expected
+    named = {"n": "integer", "d": "date", "s": "string"}
+    assert values(sync, tmp_path, content, columns=named, **entry) == expected
+    texts = values(sync, tmp_path, content, settings={"infer_types": False}, **entry)
+    assert texts == [("1", None, None, "2024-01-31"), ("2", "12", "", None), ("3", "", "x", None)]
+    with pytest.raises(InputError, match="column 'id': a key must not be empty"):
+        values(sync, tmp_path, content + b"NULL,1,x,\n", **entry)
+    with pytest.raises(InputError, match="column 'n': the value is no integer"):
+        values(sync, tmp_path, content + b"4,null,x,\n", columns=named, **entry)
+    assert "null_values: must be a list of texts" in settings_error(null_values=[1])

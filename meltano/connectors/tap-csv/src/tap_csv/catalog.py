@@ -85,14 +85,14 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
     """
     files = tuple(find(entity.path))
     opened = {file: split(Source(file, entity), entity, _HEADER) for file in files}
-    columns = opened[files[0]].header
+    columns = opened[files[0]].columns
     entity = entity.spelt_as(columns)
     for file, one in opened.items():
         refuse_missing(columns, one, file, f"{files[0]} has")
-        if added := set(one.header).difference(columns):
+        if added := set(one.columns).difference(columns):
             what = f"the header has this column, which {files[0]} has not"
             raise InputError(what, file, line=one.line, column=min(added))
-        if config.metadata and (taken := METADATA.keys() & set(one.header)):
+        if config.metadata and (taken := METADATA.keys() & set(one.columns)):
             what = "the file has this column, and add_metadata_columns adds it"
             raise InputError(what, file, line=one.line, column=min(taken))
     for column in entity.columns.keys() - set(columns):
@@ -147,15 +147,24 @@ class Opened(t.NamedTuple):
     """A file of which the header was read."""
 
     header: list[str]
+    """A name for each field of a row."""
     segments: Iterator[Segment]
     """All its rows."""
     dialect: Dialect
     line: int | None
     """Where the header stands, if the file has one."""
+    unsent: t.Collection[str] = ()
+    """Those of the header that are no names of columns."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return [name for name in self.header if name not in self.unsent]
 
     def form(self, file: Path, entity: Entity) -> Form:
         """How its rows are read; what they become is left to whoever sends them."""
-        return Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape)
+        ends_empty = bool(self.unsent) and not entity.shape.unnamed_columns
+        return Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape, ends_empty)
 
 
 def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> Opened:
@@ -188,7 +197,7 @@ def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> Opened:
             first = first.joined(next(segments))
             continue
         rows = itertools.chain([first.without(reader.size_of_header, quote)], segments)
-        return Opened(header, rows, dialect, reader.header_line)
+        return Opened(header, rows, dialect, reader.header_line, reader.unsent)
 
 
 def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: Path, where: str) -> None:
@@ -197,7 +206,7 @@ def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: Path, where: s
     Raises:
         InputError: it lacks one.
     """
-    if missing := set(wanted).difference(opened.header):
+    if missing := set(wanted).difference(opened.columns):
         where = f"the header lacks this column, which {where}"
         raise InputError(where, file, line=opened.line, column=min(missing))
 

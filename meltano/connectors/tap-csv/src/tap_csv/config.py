@@ -41,6 +41,8 @@ ENTITY_SETTINGS = (
     Setting("comment", "string", "What a line begins with that is passed over"),
     Setting("header", "boolean", "Whether the first row holds the names of the columns", default=True),
     Setting("names", "array", "Names of the columns, where the file has no header"),
+    Setting("unnamed_columns", "string", "keep or drop columns that the header does not name"),
+    Setting("null_values", "array", "Texts that stand for no value, as an empty field does"),
 )
 SETTINGS = (
     Setting("files", "array", "List of entities, each with entity, path and keys", items=ENTITY_SETTINGS),
@@ -58,7 +60,7 @@ SETTINGS = (
     Setting("filesystem", "string", "Only `local`; the setting is there to refuse any other", "local"),
 )
 _DIALECT = ("delimiter", "doublequote", "escapechar", "quotechar", "skipinitialspace", "strict")
-_SHAPE = ("skip", "skip_footer", "comment", "header", "names")
+_SHAPE = ("skip", "skip_footer", "comment", "header", "names", "unnamed_columns", "null_values")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Shape:
     comment: str | None = None
     header: bool = True
     names: tuple[str, ...] = ()
+    unnamed_columns: str | None = None
+    null_values: tuple[str, ...] = ()
 
     def given(self) -> dict[str, t.Any]:
         """What is not as it is by default."""
@@ -217,14 +221,18 @@ def _entity(entry: object, where: str) -> Entity:
 
 
 def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
-    found = {name: given[name] for name in _SHAPE if name in given}
-    shape = Shape(**found | {"names": tuple(given.get("names", ()))})
+    found: dict[str, t.Any] = {name: given[name] for name in _SHAPE if name in given}
+    shape = Shape(**{name: tuple(one) if isinstance(one, list) else one for name, one in found.items()})
     for name in ("skip", "skip_footer"):
         if getattr(shape, name) < 0:
             raise SettingsError(f"{who}: {name}: a number of lines")
     comment, letters = shape.comment, (dialect.delimiter, dialect.quotechar)
     if comment is not None and (not comment or comment.startswith(letters) or set(comment) & set("\0\r\n")):
         raise SettingsError(f"{who}: comment: some text in one line that begins with neither delimiter nor quotechar")
+    if shape.unnamed_columns not in {None, "keep", "drop"}:
+        raise SettingsError(f"{who}: unnamed_columns: keep or drop")
+    if not all(isinstance(value, str) for value in shape.null_values):
+        raise SettingsError(f"{who}: null_values: must be a list of texts")
     _check_names(shape, given["keys"], who)
     return shape
 

@@ -70,6 +70,8 @@ class Form:
     types: Mapping[str, Type]
     """Types of the columns that are sent, in their order."""
     shape: Shape = field(default_factory=Shape)
+    ends_empty: bool = False
+    """Whether the last column has no name, and must hold no value."""
     modified: float | None = None
     """When the file was changed last, in seconds since 1970, if columns say where a row is from."""
     stream: str | None = None
@@ -77,6 +79,10 @@ class Form:
     extracted: str = ""
     """When the run began, as RECORD messages say it."""
     empty_is_null: bool = True
+
+    def keeps_empty(self, column: str) -> bool:
+        """Whether an empty field of the column is an empty text."""
+        return not self.empty_is_null and self.types[column].sql == "VARCHAR"
 
 
 class Converter:
@@ -250,7 +256,7 @@ class Converter:
         limit = f" limit {rows}" if rows else ""
         chosen = f"[{sql.names(form.header)}] as row" if few else "*"
         with self._readable(segment.data) as file:
-            source = sql.read_csv(file, dict.fromkeys(form.header, "VARCHAR"), form.dialect)
+            source = _nulled(sql.read_csv(file, dict.fromkeys(form.header, "VARCHAR"), form.dialect), form)
             try:
                 self._engine().execute(f"create or replace temp table texts as select {chosen} from {source}{limit}")
             except _MISFITS:
@@ -264,17 +270,23 @@ class Converter:
             duckdb.Error: one of `_MISFITS`, if DuckDB refuses something.
             _OtherwiseError: it read a row that has more delimiters than columns.
         """
-        read = dict.fromkeys(form.header, "VARCHAR")
-        read |= {column: kind.read for column, kind in form.types.items()}
+        read, nulls = dict.fromkeys(form.header, "VARCHAR"), form.shape.null_values
+        if not nulls:
+            read |= {column: kind.read for column, kind in form.types.items()}
         values = {}
         for column, kind in form.types.items():
-            value = kind.value(sql.name(column), text=False)
+            value = kind.value(sql.name(column), text=kind.read != read[column])
             if column in form.keys:
                 value = f"case when {sql.name(column)} is null then error('no key')::{kind.sql} else {value} end"
             values[column] = value
+        if form.ends_empty:
+            column, value = next(iter(values.items()))
+            surplus = f"error('no name')::{form.types[column].sql}"
+            values[column] = f"case when {sql.name(form.header[-1])} is not null then {surplus} else {value} end"
         line = f"row_number() over () + {segment.line - 1}"
         with self._readable(segment.data) as file:
-            rows = self._copy(values, sql.read_csv(file, read, form.dialect), line, form, goal)
+            source = _nulled(sql.read_csv(file, read, form.dialect), form)
+            rows = self._copy(values, source, line, form, goal)
         delimiter = form.dialect.delimiter.encode()
         if segment.data.count(delimiter) - quoted.count(delimiter) != rows * (len(form.header) - 1):
             raise _OtherwiseError
@@ -283,8 +295,13 @@ class Converter:
     def _by_python(self, segment: Segment, form: Form, goal: Path) -> int:
         """The slow way, in which every text is read by Python first."""
         places = {column: place for place, column in enumerate(form.header, 1) if column in form.types}
+        nulls = form.shape.null_values
         # Each text stands in the query once, and not as often as the expression of its value needs it.
-        texts = ", ".join(f"nullif(row[{place}], '') as t{place}" for place in places.values())
+        row = {
+            column: f"row[{place}]" if nulls and form.keeps_empty(column) else f"nullif(row[{place}], '')"
+            for column, place in places.items()
+        }
+        texts = ", ".join(f"{row[column]} as t{place}" for column, place in places.items())
         values = {column: kind.value(f"t{places[column]}", text=True) for column, kind in form.types.items()}
         with self._as_text(segment, form) as table:
             try:
@@ -306,9 +323,9 @@ class Converter:
 
     def _copy(self, values: dict[str, str], table: str, line: str, form: Form, goal: Path) -> int:
         """Write the rows of a table to the file; returns their number."""
-        if not form.empty_is_null:
+        if not (form.empty_is_null or form.shape.null_values):
             values = {
-                column: f"coalesce({value}, '')" if form.types[column].sql == "VARCHAR" else value
+                column: f"coalesce({value}, '')" if form.keeps_empty(column) else value
                 for column, value in values.items()
             }
         stamps = [column for column, kind in form.types.items() if kind.sql == "TIMESTAMP"]
@@ -339,11 +356,15 @@ class Converter:
     @contextmanager
     def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[str]:
         """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts."""
-        found = Reader(form.path, form.dialect, form.shape, segment).rows(form.header, form.keys)
+        found = Reader(form.path, form.dialect, form.shape, segment).rows(
+            form.header, form.keys, ends_empty=form.ends_empty
+        )
+        nulls = frozenset(form.shape.null_values)
         with self._file("jsonl") as file:
             with file.open("w", encoding="utf-8", buffering=1 << 18) as lines:
                 for line, row in itertools.islice(found, rows):
-                    text = json.dumps({"line": line, "row": row}, ensure_ascii=False)
+                    texts = [None if one in nulls else one for one in row] if nulls else row
+                    text = json.dumps({"line": line, "row": texts}, ensure_ascii=False)
                     if len(text) > _ROW_BYTES // 4 and len(text.encode()) > _ROW_BYTES:
                         raise InputError(f"a row of more than {_ROW_BYTES:,} bytes", form.path, line=line)
                     lines.write(text + "\n")
@@ -383,3 +404,19 @@ class Converter:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+
+def _nulled(table: str, form: Form) -> str:
+    """A table of the texts of a file, in which null stands for an empty one, with nulls for `null_values` too."""
+    nulls = form.shape.null_values
+    if not nulls:
+        return table
+    listed = ", ".join(map(sql.literal, nulls))
+    texts = []
+    for column in form.header:
+        name = sql.name(column)
+        # A key must not be empty, which is looked for later.
+        keeps = column in form.types and form.keeps_empty(column) and "" not in nulls and column not in form.keys
+        other = f"coalesce({name}, '')" if keeps else name
+        texts.append(f"case when {name} in ({listed}) then null else {other} end as {name}")
+    return f"(select {', '.join(texts)} from {table})"

@@ -26,6 +26,7 @@ LONGEST_FIELD = 1 << 24
 csv.field_size_limit(LONGEST_FIELD)
 _DELIMITERS = ";\t|,"
 """What a header is looked through for that has one column only."""
+_UNNAMED = "set `unnamed_columns: keep` (or drop)"
 _END = "\0"
 """Handed to the csv module after the last line. No file may hold it, so it shows whether a quote is still open."""
 
@@ -50,6 +51,8 @@ class Reader:
         self.header_line = segment.line
         self.size_of_header = 0
         """Bytes of the lines up to the end of the header, once it was read."""
+        self.unsent: set[str] = set()
+        """Of its columns those that have no name there, and are left out."""
         self._path = path
         self._segment = segment
         self._ended = False
@@ -87,15 +90,17 @@ class Reader:
                     raise OpenEndError(self.header_line)
                 raise InputError("the file holds no header", self._path)
         self.size_of_header = len("".join(self._taken).encode())
+        header = self._named(header)
         self._check_header(header, keys)
         return header
 
-    def rows(self, header: Sequence[str], keys: Sequence[str]) -> Iterator[Row]:
+    def rows(self, header: Sequence[str], keys: Sequence[str], *, ends_empty: bool = False) -> Iterator[Row]:
         """Each row, with the number of its first line.
 
         Args:
             header: names of the columns.
             keys: columns that must hold a value in every row.
+            ends_empty: whether the last column has no name, and must hold none.
 
         Yields:
             A line number and the fields, always as many as there are columns. Blank lines are passed over.
@@ -107,6 +112,7 @@ class Reader:
         reader = csv.reader(self._lines(), **self._dialect)
         key_indexes = [header.index(key) for key in keys]
         before, width = self._segment.line, len(header)
+        nulls = {"", *self._shape.null_values}
         line = before
         try:
             for row in reader:
@@ -115,8 +121,11 @@ class Reader:
                     return
                 if len(row) == width:
                     for index in key_indexes:
-                        if not row[index]:
+                        if row[index] in nulls:
                             raise InputError("a key must not be empty", self._path, line=line, column=header[index])
+                    if ends_empty and row[-1]:
+                        what = f"a value in column {width}, which has no name in the header; {_UNNAMED}"
+                        raise InputError(what, self._path, line=line)
                     yield line, row
                 elif row:
                     self._refuse_ragged(row, header, line)
@@ -172,10 +181,26 @@ class Reader:
             return InputError(what, self._path, line=line)
         return InputError(str(error), self._path, line=line)
 
+    def _named(self, header: list[str]) -> list[str]:
+        """The header with names for columns that have none, such as the last one where rows end with a delimiter."""
+        how = self._shape.unnamed_columns
+        nameless = [place for place, name in enumerate(header or [""]) if not name.strip()]
+        if not nameless:
+            return header
+        is_end = nameless == [len(header) - 1] and not header[-1]
+        if len(nameless) >= len(header) or not (how or is_end):
+            what = f"column {nameless[0] + 1} of the header has no name; {_UNNAMED}"
+            raise InputError(what, self._path, line=self.header_line)
+        named, others = list(header), {name.lower() for name in header}
+        for place in nameless:
+            named[place] = f"column_{place + 1}"
+            while how != "keep" and named[place] in others:
+                named[place] += "_"
+        if how != "keep":
+            self.unsent = {named[place] for place in nameless}
+        return named
+
     def _check_header(self, header: list[str], keys: Sequence[str]) -> None:
-        for position, name in enumerate(header or [""], 1):
-            if not name.strip():
-                raise InputError(f"column {position} of the header has no name", self._path, line=self.header_line)
         name, times = Counter(header).most_common(1)[0]
         if times > 1:
             raise InputError(f"the header names it {times} times", self._path, line=self.header_line, column=name)
