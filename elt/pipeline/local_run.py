@@ -56,7 +56,8 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
                 f"run: nothing is built in {layout.LOCAL_RUN} yet: run `elt run` once, or `elt run +{select[0]}`"
             )
         stamp, inputs = warehouse.path.with_suffix(".loaded.json"), _inputs(listed)
-        load = full_refresh or not warehouse.exists() or not stamp.exists() or stamp.read_text() != inputs
+        is_loaded = warehouse.exists() and stamp.exists() and stamp.read_text() == inputs
+        load = full_refresh or not is_loaded or not meltano_yml.is_of_files()
         if load:
             stamp.unlink(missing_ok=True)
         else:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elt import layout
-from elt.errors import ConfigError, DataError, EltError
+from elt.errors import ConfigError, DataError, EltError, StackError
 from elt.sources import csv_files
 from elt.sources.meltano_yml import listed
 
@@ -48,6 +48,10 @@ class Figure:
         return self.source == self.warehouse
 
 
+LOCKED = "Could not set lock"
+"""Words of DuckDB's error where another process has the file open for writing."""
+
+
 class DiffersError(DataError):
     """Report figures that differ; `figures` holds all that were compared."""
 
@@ -69,6 +73,7 @@ def check(extract: Path, warehouse: Warehouse, *, table: bool = False) -> list[F
 
     Raises:
         DiffersError: a figure differs; the message names each with both values.
+        StackError: another process writes to the warehouse.
         DataError: one side cannot be read, or a file of transform/checks raised something.
         ConfigError: a file of transform/checks is not what it must be.
     """
@@ -101,7 +106,8 @@ def _compare(extract: Path, warehouse: Warehouse) -> list[Figure]:
             # What the checks have read need not be read again to be counted.
             rows = [Figure(f"raw.{one.table}: rows", one.rows(), _count(connection, one.table)) for one in extracts]
     except duckdb.Error as error:
-        raise DataError(f"quality: {warehouse} cannot be read: {error}") from error
+        kind = StackError if LOCKED in str(error) else DataError  # a retry may find it free
+        raise kind(f"quality: {warehouse} cannot be read: {error}") from error
     return rows + own
 
 

@@ -27,6 +27,15 @@ def loads() -> list[str]:
     return [word for task in _tasks() for word in task]
 
 
+def is_of_files() -> bool:
+    """Return whether all that is loaded are files, of which one can see that they did not change.
+
+    Raises:
+        ConfigError: meltano.yml cannot be read, or has no job EXTRACT_LOAD.
+    """
+    return all(task[0] == TAP for task in _tasks())
+
+
 def states() -> list[str]:
     """List the suffixes of the ids of Meltano's states, one for each pair of a tap and a loader.
 

@@ -86,3 +86,7 @@ def test_what_is_loaded_stands_in_a_job(project):
     assert meltano_yml.loads() == ["tap-a", "mapper", "target-a", "tap-b", "target-b"]
     assert meltano_yml.states() == ["tap-a-to-target-a", "tap-b-to-target-b"]
     assert meltano_yml.listed() == []
+    assert not meltano_yml.is_of_files()
+    files = {"jobs": [{"name": "extract_load", "tasks": ["tap-csv target-a"]}], "plugins": {}}
+    layout.MELTANO_YML.write_text(yaml.safe_dump(files))
+    assert meltano_yml.is_of_files()
