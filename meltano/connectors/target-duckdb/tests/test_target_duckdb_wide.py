@@ -7,7 +7,7 @@ import typing as t
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from target_duckdb import load
+from target_duckdb import jsonl
 from target_duckdb_harness import Warehouse, record, schema
 
 if t.TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_a_wide_record_loads_as_a_narrow_one(
 ) -> None:
     narrow = loaded(tmp_path / "narrow.duckdb", rows, version, metadata=metadata)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "_WIDE", 0)
+        patch.setattr(jsonl, "_WIDE", 0)
         assert loaded(tmp_path / "narrow.duckdb", rows, version, metadata=metadata) == narrow
 
 
@@ -81,8 +81,8 @@ def test_a_number_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         *(f'{{"type":"RECORD","stream":"things","record":{{"id":1,"{one}":{text}}}}}' for one in names),
     ]
     results = []
-    for wide in (load._WIDE, 0):
-        monkeypatch.setattr(load, "_WIDE", wide)
+    for wide in (jsonl._WIDE, 0):
+        monkeypatch.setattr(jsonl, "_WIDE", wide)
         for line in lines[1:]:
             house = Warehouse(tmp_path / "w.duckdb")
             house.path.unlink(missing_ok=True)

@@ -5,33 +5,28 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
-import re
 import typing as t
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
 
-from target_duckdb import database, locate, messages, sql
+from target_duckdb import database, jsonl, locate, parquet, sql
 from target_duckdb.database import one_line
-from target_duckdb.errors import DatabaseError, InputError, MissingKeyError, SchemaError
-from target_duckdb.schema import members, struct
-from target_duckdb.spool import exact_numbers, nested_numbers, would_change
+from target_duckdb.errors import DatabaseError, InputError, SchemaError
+from target_duckdb.stage import LACKS_KEY, Stage
 from target_duckdb.stream import BATCHED_AT, DELETED_AT, EXTRACTED_AT, VERSION
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from elt_singer.batch import Batch
 
     from target_duckdb.config import Config
-    from target_duckdb.schema import Column
-    from target_duckdb.spool import Spool
     from target_duckdb.stream import Stream
 
 LOGGER = logging.getLogger("target-duckdb")
@@ -42,40 +37,9 @@ _OBJECT_SIZE = 2 << 20
 """Longest line the JSON reader expects; it splits a file among threads by twice this size."""
 _FILE_OBJECT_SIZE = 16 << 20
 """The same for the files of a BATCH, whose lines nobody has seen."""
-_WIDE = 250
-"""Columns from which on the members of a record cost more, each for itself, than to copy all records to a file."""
 _COLUMNS_AT_ONCE = 2000
 """Most columns that all threads together may read or write."""
-_ROW = "file_row_number"
-_TIME = re.compile(r"\bTIME\b(?! ZONE)")
-_LACKS_KEY = "the record lacks a key"
-_MARK = "\x01"
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
-
-
-@dataclass
-class Stage:
-    """Rows that are read and checked, on their way to a table."""
-
-    source: str
-    """What to select from."""
-    row: str
-    """The expression that orders the rows."""
-    values: dict[str, str]
-    """Expressions by the names of the columns they go to."""
-    rows: int
-    versions: int = 0
-    file: Path | None = None
-    """The file of a BATCH that they are of."""
-    spool: Spool | None = None
-    """Else the lines of the input that they are of."""
-
-    def misfit(self, row: int, what: str, column: str, stream: str) -> InputError:
-        """The error that a row, counted from 0, does not fit."""
-        kind = MissingKeyError if what == _LACKS_KEY else InputError
-        if self.spool:
-            return kind(what, stream=stream, line=self.spool.line(row), column=column)
-        return kind(what, stream=stream, file=str(self.file), line=row + 1, column=column)
 
 
 class _MisfitError(Exception):
@@ -300,7 +264,7 @@ class Loader:
         if not spool.rows:
             return None
         spool.ready()
-        reader = Reader(stream.columns, "record", metadata=stream.metadata, versions=stream.versions)
+        reader = jsonl.Reader(stream.columns, "record", metadata=stream.metadata, versions=stream.versions)
         try:
             stage = self._staged(reader, spool.path, max(_OBJECT_SIZE, spool.longest), stream)
         except _MisfitError as misfit:
@@ -316,22 +280,22 @@ class Loader:
         """Read the files one after the other, so that a later one wins over an earlier."""
         for path in batch.files:
             stage = self._stage_jsonl(stream, path, gzipped=batch.gzip) if batch.format == "jsonl" else None
-            stage = stage or self._stage_parquet(stream, path)
+            stage = stage or parquet.stage(self._connection, stream, path)
             stage.file = path
             self._refuse_without_key(stream, stage)
             yield stage
 
     def _stage_jsonl(self, stream: Stream, path: Path, *, gzipped: bool) -> Stage:
         try:
-            return self._staged(Reader(stream.columns, "", gzip=gzipped), path, _FILE_OBJECT_SIZE, stream)
+            return self._staged(jsonl.Reader(stream.columns, "", gzip=gzipped), path, _FILE_OBJECT_SIZE, stream)
         except _MisfitError as misfit:
             raise InputError(
-                misfit.what, stream=stream.name, file=str(path), line=misfit.row + 1, column=misfit.column
+                misfit.what, stream=stream.name, file=path, line=misfit.row + 1, column=misfit.column
             ) from misfit.__cause__
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(f"cannot be read: {error}", stream=stream.name, file=str(path)) from error
+            raise InputError(f"cannot be read: {error}", stream=stream.name, file=path) from error
 
-    def _staged(self, reader: Reader, path: Path, object_size: int, stream: Stream) -> Stage:
+    def _staged(self, reader: jsonl.Reader, path: Path, object_size: int, stream: Stream) -> Stage:
         """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly.
 
         Raises:
@@ -340,9 +304,9 @@ class Loader:
         self._stages += 1
         self._use(len(reader.columns), half=False)
         table, marked = f"temp.stage_{self._stages}", self._folder / "marked.jsonl"
-        transform = nested_numbers(reader.columns, member=reader.whole)
-        if transform and any(map(would_change, _blocks(path, gzipped=reader.gzip))):
-            _rewrite(path, marked, transform, gzipped=reader.gzip)
+        transform = jsonl.nested_numbers(reader.columns, member=reader.whole)
+        if transform and any(map(jsonl.would_change, jsonl.blocks(path, gzipped=reader.gzip))):
+            jsonl.rewrite(path, marked, transform, gzipped=reader.gzip)
             path, object_size = marked, 2 * object_size  # each quote gets a backslash
             reader = replace(reader, gzip=False, marked=True)
         try:
@@ -359,10 +323,10 @@ class Loader:
         assert counted
         return Stage(table, "rowid", reader.names(), *counted)
 
-    def _read_exactly(self, reader: Reader, table: str, path: Path, object_size: int) -> None:
+    def _read_exactly(self, reader: jsonl.Reader, table: str, path: Path, object_size: int) -> None:
         rewritten = self._folder / "exact.jsonl"
-        if transform := exact_numbers(reader.columns, member=reader.whole):
-            _rewrite(path, rewritten, transform, gzipped=reader.gzip)
+        if transform := jsonl.exact_numbers(reader.columns, member=reader.whole):
+            jsonl.rewrite(path, rewritten, transform, gzipped=reader.gzip)
             # A number of 16 characters gets two quotes.
             path, reader, object_size = rewritten, replace(reader, gzip=False), object_size + object_size // 8
         try:
@@ -377,60 +341,6 @@ class Loader:
             self._connection.execute(f"drop table if exists temp.stage_{self._stages}")
             self._stages -= 1
 
-    def _stage_parquet(self, stream: Stream, path: Path) -> Stage:
-        """Parquet is read where it lies: DuckDB takes from it only the columns that a step needs."""
-        plain = f"read_parquet({sql.path(str(path))}, hive_partitioning = false"
-        source = f"{plain}, {_ROW} = true)"
-        try:
-            described = self._connection.execute(f"describe select * from {plain})").fetchall()
-            if any(name.lower() == _ROW for name, *_ in described):
-                what = "DuckDB gives this name to the numbers of rows: leave it out, or send the stream as RECORDs"
-                raise InputError(what, stream=stream.name, file=str(path), column=_ROW)
-            counted = self._connection.execute(f"select count(*) from {source}").fetchone()
-        except duckdb.Error as error:
-            raise InputError(f"cannot be read: {one_line(error)}", stream=stream.name, file=str(path)) from error
-        assert counted
-        there = {name: kind for name, kind, *_ in described}
-        lower = {name.lower(): name for name in there}
-
-        def kind(expression: str) -> str:
-            row = self._connection.execute(f"describe select {expression} from {plain})").fetchone()
-            assert row
-            return str(row[1])
-
-        if column := self._cut_time(
-            path, there, [lower.get(column.path[0].lower(), "") for column in stream.columns]
-        ):
-            what = "DuckDB would cut its nanoseconds: write it in microseconds, or as text"
-            raise InputError(what, stream=stream.name, file=str(path), column=column)
-        values = {column.name: _parquet_value(column, there, lower, kind) for column in stream.columns}
-        kinds = {column.name: column.type for column in stream.columns}
-        for name, value in values.items():
-            self._check_parquet(stream, path, source, name, value, kinds[name])
-        return Stage(source, _ROW, values, counted[0])
-
-    def _cut_time(self, path: Path, there: dict[str, str], used: Iterable[str]) -> str | None:
-        """The first of the columns that holds a TIME of nanoseconds, which DuckDB reads as one of microseconds."""
-        times = [name for name in used if _TIME.search(there.get(name, ""))]
-        if not times:
-            return None
-        query = (
-            f"select name from parquet_schema({sql.path(str(path))}) where logical_type like '%NANOS=NanoSeconds%'"
-        )
-        fine = {name for (name,) in self._connection.execute(f"{query} and logical_type like 'TimeType%'").fetchall()}
-        nested = fine - {name for name, kind in there.items() if kind == "TIME"}
-        return next((name for name in times if name in fine or (there[name] != "TIME" and nested)), None)
-
-    def _check_parquet(self, stream: Stream, path: Path, source: str, name: str, value: str, kind: str) -> None:
-        """Refuse a column whose values do not fit, before the transaction begins to depend on it."""
-        if value.startswith('"') and "::" not in value:
-            return  # taken as it is
-        try:
-            self._connection.execute(f"select count({value}) from {source}").fetchall()
-        except duckdb.Error as error:
-            what = f"a value does not fit {kind}"
-            raise InputError(what, stream=stream.name, file=str(path), column=name) from error
-
     def _first(self, stage: Stage, condition: str) -> int | None:
         """The first row for which a condition holds, counted from 0."""
         query = f"select min({stage.row}) from {stage.source} where {condition}"
@@ -441,7 +351,7 @@ class Loader:
         firsts = ((self._first(stage, f"{stage.values[key]} is null"), key) for key in stream.keys)
         if found := [(row, key) for row, key in firsts if row is not None]:
             row, key = min(found)
-            raise stage.misfit(row, _LACKS_KEY, key, stream.name)
+            raise stage.misfit(row, LACKS_KEY, key, stream.name)
 
     def _hold_numbers(self, stream: Stream, stage: Stage) -> None:
         """Let columns of numbers, which the table has of another type, hold what is staged; else refuse it."""
@@ -460,116 +370,3 @@ class Loader:
                 what = f"the value does not fit {there}, which the table has"
                 raise stage.misfit(row, what, column.name, stream.name)
             stream.there[column.name] = wider
-
-
-@dataclass
-class Reader:
-    """How a file of JSON lines becomes columns."""
-
-    columns: Sequence[Column]
-    whole: str
-    """The member of each line that holds the record; empty if the line is the record."""
-    metadata: bool = False
-    versions: bool = False
-    gzip: bool = False
-    marked: bool = False
-    """Whether values that JSON would change are texts that begin with `sql.MARK`."""
-    mark: str = ""
-    """What stands before the names of those members of a line that are beside the record's."""
-
-    def names(self) -> dict[str, str]:
-        """Names in the stage by those of the columns: numbers, since one may be called like a row's number, rowid."""
-        extra = ([EXTRACTED_AT] if self.metadata else []) + ([VERSION] if self.versions else [])
-        return {column.name: f'"{number}"' for number, column in enumerate(self.columns)} | {
-            one: one for one in extra
-        }
-
-    def create(self, table: str, path: Path, object_size: int, *, exact: bool) -> str:
-        """The statement that reads the file into a temporary table."""
-        types = {column: sql.json_type(column.read_as, exact=exact) for column in self.columns}
-        read = members(self.columns, types)
-        if self.whole:
-            read = {self.whole: struct(self.columns, types)} if self.columns else {}
-        names = self.names()
-        made = {
-            column: sql.from_json(column.within(self.whole), column.read_as, exact=exact) for column in self.columns
-        }
-        if self.marked:
-            texts = {"JSON", "VARCHAR"}
-            made |= {column: sql.unmarked(one, column.type) for column, one in made.items() if column.type in texts}
-        values = [f"{one} as {names[column.name]}" for column, one in made.items()]
-        if self.metadata:
-            extracted = f"{self.mark}time_extracted"
-            read[extracted] = sql.json_type("TIMESTAMP", exact=exact)
-            values.append(f"{sql.from_json(sql.name(extracted), 'TIMESTAMP', exact=exact)} as {EXTRACTED_AT}")
-        if self.versions:
-            version = f"{self.mark}version"
-            read[version] = sql.json_type("BIGINT", exact=exact)
-            values.append(f"{sql.from_json(sql.name(version), 'BIGINT', exact=exact)} as {VERSION}")
-        file = sql.read_json(str(path), read, object_size, gzip=self.gzip)
-        return f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} from {file}"
-
-    def read(
-        self, connection: duckdb.DuckDBPyConnection, table: str, path: Path, object_size: int, *, exact: bool
-    ) -> None:
-        """Read the file into a temporary table.
-
-        To take each of many members out of a structure, DuckDB needs time and memory (which no limit holds) that grow
-        with the square of their number; not so where the members are a line's own. So they are made that first.
-        """
-        if not self.whole or len(self.columns) < _WIDE:
-            connection.execute(self.create(table, path, object_size, exact=exact))
-            return
-        flat = path.with_suffix(".flat")
-        size = 4 * object_size  # a number may be written with more digits: `1e15` as `1000000000000000.0`
-        try:
-            connection.execute(self._flatten(path, flat, object_size))
-            reader = replace(self, whole="", gzip=False, mark=_MARK)
-            connection.execute(reader.create(table, flat, size, exact=exact))
-        finally:
-            flat.unlink(missing_ok=True)
-
-    def _flatten(self, path: Path, flat: Path, object_size: int) -> str:
-        """The statement that writes a file of which each line is a record, with what is beside it in the message."""
-        beside = (["time_extracted"] if self.metadata else []) + (["version"] if self.versions else [])
-        members = [f"""'{json.dumps(_MARK + one)}:' || coalesce({one}, 'null')""" for one in beside]
-        record = self.whole
-        if members:
-            # Before the record's own, of which there may be none.
-            first = " || ',' || ".join(members)
-            record = f"'{{' || {first} || if({self.whole} = '{{}}', '}}', ',' || {self.whole}[2:])"
-        file = sql.read_json(str(path), dict.fromkeys((self.whole, *beside), "JSON"), object_size, gzip=self.gzip)
-        plain = "format csv, header false, quote '', escape '', delimiter '\x01'"
-        return f"copy (select {record} from {file}) to {sql.literal(str(flat))} ({plain})"
-
-
-def _blocks(path: Path, *, gzipped: bool) -> Iterator[bytes]:
-    with gzip.open(path) if gzipped else path.open("rb") as lines:
-        yield from messages.blocks(t.cast("t.BinaryIO", lines))
-
-
-def _rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes], *, gzipped: bool) -> None:
-    with goal.open("wb") as changed:
-        changed.writelines(map(transform, _blocks(source, gzipped=gzipped)))
-
-
-def _parquet_value(column: Column, there: dict[str, str], lower: dict[str, str], kind: Callable[[str], str]) -> str:
-    """The expression that makes a column of what the parquet file holds.
-
-    Args:
-        column: the column.
-        there: types in the file by their names.
-        lower: these names by themselves in lower case.
-        kind: tells the type of an expression over the file.
-    """
-    first = column.path[0] if column.path[0] in there else lower.get(column.path[0].lower())
-    if first is None:
-        flat = lower.get(column.name)
-        return sql.convert(sql.name(flat), there[flat], column.type) if flat else f"null::{column.type}"
-    if len(column.path) == 1:
-        return sql.convert(sql.name(first), there[first], column.type)
-    if there[first] in {"VARCHAR", "JSON"}:
-        pointer = sql.literal("".join("/" + key.replace("~", "~0").replace("/", "~1") for key in column.path[1:]))
-        return sql.convert(f"json_extract_string({sql.name(first)}, {pointer})", "VARCHAR", column.type)
-    value = ".".join(map(sql.name, (first, *column.path[1:])))
-    return sql.convert(value, kind(value), column.type)

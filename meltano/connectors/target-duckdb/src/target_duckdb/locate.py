@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from target_duckdb.load import Reader
+    from target_duckdb.jsonl import Reader
 
 _MALFORMED = re.compile(r"Malformed JSON in file .*?, at byte \d+ in line \d+: (.*)")
 _TWICE = re.compile(r'^.* has duplicate key "(.*)"$', re.MULTILINE)
