@@ -202,6 +202,8 @@ def test_deselected_stream(tmp_path: Path, sync: Sync) -> None:
     entry = {"tap_stream_id": "nothing", "metadata": []}
     assert "the catalog is not of the form" in str(sync(b"id\n", catalog={"streams": [{"metadata": []}]}).error)
     assert "the catalog has stream 'nothing'" in str(sync(b"id\n", catalog={"streams": [entry]}).error)
+    entry = {"tap_stream_id": "things", "metadata": [], "schema": {"properties": {"id": {"type": 1}}}}
+    assert "neither a name nor a list of names" in str(sync(b"id\n1\n", catalog={"streams": [entry]}).error)
 
 
 def start(tmp_path: Path, *flags: str, **settings: t.Any) -> subprocess.Popen[bytes]:

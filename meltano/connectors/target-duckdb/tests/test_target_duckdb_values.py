@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import duckdb
 import pytest
+from elt_singer.json_schema import SCHEMAS, nullable
 from target_duckdb.errors import SchemaError
 from target_duckdb.schema import column_type, columns
 from target_duckdb_harness import record, schema
@@ -325,3 +326,7 @@ def test_decimal_survives_every_way(warehouse: Warehouse) -> None:
     warehouse.load(schema(of), record({"id": 1, "a": "1.2345"}), record({"id": 2, "a": 1.2345}))
     assert warehouse.rows("select distinct a from things") == [(Decimal("1.2345"),)]
     assert isinstance(duckdb.__version__, str)
+
+
+def test_what_a_tap_describes_is_the_column_that_it_is_of() -> None:
+    assert {kind: column_type(nullable(one)) for kind, one in SCHEMAS.items()} == {kind: kind for kind in SCHEMAS}

@@ -221,8 +221,9 @@ def _entity(entry: object, where: str) -> Entity:
 
 
 def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
-    found: dict[str, t.Any] = {name: given[name] for name in _SHAPE if name in given}
-    shape = Shape(**{name: tuple(one) if isinstance(one, list) else one for name, one in found.items()})
+    found = ((name, given[name]) for name in _SHAPE if name in given)
+    fields: dict[str, t.Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in found}
+    shape = Shape(**fields)
     for name in ("skip", "skip_footer"):
         if getattr(shape, name) < 0:
             raise SettingsError(f"{who}: {name}: a number of lines")

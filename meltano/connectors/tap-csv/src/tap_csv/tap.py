@@ -53,15 +53,9 @@ _COPY = 1 << 20
 
 
 class Tap:
-    """Reads the files of one configuration."""
+    """Reads the files of one configuration, and writes messages to an output."""
 
     def __init__(self, config: Config, output: t.BinaryIO) -> None:
-        """Begin.
-
-        Args:
-            config: the settings.
-            output: where messages go.
-        """
         self._config = config
         self._output = output
         self._opened = contextlib.ExitStack()
