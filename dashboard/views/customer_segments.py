@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.charts import INK, bars
 from dashboard.published import Marts, marts
 
-TOP = 10
+TOP_ROWS = 10
 SEGMENTS = """
     select
         segment,
@@ -132,7 +132,7 @@ def segments(marts: Marts) -> None:
 def top_customers(marts: Marts) -> None:
     """List the customers who spent most."""
     st.dataframe(
-        marts.table(CUSTOMERS, TOP),
+        marts.table(CUSTOMERS, TOP_ROWS),
         hide_index=True,
         column_config={
             "customer_id": st.column_config.NumberColumn("Customer", format="%d"),
@@ -147,13 +147,13 @@ def top_customers(marts: Marts) -> None:
 
 def top_departments(marts: Marts) -> None:
     """Draw the departments with the most revenue."""
-    st.altair_chart(bars(marts.table(DEPARTMENTS, TOP), "department", "revenue", "$,.0f", None, height=385))
+    st.altair_chart(bars(marts.table(DEPARTMENTS, TOP_ROWS), "department", "revenue", "$,.0f", None, height=385))
 
 
 def top_products(marts: Marts) -> None:
     """List the products that sell best."""
     st.dataframe(
-        marts.table(PRODUCTS, TOP),
+        marts.table(PRODUCTS, TOP_ROWS),
         hide_index=True,
         column_config={
             "product_type": "Product",

@@ -17,9 +17,9 @@ from dashboard.text import plain
 # Numbers of rows that a browser still scrolls through.
 LIMITS = [100, 1_000, 10_000, 100_000]
 # Up to so many values a filter offers as a list; beyond, it looks for a text.
-CHOICES = 100
+MAX_CHOICES = 100
 # Bars of a chart.
-CATEGORIES = 20
+MAX_BARS = 20
 TOTALS: dict[str, query.Aggregate] = {"total": "sum", "average": "avg", "smallest": "min", "largest": "max"}
 
 
@@ -57,7 +57,7 @@ def conditions_on(marts: Marts, mart: Profile, column: Column) -> list[str]:
             "<=": bound(right, f"{plain(column.name)} to", column, column.most, key),
         }
         return [query.compared(column.name, how, value) for how, value in bounds.items() if value is not None]
-    if column.kind == "text" and column.values <= CHOICES:
+    if column.kind == "text" and column.values <= MAX_CHOICES:
         values = [value for (value,) in marts.rows(query.Selection(mart.name, []).values(column.name))]
         picked = st.multiselect(
             plain(column.name), values, key=key, format_func=lambda value: "(empty)" if value is None else value
@@ -134,11 +134,11 @@ def over_time(marts: Marts, chosen: query.Selection, axis: Column, measure: quer
 
 def by_category(marts: Marts, chosen: query.Selection, axis: Column, measure: query.Measure) -> str:
     """Draw a number by category, and return the SQL."""
-    sql = chosen.by_category(axis.name, measure, CATEGORIES)
+    sql = chosen.by_category(axis.name, measure, MAX_BARS)
     table = marts.table(query.cast(sql, {axis.name: "varchar"})).set_axis(["x", "y"], axis=1).fillna({"x": "(empty)"})
     st.altair_chart(bars(table, "x", "y", ",.6~g", None, height=max(60, 28 * len(table))))
-    if axis.values > CATEGORIES:
-        st.caption(f"The {CATEGORIES} largest of {axis.values:,}.")
+    if axis.values > MAX_BARS:
+        st.caption(f"The {MAX_BARS} largest of {axis.values:,}.")
     return sql
 
 

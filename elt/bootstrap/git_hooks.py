@@ -38,8 +38,8 @@ def install_hooks() -> str:
     except FileNotFoundError:
         return "left out: git is not installed"
     if where.returncode:
-        said = where.stderr
-        return "left out: " + ("git trusts only its owner" if "dubious" in said else last_line(said)[:60])
+        output = where.stderr
+        return "left out: " + ("git trusts only its owner" if "dubious" in output else last_line(output)[:60])
     top, hook = where.stdout.splitlines()
     if Path(top).resolve() != layout.ROOT:
         return f"left out: the repository is {top}"

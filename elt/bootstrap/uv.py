@@ -60,7 +60,7 @@ def sync() -> str:
         SetupError: it cannot be made; the message says how to fix it.
     """
     wanted = hashlib.sha256(b"".join((layout.ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")))
-    with _alone() as lock:
+    with _locked() as lock:
         program, source = find()
         is_first = not (VENV / "pyvenv.cfg").exists()
         if is_first:
@@ -72,11 +72,11 @@ def sync() -> str:
             _remove_damaged()
         if was != wanted.hexdigest():
             INSTALLED_STAMP.unlink(missing_ok=True)
-        code, said = (_shown if is_first and sys.stderr.isatty() else _silent)(command, env, lock)
+        code, output = (_shown if is_first and sys.stderr.isatty() else _silent)(command, env, lock)
         if code:
             if not is_first or not sys.stderr.isatty():
-                print(said, file=sys.stderr, end="")
-            raise SetupError(explain(said, program))
+                print(output, file=sys.stderr, end="")
+            raise SetupError(explain(output, program))
         if was != wanted.hexdigest():
             INSTALLED_STAMP.write_text(wanted.hexdigest())
     return f"Python {platform.python_version()}, {source}"
@@ -98,7 +98,7 @@ def variables() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _alone() -> t.Iterator[int]:
+def _locked() -> t.Iterator[int]:
     """Lock the virtual environment, and yield the descriptor that holds the lock, also in a child that inherits it.
 
     Raises:
@@ -130,7 +130,7 @@ def _wait_for(folder: int) -> None:
     Raises:
         SetupError: that is another user, or not at its end within WAIT_SECONDS.
     """
-    end, told = time.monotonic() + WAIT_SECONDS, None
+    end, printed = time.monotonic() + WAIT_SECONDS, None
     while True:
         try:
             return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,9 +138,9 @@ def _wait_for(folder: int) -> None:
             owner, who = _holder(folder)
         if owner not in {None, os.geteuid()}:
             raise SetupError(f"{VENV} is held by {who}: let that end, or move the folder away")
-        if who != told:
+        if who != printed:
             print(f"  ... waiting for another bootstrap of {VENV}: {who}", flush=True)
-            told = who
+            printed = who
         if time.monotonic() > end:
             raise SetupError(f"{VENV} is still held after {WAIT_SECONDS // 60} minutes by {who}: end that")
         time.sleep(0.1)
@@ -211,9 +211,9 @@ def _shown(command: list[str], env: dict[str, str], lock: int) -> tuple[int, str
     termios.tcsetwinsize(its, termios.tcgetwinsize(sys.stderr))
     with subprocess.Popen(command, cwd=layout.ROOT, env=env, stderr=its, pass_fds=(lock,)) as process:
         os.close(its)
-        said = _pass_on(_pieces(ours), sys.stderr.buffer)
+        output = _pass_on(_pieces(ours), sys.stderr.buffer)
         os.close(ours)
-    return process.returncode, said.decode(errors="replace")
+    return process.returncode, output.decode(errors="replace")
 
 
 def _pieces(terminal: int) -> t.Iterator[bytes]:
@@ -224,16 +224,16 @@ def _pieces(terminal: int) -> t.Iterator[bytes]:
 
 def _pass_on(pieces: t.Iterable[bytes], to: t.BinaryIO) -> bytes:
     """Write uv's output, except for the list of installed packages at its end, and return all of it."""
-    said, shown = b"", 0
+    output, shown = b"", 0
     for piece in pieces:
-        said += piece
-        place = said.find(b"Installed ")
-        line_ends = said.find(b"\n", place) + 1 if place >= 0 else 0
-        end = line_ends or len(said)
-        to.write(said[shown:end])
+        output += piece
+        place = output.find(b"Installed ")
+        line_ends = output.find(b"\n", place) + 1 if place >= 0 else 0
+        end = line_ends or len(output)
+        to.write(output[shown:end])
         to.flush()
         shown = end
-    return said
+    return output
 
 
 def refuse_to_replace(command: list[str], env: dict[str, str]) -> None:

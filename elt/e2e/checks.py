@@ -60,7 +60,7 @@ def executed_by_celery(settings: Settings, run: str) -> str:
     Raises:
         StackError: a task of the run was executed otherwise.
     """
-    waited = Stopwatch()  # the run may be over before both have heard of its last task
+    waited = Stopwatch()  # the run may be over before both have the result of its last task
     while True:
         rows = databases.query(
             settings,

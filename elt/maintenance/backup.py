@@ -89,7 +89,7 @@ def back_up(goal: Path | None = None, secret: Path | None = None, *, new_key: bo
         DataError: there is nothing to back up, the file exists, or it cannot be written.
         ConfigError: the key does not fit.
     """
-    with _alone("backup"):
+    with _locked("backup"):
         if (layout.STATE / UNFINISHED).exists():
             raise DataError("backup: a restore has not come to its end: repeat scripts/restore.sh FILE")
         version = next((path.read_text().strip() for path in layout.STATE.glob("postgres*/PG_VERSION")), "")
@@ -146,7 +146,7 @@ def restore(source: Path, public: Path | None = None) -> None:
         DataError: the file is damaged or not signed by that key, or this clone has data of its own.
         ConfigError: the file was made by a version, or on a machine, that does not fit.
     """
-    with _alone("restore"):
+    with _locked("restore"):
         held = [layout.STATE / name for name in HELD]
         taken = [path for path in held if path.exists() and _holds_something(path)]
         if taken and not (layout.STATE / UNFINISHED).exists():
@@ -173,7 +173,7 @@ def restore(source: Path, public: Path | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _alone(verb: str) -> t.Iterator[None]:
+def _locked(verb: str) -> t.Iterator[None]:
     """Keep the stack from starting meanwhile, and let SIGTERM end the verb in order.
 
     Raises:
@@ -387,8 +387,8 @@ def _check(source: Path, manifest: dict[str, t.Any]) -> None:
             f"restore: {source} is of Airflow {manifest['airflow']}, format {manifest['format']!r}; this is "
             f"Airflow {here}, format {FORMAT}: restore it with the version that made it, or a newer one"
         )
-    said = subprocess.run([programs.postgres_bin() / "postgres", "--version"], capture_output=True, text=True)
-    major = next(iter(re.findall(r"\d+", said.stdout)), "")
+    done = subprocess.run([programs.postgres_bin() / "postgres", "--version"], capture_output=True, text=True)
+    major = next(iter(re.findall(r"\d+", done.stdout)), "")
     if (manifest["postgres"], manifest["machine"]) != (major, platform.machine()):
         raise ConfigError(
             f"restore: {source} holds files of PostgreSQL {manifest['postgres']!r} on {manifest['machine']!r}; this "

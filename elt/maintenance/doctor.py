@@ -80,8 +80,8 @@ def examine() -> bool:
         except Exception as error:  # noqa: BLE001 - whatever is broken, the table is made to its end
             failed += 1
             known = isinstance(error, (CheckFailedError, EltError, OSError))
-            said = getattr(error, "found", str(error)) if known else f"{type(error).__name__}: {error}"
-            table.add_row(name, "FAIL", said, style="bold")
+            found = getattr(error, "found", str(error)) if known else f"{type(error).__name__}: {error}"
+            table.add_row(name, "FAIL", found, style="bold")
             if fix := getattr(error, "fix", "" if known else "scripts/bootstrap.sh, then look again"):
                 table.add_row("", "", f"-> {fix}")
     Console(width=max(80, shutil.get_terminal_size((140, 24)).columns), highlight=False).print(table)
@@ -255,8 +255,8 @@ def space() -> str:
 def memory() -> str:
     """Check the main memory, or a container's limit of it."""
     limits = [Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
-    said = [limit.read_text().strip() for limit in limits if limit.exists()]
-    size = min([psutil.virtual_memory().total, *(int(text) for text in said if text.isdigit())])
+    texts = [limit.read_text().strip() for limit in limits if limit.exists()]
+    size = min([psutil.virtual_memory().total, *(int(text) for text in texts if text.isdigit())])
     if size < REQUIRED_MEMORY_BYTES:
         raise CheckFailedError(
             f"{size / GIGABYTE:.1f} GB, {REQUIRED_MEMORY_BYTES / GIGABYTE:.0f} GB should be",

@@ -56,17 +56,17 @@ def write(goal: Path) -> None:
 def licence(package: str) -> str:
     """Return the licence of an installed package: its expression, else its classifiers, else a line of text."""
     try:
-        said = metadata.metadata(package).json
+        fields = metadata.metadata(package).json
     except metadata.PackageNotFoundError:
         return ""
-    if expression := said.get("license_expression"):
+    if expression := fields.get("license_expression"):
         return str(expression)
     families = {"OSI Approved", "DFSG approved"}
-    names = [one.rpartition(" :: ")[2] for one in said.get("classifier", ()) if one.startswith("License ::")]
+    names = [one.rpartition(" :: ")[2] for one in fields.get("classifier", ()) if one.startswith("License ::")]
     names = [one for one in names if one not in families]
     if names:
         return " and ".join(sorted(names))
-    lines = str(said.get("license", "")).strip().splitlines()
+    lines = str(fields.get("license", "")).strip().splitlines()
     return lines[0] if lines else "not said"
 
 

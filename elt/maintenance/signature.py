@@ -161,14 +161,20 @@ def _signature(place: Path) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         DataError: the file is no signature.
     """
     try:
-        _, head, said, overall = place.read_bytes().splitlines()
+        _, head, comment_line, overall = place.read_bytes().splitlines()
         packed, whole = base64.b64decode(head, validate=True), base64.b64decode(overall, validate=True)
-        is_whole = len(packed) == 2 + ID_BYTES + SIGNATURE_BYTES and said.startswith(TRUSTED.encode())
+        is_whole = len(packed) == 2 + ID_BYTES + SIGNATURE_BYTES and comment_line.startswith(TRUSTED.encode())
     except ValueError:
         is_whole = False
     if not is_whole:
         raise DataError(f"restore: {place} is no signature of minisign")
-    return packed[:2], packed[2:][:ID_BYTES], packed[-SIGNATURE_BYTES:], said.removeprefix(TRUSTED.encode()), whole
+    return (
+        packed[:2],
+        packed[2:][:ID_BYTES],
+        packed[-SIGNATURE_BYTES:],
+        comment_line.removeprefix(TRUSTED.encode()),
+        whole,
+    )
 
 
 def _base64(content: bytes) -> str:

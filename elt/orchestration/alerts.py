@@ -149,11 +149,11 @@ def _of_command(ti: RuntimeTaskInstanceProtocol, error: BaseException | str | No
     folder = Path(f"dag_id={ti.dag_id}", f"run_id={ti.run_id}", f"task_id={ti.task_id}", index)
     try:
         lines = (layout.LOGS / "tasks" / folder / f"attempt={ti.try_number}.log").read_text().splitlines()
-        said = [str(json.loads(line)["event"]) for line in lines]
+        events = [str(json.loads(line)["event"]) for line in lines]
     except (OSError, ValueError, KeyError):
         return ""
     ends = meltano_log.COMMAND_ENDED
-    return _last_line(meltano_log.reason(itertools.takewhile(lambda line: not line.startswith(ends), said)))
+    return _last_line(meltano_log.reason(itertools.takewhile(lambda line: not line.startswith(ends), events)))
 
 
 def _last_line(error: BaseException | str | None) -> str:

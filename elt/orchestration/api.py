@@ -18,7 +18,7 @@ from elt.config.settings import ADMIN, Settings
 from elt.errors import StackError
 from elt.supervisor.guard import Stopwatch
 
-FINAL = ("success", "failed")
+FINAL_STATES = ("success", "failed")
 """Final states of a run."""
 SILENT_SECONDS = 2
 """Seconds of a wait for a DAG after which it is printed."""
@@ -129,7 +129,7 @@ class AirflowApi:
         Raises:
             StackError: there is no answer, and the stack does not run.
         """
-        failing, told, renewed = Stopwatch(), False, False
+        failing, is_printed, renewed = Stopwatch(), False, False
         while True:
             try:
                 answer = self._http.request(method, path, **arguments)
@@ -145,8 +145,8 @@ class AirflowApi:
                 if not answer.is_server_error or not self._is_alive() or failing.seconds(1) > ERROR_SECONDS:
                     return answer
                 why = f"answers with {answer.status_code}"
-            if not told:
-                told = True
+            if not is_printed:
+                is_printed = True
                 print(f"  waiting for Airflow's API, which {why}, as long as the stack runs", flush=True)
             time.sleep(1)
 
@@ -157,7 +157,7 @@ class AirflowApi:
             StackError: the file cannot be imported, or the DAG does not appear in time.
         """
         waited, asked = Stopwatch(), Stopwatch()
-        told = has_asked = False
+        is_printed = has_asked = False
         while (passed := waited.seconds(ANSWER_SECONDS)) < seconds:
             answer = self._answer("GET", f"/api/v2/dags/{dag}")
             known = answer.json() if answer.status_code == httpx.codes.OK else {}
@@ -169,11 +169,11 @@ class AirflowApi:
             if token and (not has_asked or asked.seconds(1) > ASK_SECONDS):
                 has_asked, asked = True, Stopwatch()
                 self._answer("PUT", f"/api/v2/parseDagFile/{token}")  # else it may take half a minute
-            if not told and passed > SILENT_SECONDS:
-                told = True
+            if not is_printed and passed > SILENT_SECONDS:
+                is_printed = True
                 why = "; ".join(map(str, self._import_errors()))
-                said = f"; import errors so far: {why}" if why else ""
-                print(f"  waiting until Airflow has parsed {dag}, up to {seconds:.0f} s{said}", flush=True)
+                errors = f"; import errors so far: {why}" if why else ""
+                print(f"  waiting until Airflow has parsed {dag}, up to {seconds:.0f} s{errors}", flush=True)
             time.sleep(0.2)
         why = "; ".join(map(str, self._import_errors()))
         raise StackError(f"Airflow did not find the DAG {dag} within {seconds:.0f} s{why and f' ({why})'}")

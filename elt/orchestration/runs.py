@@ -8,7 +8,7 @@ import typing as t
 
 from elt import disk, layout
 from elt.errors import EltError, StackError
-from elt.orchestration.api import FINAL, AirflowApi, Task
+from elt.orchestration.api import FINAL_STATES, AirflowApi, Task
 from elt.pipeline import meltano_log, quality
 from elt.services import stack
 from elt.sources import meltano_yml, seed
@@ -22,7 +22,7 @@ DAG = "meltano_elt_pipeline"
 PARSED_SECONDS = 60
 QUEUED_SECONDS = 5
 """Seconds without news of a run after which the cause is printed."""
-AT_WORK = {"running", "deferred", "up_for_retry"}
+ACTIVE_STATES = {"running", "deferred", "up_for_retry"}
 """States of a task that may last long."""
 LOG_LINES = 30
 
@@ -146,7 +146,7 @@ def follow(
     """
     print(f"  {DAG} {run}", flush=True)
     seen: dict[str, str] = {}
-    told = False
+    is_printed = False
     begin = news = time.monotonic()
     while seconds is None or time.monotonic() < begin + seconds:
         state = api.run_state(DAG, run)
@@ -155,12 +155,12 @@ def follow(
             if seen.get(task.name) != task.state and task.state != "none":
                 seen[task.name], news = task.state, time.monotonic()
                 print(f"  {time.monotonic() - begin:6.1f} s  {task.name:<18} {task.state}", flush=True)
-        if state in FINAL:
+        if state in FINAL_STATES:
             break
-        if time.monotonic() > news + QUEUED_SECONDS and not AT_WORK & set(seen.values()):
+        if time.monotonic() > news + QUEUED_SECONDS and not ACTIVE_STATES & set(seen.values()):
             api.refuse_broken(DAG)
-            if not seen and not told:
-                told = True
+            if not seen and not is_printed:
+                is_printed = True
                 what = f"another run of {DAG} to end" if state == "queued" else "the scheduler"
                 print(f"  {time.monotonic() - begin:6.1f} s  waiting for {what}", flush=True)
         time.sleep(0.3)
@@ -179,11 +179,13 @@ def _why_failed(api: AirflowApi, run: str) -> str:
     what = f"task {task.name} of {DAG} failed"
     lines = [line for line in api.log(DAG, run, task) if line and not line.startswith("::")]
     ends = [place for place, line in enumerate(lines) if line.startswith(meltano_log.COMMAND_ENDED)]
-    told = [message for kind, _, message in (line.partition(": ") for line in lines) if kind in _names_of(EltError)]
+    reported = [
+        message for kind, _, message in (line.partition(": ") for line in lines) if kind in _names_of(EltError)
+    ]
     if ends:
         why = [f"{what}: {meltano_log.reason(lines[: ends[0]])}"]
-    elif told:
-        why = [f"{what}: {told[-1]}"]
+    elif reported:
+        why = [f"{what}: {reported[-1]}"]
     else:
         why = [f"{what}; the end of its log:", *lines[-LOG_LINES:]]
     files = layout.LOGS.glob(f"tasks/*/run_id={run}/task_id={task.name}/attempt={task.tries}.log")

@@ -48,7 +48,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
     disk.refuse_full()
     layout.prepare()
     layout.LOCAL_RUN.mkdir(exist_ok=True)
-    with _alone():
+    with _locked():
         listed = seed.ensure()
         warehouse = factory.local_warehouse(settings.elt_environment)
         if select and not warehouse.exists() and not any(one.startswith("+") for one in select):
@@ -80,7 +80,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _locked() -> Iterator[None]:
     """Refuse a second run at the same time, since the warehouse takes one writer."""
     with (layout.LOCAL_RUN / ".lock").open("w") as lock:
         try:

@@ -68,17 +68,17 @@ def _encountered(lines: Sequence[str]) -> str:
     """Summarize an error that kept dbt from building anything: file or model, position and reason."""
     head = _HEAD.match(lines[0])
     where = head["where"] if head else None
-    told = [*lines[1:]] if head and len(lines) > 1 else [*lines]
-    if reading := _READING.match(told[0]):
+    message = [*lines[1:]] if head and len(lines) > 1 else [*lines]
+    if reading := _READING.match(message[0]):
         where = reading["where"]
-    if _RAW in told:  # of YAML that cannot be read; above it stand lines of the file
+    if _RAW in message:  # of YAML that cannot be read; above it stand lines of the file
         where = where or _unreadable()
-        told = told[told.index(_RAW) + 2 :]
-        places = [place["place"] for line in told if (place := _PLACE.match(line))]
-        told = [", ".join(line for line in told if not _PLACE.match(line))]
+        message = message[message.index(_RAW) + 2 :]
+        places = [place["place"] for line in message if (place := _PLACE.match(line))]
+        message = [", ".join(line for line in message if not _PLACE.match(line))]
     else:  # below the reason may follow the line of a template, with its text
-        places = [place["place"] for line in told[1:2] if (place := _PLACE.match(line))]
-    return ": ".join(filter(None, (", ".join(filter(None, (where, *places[-1:]))), told[0])))
+        places = [place["place"] for line in message[1:2] if (place := _PLACE.match(line))]
+    return ": ".join(filter(None, (", ".join(filter(None, (where, *places[-1:]))), message[0])))
 
 
 def _unreadable() -> str | None:
@@ -189,9 +189,9 @@ class Outcome:
             more = f" (and {len(self._failed) - 1} more)" if len(self._failed) > 1 else ""
             sql = f" (its SQL: {self._failed[0].compiled})" if self._failed[0].compiled else ""
             return f"dbt: {self._failed[0]}{more}{sql}"
-        said = [text for plugin, text in self._lines if plugin == DBT]
-        if _ENCOUNTERED in said[:-1]:
-            return f"dbt: {_encountered(said[said.index(_ENCOUNTERED) + 1 :])}"
+        texts = [text for plugin, text in self._lines if plugin == DBT]
+        if _ENCOUNTERED in texts[:-1]:
+            return f"dbt: {_encountered(texts[texts.index(_ENCOUNTERED) + 1 :])}"
         if self.loaded:
             return self._last(DBT)
         if any(re.search("Extractor (and loader )?failed", text) for _, text in self._lines):
@@ -204,14 +204,14 @@ class Outcome:
         """Return whether a retry would fail as well: by a model, a test, a contract or the input."""
         if self._failed:
             return any(one.is_final() for one in self._failed)
-        said = [text for plugin, text in self._lines if plugin == DBT]
-        if _ENCOUNTERED in said[:-1]:
-            return bool(_OF_PROJECT.match(said[said.index(_ENCOUNTERED) + 1])) or _RAW in said
+        texts = [text for plugin, text in self._lines if plugin == DBT]
+        if _ENCOUNTERED in texts[:-1]:
+            return bool(_OF_PROJECT.match(texts[texts.index(_ENCOUNTERED) + 1])) or _RAW in texts
         return not self.loaded and _is_refusal(self.reason())
 
     def _last(self, *kinds: str) -> str:
         """Return the last line of the first kind of plugins, given by a prefix of their names, that printed any."""
         for kind in kinds:
-            if said := [text for plugin, text in self._lines if plugin.startswith(kind)]:
-                return said[-1]
+            if texts := [text for plugin, text in self._lines if plugin.startswith(kind)]:
+                return texts[-1]
         return "meltano failed"

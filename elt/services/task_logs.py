@@ -42,11 +42,11 @@ def readable(line: str) -> str:
     """
     try:
         entry = json.loads(line)
-        said = [_MELTANO.sub("", str(entry["event"]), count=1)]
-        said += [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or ()]
+        texts = [_MELTANO.sub("", str(entry["event"]), count=1)]
+        texts += [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or ()]
         moment = str(entry.get("timestamp", ""))[11:19]
     except (ValueError, TypeError, KeyError, AttributeError):
         return line
-    if said[0].startswith(_GROUP):
+    if texts[0].startswith(_GROUP):
         return ""
-    return "".join(f"{moment}  {text}\n" for one in said for text in one.splitlines() or [""])
+    return "".join(f"{moment}  {text}\n" for one in texts for text in one.splitlines() or [""])

@@ -38,7 +38,7 @@ SEARCH_PATH = f"{SCHEMA},main"
 """Setting by which a reader may leave out the schema."""
 TABLE = "published"
 """Table of every copy with the time of publication, the environment, and the rows of each mart."""
-KEPT = 3
+KEPT_COPIES = 3
 """Number of copies that are kept: whoever has just resolved the link still finds the file."""
 STORAGE_VERSION = "v1.5.0"
 """Version of DuckDB's file format, so that it does not change unnoticed with a newer engine."""
@@ -83,7 +83,7 @@ def _new_copy(warehouse: Warehouse, published: Path) -> t.Iterator[Path]:
     if not warehouse.exists():
         raise DataError(f"publish: {warehouse} is missing: run the pipeline first")
     published.mkdir(parents=True, exist_ok=True)
-    with _alone(published):
+    with _locked(published):
         for left in (*published.glob(".marts*"), published / f".{LINK}"):  # of a publication that was killed
             left.unlink(missing_ok=True)
         now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
@@ -104,14 +104,14 @@ def _new_copy(warehouse: Warehouse, published: Path) -> t.Iterator[Path]:
         link.symlink_to(version)
         link.replace(published / LINK)
         _sync(published)
-        for old in sorted(published.glob("marts-*.duckdb"))[:-KEPT]:
+        for old in sorted(published.glob("marts-*.duckdb"))[:-KEPT_COPIES]:
             old.unlink()
     rows = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     print(f"publish: {copy} ({rows})")
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> t.Iterator[None]:
+def _locked(folder: Path) -> t.Iterator[None]:
     """Lock the folder against other publications; the lock ends with its holder."""
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

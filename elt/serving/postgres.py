@@ -88,7 +88,7 @@ def publish(published: Path, environment: str, settings: Settings) -> None:
     started = time.perf_counter()
     building = f"{environment}_building"
     try:
-        with _alone(environment, settings), _cursor(settings, DATABASE, LOCK_TIMEOUT) as cursor:
+        with _locked(environment, settings), _cursor(settings, DATABASE, LOCK_TIMEOUT) as cursor:
             _run(cursor, "drop schema if exists {building} cascade", building=building)
             _run(cursor, "create schema {building}", building=building)
             tables = _copy(published, building, settings)
@@ -137,7 +137,7 @@ def _cursor(settings: Settings, database: str, lock_timeout: str) -> t.Iterator[
 
 
 @contextlib.contextmanager
-def _alone(environment: str, settings: Settings) -> t.Iterator[None]:
+def _locked(environment: str, settings: Settings) -> t.Iterator[None]:
     """Lock an environment against other publications; the lock ends with the connection.
 
     Raises:

@@ -110,8 +110,8 @@ class Supervisor:
 
     def _set(self, live: Live, status: str, health: str = UNKNOWN, note: str = "") -> None:
         live.status, live.health = status, health
-        said = " ".join(filter(None, (live.name, status, "" if health == UNKNOWN else health, note)))
-        _log(said)
+        line = " ".join(filter(None, (live.name, status, "" if health == UNKNOWN else health, note)))
+        _log(line)
         self._notify()
 
     def _notify(self) -> None:

@@ -289,8 +289,8 @@ def prctl(option: int, value: int) -> None:
 class Guard:
     """Run one command, from its start to the end of the last of its descendants."""
 
-    def __init__(self, command: list[str], vanish: int, grace: float, keep: str) -> None:
-        self.command, self.vanish, self.grace, self.keep = command, vanish, grace, keep
+    def __init__(self, command: list[str], vanish_signal: int, grace_seconds: float, keep: str) -> None:
+        self.command, self.vanish_signal, self.grace_seconds, self.keep = command, vanish_signal, grace_seconds, keep
         self.main = 0
         self.status: int | None = None
         self.passed: set[int] = set()
@@ -388,7 +388,7 @@ class Guard:
             if number in self.passed:
                 return
             self.passed.add(number)
-            self.deadline = min(self.deadline, time.monotonic() + self.grace)
+            self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
             if not self.main:  # another process is about to fork it
                 self.status = 128 + number
         if self.main:
@@ -398,7 +398,7 @@ class Guard:
         if self.parent_end is not None:
             os.close(self.parent_end)
         self.parent_end, self.parent = None, 0
-        self._pass(self.vanish)
+        self._pass(self.vanish_signal)
 
     def _reap(self) -> None:
         """Collect the exit status of what has ended: the command, and orphans that this process adopted."""
@@ -418,7 +418,7 @@ class Guard:
     def _let_guards_finish(self) -> None:
         """Wait for the guards of a supervisor that is gone, which stop their processes in order."""
         waited = Stopwatch()
-        while waited.seconds() < self.grace and children():
+        while waited.seconds() < self.grace_seconds and children():
             time.sleep(0.02)
             self._reap()
 
@@ -446,8 +446,8 @@ class Remote(Guard):
     nothing is left. When this end is closed, the child kills the command.
     """
 
-    def __init__(self, command: list[str], vanish: int, grace: float, server: str) -> None:
-        super().__init__(command, vanish, grace, "")
+    def __init__(self, command: list[str], vanish_signal: int, grace_seconds: float, server: str) -> None:
+        super().__init__(command, vanish_signal, grace_seconds, "")
         self.server, self.received = server, b""
         self.connection: socket.socket | None = None
 
@@ -504,17 +504,17 @@ class Remote(Guard):
 
     def _receive(self, connection: socket.socket) -> None:
         try:
-            heard = connection.recv(64)
+            data = connection.recv(64)
         except ConnectionError:
-            heard = b""
-        self.received += heard
+            data = b""
+        self.received += data
         main, *status = self.received.split(b"\n")[:-1] or [b"0"]
         self.main = int(main)
         if status:
             self.status = int(status[0])
-        elif not heard and self.main:
+        elif not data and self.main:
             self.status = 128 + signal.SIGKILL
-        elif not heard:  # it ended before it forked: the next one may do it
+        elif not data:  # it ended before it forked: the next one may do it
             self._disconnect()
 
     def _disconnect(self) -> None:
@@ -578,14 +578,14 @@ def answers(name: str) -> bool:
 
 def main() -> int:
     """Read the command line, run the guard, and return the exit code."""
-    vanish, grace, keep, server, words = int(signal.SIGTERM), GRACE_SECONDS, "", "", sys.argv[1:]
+    vanish_signal, grace_seconds, keep, server, words = int(signal.SIGTERM), GRACE_SECONDS, "", "", sys.argv[1:]
     try:
         while words and words[0] in {"-s", "-t", "--keep", "--fork"}:
             option, value, *words = words
             if option == "-s":
-                vanish = signal.Signals[f"SIG{value.upper().removeprefix('SIG')}"]
+                vanish_signal = signal.Signals[f"SIG{value.upper().removeprefix('SIG')}"]
             elif option == "-t":
-                grace = float(value)
+                grace_seconds = float(value)
             elif option == "--fork":
                 server = value
             else:
@@ -596,8 +596,8 @@ def main() -> int:
         print("usage: elt-guard [-s SIGNAL] [-t SECONDS] [--fork NAME] COMMAND...", file=sys.stderr)
         return 2
     if server and uses_fork_server():
-        return Remote(words, vanish, grace, server).run()
-    return Guard(words, vanish, grace, keep).run()
+        return Remote(words, vanish_signal, grace_seconds, server).run()
+    return Guard(words, vanish_signal, grace_seconds, keep).run()
 
 
 if __name__ == "__main__":

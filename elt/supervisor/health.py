@@ -13,40 +13,40 @@ TRUST_SECONDS = 5
 """Seconds for which a success holds, for a process that was not restarted since."""
 
 
-def answer_path(record: str) -> str:
+def success_path(record: str) -> str:
     """Return the file of the last success; `record` is that of the process (guard.register_path)."""
     return record.removesuffix(".json") + ".healthy"
 
 
 def is_fresh(record: str) -> bool:
     """Return whether the last success is recent, and of the process that the record describes."""
-    said = said_at(record)
-    return said is not None and 0 <= time.time() - said < TRUST_SECONDS
+    succeeded = succeeded_at(record)
+    return succeeded is not None and 0 <= time.time() - succeeded < TRUST_SECONDS
 
 
 def is_stale(record: str) -> bool:
     """Return whether the process was healthy before, and no probe succeeded of late."""
-    said = said_at(record)
-    return said is not None and said < time.time() - TRUST_SECONDS
+    succeeded = succeeded_at(record)
+    return succeeded is not None and succeeded < time.time() - TRUST_SECONDS
 
 
-def said_at(record: str) -> float | None:
+def succeeded_at(record: str) -> float | None:
     """Return when the last successful probe of this process began, in seconds since the epoch; None without one."""
     try:
-        said, started = os.stat(answer_path(record)).st_mtime, os.stat(record).st_mtime  # noqa: PTH116
+        succeeded, started = os.stat(success_path(record)).st_mtime, os.stat(record).st_mtime  # noqa: PTH116
     except OSError:
         return None
-    return said if said > started else None
+    return succeeded if succeeded > started else None
 
 
-def keep(record: str, asked: float) -> None:
+def keep(record: str, began: float) -> None:
     """Record a success.
 
     Args:
         record: file of the process's record.
-        asked: when the probe began, in seconds since the epoch: the process may have been restarted since.
+        began: when the probe began, in seconds since the epoch: the process may have been restarted since.
     """
     with contextlib.suppress(OSError):
-        with open(answer_path(record), "w"):  # noqa: PTH123 - pathlib costs more than all the rest
+        with open(success_path(record), "w"):  # noqa: PTH123 - pathlib costs more than all the rest
             pass
-        os.utime(answer_path(record), (asked, asked))
+        os.utime(success_path(record), (began, began))

@@ -70,7 +70,9 @@ def _find(name: str, record: guard.Record, state: Path) -> set[int]:
         for pid, start in ((record.guard, record.guard_start), (record.main, record.main_start))
         if pid in table and guard.start_of(pid) == start
     }
-    is_group_ours = record.guard in roots or record.guard not in table  # else the number is a stranger's by now
+    is_group_ours = (
+        record.guard in roots or record.guard not in table
+    )  # else the id was reused by another process group
     for pid, row in table.items():
         if (env := _process_env(pid)) or row.group != record.guard:
             is_ours = bool(env) and mark.items() <= env.items()

@@ -18,8 +18,8 @@ def interruptible() -> t.Iterator[None]:
         raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup: not SIGHUP
-    before = {number: signal.signal(number, interrupt) for number in heard}
+    handled = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup: not SIGHUP
+    before = {number: signal.signal(number, interrupt) for number in handled}
     try:
         yield
     except KeyboardInterrupt:

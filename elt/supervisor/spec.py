@@ -221,12 +221,13 @@ def _check_guard(where: str, process: Process) -> None:
     words = shlex.split(process["command"], comments=False)
     if Path(words[0]).name != "elt-guard":
         return
-    grace = float(words[words.index("-t") + 1]) if "-t" in words[:5] else GRACE_SECONDS
+    grace_seconds = float(words[words.index("-t") + 1]) if "-t" in words[:5] else GRACE_SECONDS
     if not process["shutdown"]["parent_only"]:
         raise ConfigError(f"{where}.shutdown.parent_only: must be true behind elt-guard, which passes signals on")
-    if process["shutdown"]["timeout_seconds"] <= grace:
+    if process["shutdown"]["timeout_seconds"] <= grace_seconds:
         raise ConfigError(
-            f"{where}.shutdown.timeout_seconds: must be longer than the {grace:g} s of elt-guard (its option -t)"
+            f"{where}.shutdown.timeout_seconds: must be longer than the {grace_seconds:g} s of elt-guard "
+            "(its option -t)"
         )
 
 

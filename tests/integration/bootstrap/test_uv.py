@@ -240,7 +240,7 @@ def holder(*words, **options):
 
 
 def test_the_environment_and_uvs_lock_are_closed_to_others(environment):
-    with uv._alone():
+    with uv._locked():
         assert environment.stat().st_mode & 0o777 == 0o711
         assert (environment / ".lock").stat().st_mode & 0o777 == 0o600
 
@@ -249,7 +249,7 @@ def test_the_environment_and_uvs_lock_are_closed_to_others(environment):
 def test_another_user_cannot_hold_the_environment(environment):
     for folder in (environment, *environment.parents):
         folder.chmod(folder.stat().st_mode | 0o001)
-    with uv._alone():
+    with uv._locked():
         pass
     for path in (environment, environment / ".lock"):
         look = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", path)
@@ -259,7 +259,7 @@ def test_another_user_cannot_hold_the_environment(environment):
     try:
         with holder(environment, descriptor, user=65534, group=65534, pass_fds=(descriptor,)) as process:
             words = rf"held by process {process.pid} of user 65534 \(.*python3.*\): let that end"
-            with pytest.raises(SetupError, match=words), uv._alone():
+            with pytest.raises(SetupError, match=words), uv._locked():
                 pass
     finally:
         os.close(descriptor)
@@ -269,10 +269,10 @@ def test_another_user_cannot_hold_the_environment(environment):
 def test_a_wait_says_for_whom_and_has_an_end(environment, monkeypatch, capsys):
     monkeypatch.setattr(uv, "WAIT_SECONDS", 0.3)
     with holder(environment) as process:
-        with pytest.raises(SetupError, match=f"still held after .* by process {process.pid} of user"), uv._alone():
+        with pytest.raises(SetupError, match=f"still held after .* by process {process.pid} of user"), uv._locked():
             pass
         assert f"waiting for another bootstrap of {environment}: process {process.pid}" in capsys.readouterr().out
-    with uv._alone():
+    with uv._locked():
         pass
 
 
