@@ -359,17 +359,95 @@ def test_numbers_of_parquet_as_booleans(warehouse: Warehouse, tmp_path: Path, ki
     assert warehouse.rows("select a from things order by id") == [(False,), (True,), (None,)]
 
 
+NANOSECONDS = "DuckDB would cut its nanoseconds: write it in microseconds, or as text"
+CUT = {
+    "a time": (pa.time64("ns"), 1, TIME, NANOSECONDS),
+    "a moment": (pa.timestamp("ns", "UTC"), 1, MOMENT, NANOSECONDS),
+    "a decimal": (
+        pa.decimal256(39, 0),
+        Decimal(1),
+        {"type": "number"},
+        "DuckDB would round it to a DOUBLE: write at most 38 digits",
+    ),
+    "a time of microseconds": (pa.time64("us"), 1, TIME, ""),
+    "a moment of microseconds": (pa.timestamp("us", "UTC"), 1, MOMENT, ""),
+    "a decimal of 38 digits": (pa.decimal256(38, 0), Decimal(1), {"type": "number"}, ""),
+}
+
+
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("unit", ["ns", "us"])
-def test_nanoseconds_of_parquet_are_not_cut(warehouse: Warehouse, tmp_path: Path, unit: str, *, nested: bool) -> None:
-    kind = pa.time64(unit)
-    values = pa.array([{"t": 1} if nested else 1], pa.struct([("t", kind)]) if nested else kind)
+@pytest.mark.parametrize(("kind", "value", "of", "what"), CUT.values(), ids=CUT)
+def test_digits_of_parquet_are_not_cut(
+    warehouse: Warehouse,
+    tmp_path: Path,
+    kind: pa.DataType,
+    value: object,
+    of: dict[str, t.Any],
+    what: str,
+    *,
+    nested: bool,
+) -> None:
+    values = pa.array([{"t": value} if nested else value], pa.struct([("t", kind)]) if nested else kind)
     pq.write_table(pa.table({"id": [1], "A": values, "other": values}), tmp_path / "x")
     batch = {"type": "BATCH", "stream": "things", "encoding": {"format": "parquet"}, "manifest": [f"{tmp_path}/x"]}
-    got = warehouse.load(schema({"id": ID, "a": {"type": "object"} if nested else TIME}), batch)
-    what = "column 'A': DuckDB would cut its nanoseconds: write it in microseconds, or as text"
-    assert (what in str(got.error)) == (unit == "ns"), got.error
+    got = warehouse.load(schema({"id": ID, "a": {"type": "object"} if nested else of}), batch)
+    assert (f"column 'A': {what}" in str(got.error)) == bool(what), got.error
+    assert (got.error is not None) == bool(what)
     assert warehouse.load(schema({"id": ID}, stream="less"), {**batch, "stream": "less"}).error is None
+
+
+def test_the_checksum_of_a_gzip_file(warehouse: Warehouse, tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b'{"id": 1}\n'))
+    packed[-8] ^= 1
+    (tmp_path / "x").write_bytes(packed)
+    encoding = {"format": "jsonl", "compression": "gzip"}
+    batch = {"type": "BATCH", "stream": "things", "encoding": encoding, "manifest": [f"{tmp_path}/x"]}
+    assert f"file {tmp_path}/x: cannot be read: CRC check failed" in str(warehouse.load(schema(), batch).error)
+
+
+@pytest.mark.parametrize("key", ["amount", "amo\\u0075nt", "caf\u00e9", "caf\\u00E9", "c\\u0061f\u00e9"])
+@pytest.mark.parametrize("neighbour", ["5.10", "0.12345678901234567891"])
+def test_digits_behind_a_key_however_it_is_spelled(warehouse: Warehouse, key: str, neighbour: str) -> None:
+    name = json.loads(f'"{key}"')
+    exact, text = {"type": "number", "multipleOf": 1e-20, "minimum": -9, "maximum": 9}, {"type": ["number", "string"]}
+    number, spelled = "0.12345678901234567891", name.replace("\u00e9", "\\u00e9")
+    for of, as_stored in ((exact, Decimal), (text, str)):
+        records = (
+            f'{{"type": "RECORD", "stream": "things", "record": {{"id": {id_}, "{one}": {value}, "\\u0078": "{{"}}}}'
+            for id_, one, value in ((1, key, number), (2, spelled, neighbour))
+        )
+        got = warehouse.load(schema({"id": ID, name: of}), *records, state(1), load_method="overwrite")
+        assert got.error is None
+        found = warehouse.rows(f'select "{name}" from things order by id')
+        assert found == [(as_stored(number),), (as_stored(neighbour),)]
+
+
+def test_a_text_that_begins_as_marked_ones_did(warehouse: Warehouse) -> None:
+    text, of = "\x01=[1]", {"id": ID, "a": {"type": "string"}, "j": {"type": ["array", "string"]}}
+    records = ('{"id": 1, "a": "\\u0001=[1]", "j": "\\u0001=[1]"}', '{"id": 2, "j": [0.1234567890123456789]}')
+    got = warehouse.load(
+        schema(of), *(f'{{"type": "RECORD", "stream": "things", "record": {one}}}' for one in records)
+    )
+    assert got.error is None
+    found = warehouse.rows("select a, j from things order by id")
+    assert found == [(text, json.dumps(text)), (None, "[0.1234567890123456789]")]
+
+
+HUGE = {"type": "integer", "maximum": 10**30}
+INEXACT = {
+    "a fraction that no DOUBLE shows": (HUGE, "1.00000000000000000001"),
+    "a fraction of many digits": (HUGE, "4503599627370495.1"),
+    "more digits than a DOUBLE, with an exponent": (HUGE, "45035996273704951e-1"),
+    "a number too small": (HUGE, "1e-400"),
+    "a decimal too small": ({"type": "number", "multipleOf": 0.01}, "1e-400"),
+}
+
+
+@pytest.mark.parametrize(("of", "text"), INEXACT.values(), ids=INEXACT)
+def test_texts_of_numbers_that_would_be_rounded(of: dict[str, t.Any], text: str) -> None:
+    others = ["0.30000000000000004"] if "multipleOf" in of else []  # which is read exactly
+    assert "column 'a': the value does not fit" in str(stored(of, [f'"{text}"', *others], "records"))
+    assert len(stored(of, ['"1.0"', '"1e2"', '"0e-5"', '"-0.0"'], "records")) == 4
 
 
 @pytest.mark.parametrize(

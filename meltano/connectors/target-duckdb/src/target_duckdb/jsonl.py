@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import typing as t
@@ -43,6 +42,7 @@ _ANY = r"[0-9.]+(?:[eE][+-]?[0-9]+)?"
 _ANY_NUMBERS, _LONG_NUMBERS = re.compile(_ANY), re.compile(r"[0-9][0-9.eE+-]{15,}")
 _IS_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _BLANKS = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")|\s+')
+_KEYS = re.compile(rb'"((?:[^"\\]++|\\.)*+)"\s*:')
 _TOKEN = rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}\[\]]|'
 
 
@@ -55,7 +55,6 @@ class Reader:
     """The member of each line that holds the record; empty if the line is the record."""
     metadata: bool = False
     versions: bool = False
-    gzip: bool = False
     marked: bool = False
     """Whether values that JSON would change are texts that begin with `sql.MARK`."""
     mark: str = ""
@@ -90,7 +89,7 @@ class Reader:
             version = f"{self.mark}version"
             read[version] = sql.json_type("BIGINT", exact=exact)
             values.append(f"{sql.from_json(sql.name(version), 'BIGINT', exact=exact)} as {VERSION}")
-        file = sql.read_json(str(path), read, object_size, gzip=self.gzip)
+        file = sql.read_json(str(path), read, object_size)
         return f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} from {file}"
 
     def read(
@@ -108,7 +107,7 @@ class Reader:
         size = 4 * object_size  # a number may be written with more digits: `1e15` as `1000000000000000.0`
         try:
             connection.execute(self._flatten(path, flat, object_size))
-            reader = replace(self, whole="", gzip=False, mark=_MARK)
+            reader = replace(self, whole="", mark=_MARK)
             connection.execute(reader.create(table, flat, size, exact=exact))
         finally:
             flat.unlink(missing_ok=True)
@@ -122,21 +121,21 @@ class Reader:
             # Before the record's own, of which there may be none.
             first = " || ',' || ".join(members)
             record = f"'{{' || {first} || if({self.whole} = '{{}}', '}}', ',' || {self.whole}[2:])"
-        file = sql.read_json(str(path), dict.fromkeys((self.whole, *beside), "JSON"), object_size, gzip=self.gzip)
+        file = sql.read_json(str(path), dict.fromkeys((self.whole, *beside), "JSON"), object_size)
         plain = "format csv, header false, quote '', escape '', delimiter '\x01'"
         return f"copy (select {record} from {file}) to {sql.literal(str(flat))} ({plain})"
 
 
-def blocks(path: Path, *, gzipped: bool) -> Iterator[bytes]:
+def blocks(path: Path) -> Iterator[bytes]:
     """Read a file in blocks of whole lines."""
-    with gzip.open(path) if gzipped else path.open("rb") as lines:
-        yield from messages.blocks(t.cast("t.BinaryIO", lines))
+    with path.open("rb") as lines:
+        yield from messages.blocks(lines)
 
 
-def rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes], *, gzipped: bool) -> None:
+def rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes]) -> None:
     """Write a file of which each block of lines is transformed."""
     with goal.open("wb") as changed:
-        changed.writelines(map(transform, blocks(source, gzipped=gzipped)))
+        changed.writelines(map(transform, blocks(source)))
 
 
 def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes] | None:
@@ -161,16 +160,18 @@ def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes]
     number = re.compile(rb'("(?:' + keys + rb"))(\s*:\s*)(" + form + rb")")
     flat = all(len(path) == 1 for path in paths)
     numbers = {(*([member] if member else []), *path) for path in paths}
+    usual = {spelling[1:-1] for column in columns for key in column.path for spelling in _spellings(key)}
 
     def rewrite(block: bytes) -> bytes:
-        if not number.search(block):
+        odd = b"\\u" in block and any(b"\\u" in key and key not in usual for key in _KEYS.findall(block))
+        if not odd and not number.search(block):
             return block
         # Where braces are those of records and messages alone, no object within a record may have the same key.
         own = 2 * block.count(b"\n") if member else block.count(b"\n{") + block.startswith(b"{")
-        if flat and block.count(b"{") == own:
+        if not odd and flat and block.count(b"{") == own:
             return number.sub(rb'\1\2"\3"', block)
         return b"\n".join(
-            _quoted(line, numbers, token) if number.search(line) else line for line in block.split(b"\n")
+            _quoted(line, numbers, token) if odd or number.search(line) else line for line in block.split(b"\n")
         )
 
     return rewrite

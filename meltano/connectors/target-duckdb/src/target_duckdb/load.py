@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import shutil
 import typing as t
 import zlib
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from target_duckdb import database, jsonl, locate, parquet, sql
+from target_duckdb import database, jsonl, locate, messages, parquet, sql
 from target_duckdb.database import one_line
 from target_duckdb.errors import DatabaseError, InputError, SchemaError
 from target_duckdb.stage import LACKS_KEY, Stage
@@ -286,14 +287,21 @@ class Loader:
             yield stage
 
     def _stage_jsonl(self, stream: Stream, path: Path, *, gzipped: bool) -> Stage:
+        plain = self._folder / "plain.jsonl" if gzipped else path
         try:
-            return self._staged(jsonl.Reader(stream.columns, "", gzip=gzipped), path, _FILE_OBJECT_SIZE, stream)
+            if gzipped:  # DuckDB (1.5.5) does not look at the checksum
+                with gzip.open(path) as packed, plain.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, messages.BLOCK)
+            return self._staged(jsonl.Reader(stream.columns, ""), plain, _FILE_OBJECT_SIZE, stream)
         except _MisfitError as misfit:
             raise InputError(
                 misfit.what, stream=stream.name, file=path, line=misfit.row + 1, column=misfit.column
             ) from misfit.__cause__
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"cannot be read: {error}", stream=stream.name, file=path) from error
+        finally:
+            if gzipped:
+                plain.unlink(missing_ok=True)
 
     def _staged(self, reader: jsonl.Reader, path: Path, object_size: int, stream: Stream) -> Stage:
         """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly.
@@ -305,10 +313,10 @@ class Loader:
         self._use(len(reader.columns), half=False)
         table, marked = f"temp.stage_{self._stages}", self._folder / "marked.jsonl"
         transform = jsonl.nested_numbers(reader.columns, member=reader.whole)
-        if transform and any(map(jsonl.would_change, jsonl.blocks(path, gzipped=reader.gzip))):
-            jsonl.rewrite(path, marked, transform, gzipped=reader.gzip)
+        if transform and any(map(jsonl.would_change, jsonl.blocks(path))):
+            jsonl.rewrite(path, marked, transform)
             path, object_size = marked, 2 * object_size  # each quote gets a backslash
-            reader = replace(reader, gzip=False, marked=True)
+            reader = replace(reader, marked=True)
         try:
             try:
                 reader.read(self._connection, table, path, object_size, exact=False)
@@ -326,9 +334,9 @@ class Loader:
     def _read_exactly(self, reader: jsonl.Reader, table: str, path: Path, object_size: int) -> None:
         rewritten = self._folder / "exact.jsonl"
         if transform := jsonl.exact_numbers(reader.columns, member=reader.whole):
-            jsonl.rewrite(path, rewritten, transform, gzipped=reader.gzip)
+            jsonl.rewrite(path, rewritten, transform)
             # A number of 16 characters gets two quotes.
-            path, reader, object_size = rewritten, replace(reader, gzip=False), object_size + object_size // 8
+            path, object_size = rewritten, object_size + object_size // 8
         try:
             reader.read(self._connection, table, path, object_size, exact=True)
         except MISFITS as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import typing as t
@@ -39,7 +38,7 @@ def misfit(
     Returns:
         The line counted from 0, the column if it is known, and what is wrong.
     """
-    with gzip.open(path) if reader.gzip else path.open("rb") as file:
+    with path.open("rb") as file:
         numbered = [(number, line) for number, line in enumerate(file) if line.strip()]
     numbers, lines = [number for number, _ in numbered], [line for _, line in numbered]
     attempt = _Attempt(connection, folder / "part.jsonl")
@@ -91,9 +90,8 @@ class _Attempt:
     def fails(self, reader: Reader, lines: Sequence[bytes]) -> duckdb.Error | None:
         self._path.write_bytes(b"\n".join(line.rstrip(b"\n") for line in lines) + b"\n")
         size = max(map(len, lines), default=0) + (2 << 20)
-        plain = replace(reader, gzip=False)
         try:
-            plain.read(self._connection, "temp.attempt", self._path, size, exact=True)
+            reader.read(self._connection, "temp.attempt", self._path, size, exact=True)
             self._connection.execute("drop table temp.attempt")
         except duckdb.OutOfMemoryException as error:
             raise DatabaseError(one_line(error)) from error

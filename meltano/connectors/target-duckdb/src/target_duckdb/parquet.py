@@ -8,6 +8,7 @@ import re
 import typing as t
 
 import duckdb
+from elt_singer.json_schema import MOST_DIGITS
 
 from target_duckdb import sql
 from target_duckdb.database import one_line
@@ -15,14 +16,15 @@ from target_duckdb.errors import InputError
 from target_duckdb.stage import Stage
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from target_duckdb.schema import Column
     from target_duckdb.stream import Stream
 
 _ROW = "file_row_number"
-_TIME = re.compile(r"\bTIME\b(?! ZONE)")
+_MAY_BE_CUT = re.compile(r"\bTIME\b|\bDOUBLE\b")
+"""Types that DuckDB makes of more digits than they hold, if a parquet file has them: TIMESTAMP_NS is none."""
 
 
 def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> Stage:
@@ -50,10 +52,9 @@ def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> 
         assert row
         return str(row[1])
 
-    if column := _cut_time(
-        connection, path, there, [lower.get(column.path[0].lower(), "") for column in stream.columns]
-    ):
-        what = "DuckDB would cut its nanoseconds: write it in microseconds, or as text"
+    used = {lower.get(column.path[0].lower(), "") for column in stream.columns}
+    if cut := _cut(connection, path, {name: one for name, one in there.items() if name in used}):
+        column, what = cut
         raise InputError(what, stream=stream.name, file=path, column=column)
     values = {column.name: _value(column, there, lower, kind) for column in stream.columns}
     kinds = {column.name: column.type for column in stream.columns}
@@ -62,17 +63,20 @@ def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> 
     return Stage(source, _ROW, values, counted[0])
 
 
-def _cut_time(
-    connection: duckdb.DuckDBPyConnection, path: Path, there: dict[str, str], used: Iterable[str]
-) -> str | None:
-    """The first of the columns that holds a TIME of nanoseconds, which DuckDB reads as one of microseconds."""
-    times = [name for name in used if _TIME.search(there.get(name, ""))]
-    if not times:
+def _cut(connection: duckdb.DuckDBPyConnection, path: Path, used: dict[str, str]) -> tuple[str, str] | None:
+    """The first column whose digits DuckDB does not all read, and what to do, of columns with their types."""
+    if not any(map(_MAY_BE_CUT.search, used.values())):
         return None
-    query = f"select name from parquet_schema({sql.path(str(path))}) where logical_type like '%NANOS=NanoSeconds%'"
-    fine = {name for (name,) in connection.execute(f"{query} and logical_type like 'TimeType%'").fetchall()}
-    nested = fine - {name for name, kind in there.items() if kind == "TIME"}
-    return next((name for name in times if name in fine or (there[name] != "TIME" and nested)), None)
+    members = "name, coalesce(num_children, 0), logical_type, coalesce(precision, 0), duckdb_type"
+    query = f"select {members} from parquet_schema({sql.path(str(path))}) offset 1"  # the first is the whole row
+    column, left = "", 0
+    for name, children, logical, digits, kind in connection.execute(query).fetchall():
+        column, left = (name, children) if not left else (column, left - 1 + children)
+        if column in used and kind == "DOUBLE" and digits > MOST_DIGITS:
+            return column, f"DuckDB would round it to a DOUBLE: write at most {MOST_DIGITS} digits, or texts"
+        if column in used and "NANOS=NanoSeconds" in str(logical) and _MAY_BE_CUT.search(kind):
+            return column, "DuckDB would cut its nanoseconds: write it in microseconds, or as text"
+    return None
 
 
 def _check(

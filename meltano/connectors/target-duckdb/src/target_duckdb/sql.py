@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import typing as t
 
 from elt_singer.sql import literal, name, names, path
@@ -43,27 +44,26 @@ _DIGITS_IN_DOUBLE = 15
 _DIGITS_BEFORE_NOISE = 12
 DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 TEXT_OR_NUMBER = "VARCHAR of texts and numbers"
-MARK = "\x01="
-"""Begins a text that is the JSON of a value, as it was written."""
+MARK = f"\x01{secrets.token_hex(8)}="
+"""Begins a text that is the JSON of a value, as it was written; no record can know it."""
 KEY_DOUBLE = "DOUBLE(key)"
 """A DOUBLE that must be the only one of its text, whatever its size, since two keys shall not become one."""
 _TIMES = ("DATE", "TIME", "TIMESTAMP")
 
 
-def read_json(file: str, members: Mapping[str, str], longest: int, *, gzip: bool) -> str:
+def read_json(file: str, members: Mapping[str, str], longest: int) -> str:
     """Lines of a file, of which each is an object.
 
     Args:
         file: its path.
         members: types of the members to read, by their names.
         longest: bytes of the longest line.
-        gzip: whether it is compressed.
     """
     described = ", ".join(f"{name(member)}: {literal(kind)}" for member, kind in members.items())
     return (
         # DuckDB would read all lines to find out whether they are objects, were there but one member.
         f"read_json({path(file)}, format = 'newline_delimited', records = 'true', columns = {{{described}}}, "
-        f"maximum_object_size = {longest}, compression = '{'gzip' if gzip else 'uncompressed'}', "
+        f"maximum_object_size = {longest}, compression = 'uncompressed', "
         "hive_partitioning = false)"
     )
 
@@ -163,8 +163,11 @@ def _to_integer(value: str, source: str, target: str) -> str:
         limit = _SHOWS_FRACTION if source == "VARCHAR" else _EXACT_IN_DOUBLE
         fraction += f" or abs({double}) >= {limit}"
     if source == "VARCHAR":
-        written = " or ".join(f"contains({value}, '{mark}')" for mark in ".eE")
-        fraction = f"({written}) and ({fraction})"
+        has_exponent = f"(contains({value}, 'e') or contains({value}, 'E'))"
+        long = f"length({_digits(value)}) > {_DIGITS_IN_DOUBLE} or ({double} = 0 and {_digits(value)} <> '')"
+        digits = rf"regexp_matches({value}, '\..*[1-9]')"
+        pointed = f"contains({value}, '.') and ({fraction} or {digits})"
+        fraction = f"case when {has_exponent} then {fraction} or {long} else {pointed} end"
     return f"case when {fraction} then error('fraction')::{target} else {value}::{target} end"
 
 
@@ -201,8 +204,9 @@ def _to_decimal(value: str, source: str, target: str) -> str:
     number, double, digits = f"{text}::{target}", f"{text}::DOUBLE", _digits(text)
     short = rf"not regexp_matches({text}, '[eE]|\.\d{{{scale}}}.*[1-9]')"
     near = f"length({digits}) <= {_DIGITS_IN_DOUBLE} and {number}::DOUBLE = {double}"
+    near += f" and ({double} <> 0 or {digits} = '')"
     noise = f"abs({double}) < 1e{_DIGITS_BEFORE_NOISE - scale} and length({digits}) <= 17"
-    noise += f" and abs({number}::DOUBLE - {double}) <= 1e-15 * abs({double})"
+    noise += f" and abs({number}::DOUBLE - {double}) < 1e-15 * abs({double})"
     return _checked(value, f"{short} or ({near}) or ({noise})", number, target)
 
 
