@@ -9,7 +9,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from tap_csv import types
+from tap_csv import formats, types
 from tap_csv.convert import FILE, LINE, MODIFIED, Form
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.files import find
@@ -100,11 +100,9 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
         raise InputError(what, files[0], line=opened[files[0]].line, column=column)
     found: dict[str, types.Type] = dict.fromkeys(columns, types.STRING)
     if config.infer_types and set(columns) - set(entity.columns):
-        semicolons = any(one.dialect.delimiter == ";" for one in opened.values())
-        kinds = {
-            column: list(types.candidates(";" if semicolons else ",", key=column in entity.keys))
-            for column in columns
-        }
+        is_plain = entity.shape.notation() == formats.PLAIN
+        delimiters = {one.dialect.delimiter for one in opened.values()} if is_plain else set()
+        kinds = {column: _candidates(entity, delimiters, key=column in entity.keys) for column in columns}
         found |= _infer(entity, files, kinds, config.infer_rows, converter)
     return Stream(entity, files, found | entity.columns, config.metadata)
 
@@ -120,7 +118,8 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
     properties = {name: one for name, one in stream["schema"]["properties"].items() if name not in METADATA}
     entity = entity.spelt_as(properties)
     kept = {
-        name: entity.columns.get(name) or types.of_schema(one)
+        name: entity.columns.get(name)
+        or formats.written(types.of_schema(one), entity.shape.notation(key=name in entity.keys))
         for name, one in properties.items()
         if name in entity.keys or _is_selected(marks.get(("properties", name), {}))
     }
@@ -209,6 +208,11 @@ def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: Path, where: s
     if missing := set(wanted).difference(opened.columns):
         where = f"the header lacks this column, which {where}"
         raise InputError(where, file, line=opened.line, column=min(missing))
+
+
+def _candidates(entity: Entity, delimiters: set[str], *, key: bool) -> list[types.Type]:
+    kinds = types.candidates(";" if ";" in delimiters else ",", key=key)
+    return [formats.written(kind, entity.shape.notation(key=key)) for kind in kinds]
 
 
 def _infer(

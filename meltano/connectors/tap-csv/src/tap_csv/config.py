@@ -15,7 +15,7 @@ from pathlib import Path
 from elt_singer.batch import destination
 from elt_singer.settings import Setting, checked, warn
 
-from tap_csv import types
+from tap_csv import formats, types
 from tap_csv.errors import SettingsError
 
 LOGGER = logging.getLogger("tap-csv")
@@ -43,6 +43,8 @@ ENTITY_SETTINGS = (
     Setting("names", "array", "Names of the columns, where the file has no header"),
     Setting("unnamed_columns", "string", "keep or drop columns that the header does not name"),
     Setting("null_values", "array", "Texts that stand for no value, as an empty field does"),
+    Setting("decimal_separator", "string", "A point or a comma, before the fraction of a number", "."),
+    Setting("thousands_separator", "string", "One character between the thousands of numbers"),
 )
 SETTINGS = (
     Setting("files", "array", "List of entities, each with entity, path and keys", items=ENTITY_SETTINGS),
@@ -60,7 +62,17 @@ SETTINGS = (
     Setting("filesystem", "string", "Only `local`; the setting is there to refuse any other", "local"),
 )
 _DIALECT = ("delimiter", "doublequote", "escapechar", "quotechar", "skipinitialspace", "strict")
-_SHAPE = ("skip", "skip_footer", "comment", "header", "names", "unnamed_columns", "null_values")
+_SHAPE = (
+    "skip",
+    "skip_footer",
+    "comment",
+    "header",
+    "names",
+    "unnamed_columns",
+    "null_values",
+    "decimal_separator",
+    "thousands_separator",
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,12 @@ class Shape:
     names: tuple[str, ...] = ()
     unnamed_columns: str | None = None
     null_values: tuple[str, ...] = ()
+    decimal_separator: str = "."
+    thousands_separator: str | None = None
+
+    def notation(self, *, key: bool = False) -> formats.Notation:
+        """How numbers are written; keys without marks between thousands, since `1.234` and `1234` are two."""
+        return formats.Notation(self.decimal_separator, None if key else self.thousands_separator)
 
     def given(self) -> dict[str, t.Any]:
         """What is not as it is by default."""
@@ -208,14 +226,19 @@ def _entity(entry: object, where: str) -> Entity:
         csv.reader((), **dialect)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{who}: {error}") from None
+    shape = _shape(given, Dialect(**dialect), who)
+    kinds = {
+        name: _type(kind, shape.notation(), f"{who}: columns: {name!r}")
+        for name, kind in given.get("columns", {}).items()
+    }
     return Entity(
         name=given["entity"],
         path=given["path"],
         keys=tuple(given["keys"]),
         encoding=_encoding(given["encoding"], who),
         dialect=Dialect(**dialect),
-        columns={name: _type(kind, f"{who}: columns: {name!r}") for name, kind in given.get("columns", {}).items()},
-        shape=_shape(given, Dialect(**dialect), who),
+        columns=kinds,
+        shape=shape,
         own_delimiter=entry.get("delimiter") is not None,
     )
 
@@ -232,6 +255,11 @@ def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
         raise SettingsError(f"{who}: comment: some text in one line that begins with neither delimiter nor quotechar")
     if shape.unnamed_columns not in {None, "keep", "drop"}:
         raise SettingsError(f"{who}: unnamed_columns: keep or drop")
+    if shape.decimal_separator not in tuple(formats.DECIMAL_SEPARATORS):
+        raise SettingsError(f"{who}: decimal_separator: a point or a comma")
+    if shape.thousands_separator not in {None, *formats.THOUSANDS_SEPARATORS} - {shape.decimal_separator}:
+        known = formats.THOUSANDS_SEPARATORS
+        raise SettingsError(f"{who}: thousands_separator: one of {known!r}, and not the decimal_separator")
     if not all(isinstance(value, str) for value in shape.null_values):
         raise SettingsError(f"{who}: null_values: must be a list of texts")
     _check_names(shape, given["keys"], who)
@@ -262,8 +290,10 @@ def _encoding(name: str, who: str) -> str:
     return "utf-8" if canonical == "utf-8-sig" else canonical
 
 
-def _type(words: object, where: str) -> types.Type:
+def _type(words: object, notation: formats.Notation, where: str) -> types.Type:
     try:
-        return types.named(words if isinstance(words, str) else "")
+        return formats.named(words if isinstance(words, str) else "", notation)
+    except formats.FormatError as error:
+        raise SettingsError(f"{where}: {error}") from None
     except ValueError:
-        raise SettingsError(f"{where}: a type is one of {', '.join(types.NAMES)}") from None
+        raise SettingsError(f"{where}: a type is one of {', '.join(formats.NAMES)}") from None

@@ -259,7 +259,11 @@ class _Known:
         entity, remember = stream.entity, config.incremental
         dialect = dataclasses.asdict(entity.dialect)
         form = [_READING, stream.schema(), entity.keys, entity.encoding, dialect, config.infer_types]
-        form += [given] if (given := entity.shape.given()) else []  # so that older states stay good
+        given = entity.shape.given()
+        given |= {
+            name: kind.name for name, kind in entity.columns.items() if "%" in kind.name or "money" in kind.name
+        }
+        form += [given] if given else []  # so that older states stay good
         self._form = hashlib.sha256(json.dumps(form).encode()).hexdigest()
         self._remember = remember
         self._files: dict[str, Json] = {}
