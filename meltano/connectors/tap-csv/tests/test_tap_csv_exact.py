@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tap_csv import types
-from tap_csv_harness import run
+from tap_csv.config import SAMPLE_ROWS
+from tap_csv_harness import discover, run
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -313,3 +314,34 @@ def test_keys_with_a_point_stay_apart(sync: Sync, texts: tuple[str, str]) -> Non
     assert got.types["v"]["type"] == ["number", "null"]
     named = sync(content, keys=["id"], columns={"id": "number"}, settings=TYPED)
     assert named.types["Id"] == {"type": ["number", "null"]}
+
+
+@pytest.mark.parametrize("late", ["12.0", " 12", "12 ", "-0"])
+@pytest.mark.parametrize("by_catalog", [False, True])
+def test_a_late_key_that_another_spelling_would_merge_is_refused(
+    sync: Sync, tmp_path: Path, late: str, *, by_catalog: bool
+) -> None:
+    """In a column that is no key `12.0` is twelve, as the README says."""
+    rows = "".join(f"{number},{number}\n" for number in range(SAMPLE_ROWS))
+    path = tmp_path / "keys.csv"
+    path.write_text(f"id,v\n{rows}{late},12.0\n")
+    config = {"files": [{"entity": "things", "path": str(path), "keys": ["id"]}]} | TYPED
+    got = sync(path, settings=TYPED, catalog=discover(config) if by_catalog else None)
+    assert f"line {SAMPLE_ROWS + 2}, column 'id': the value is no integer" in str(got.error)
+    path.write_text(f"id,v\n{rows}{SAMPLE_ROWS},12.0\n")
+    assert sync(path, settings=TYPED).records[-1]["v"] == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2024-01-31T00:00:00+10:00", "2024-01-31"),
+        ("2024-01-31 00:00", "2024-01-31"),
+        ("2024-01-31T10:00:00+10:00", ""),
+        ("2024-01-30T22:00:00-02:00", ""),
+    ],
+)
+def test_a_midnight_is_the_one_that_is_written(sync: Sync, text: str, day: str) -> None:
+    got = sync(f"id,d\n1,{text}\n".encode(), keys=["id"], columns={"d": "date"})
+    assert [row["d"] for row in got.records] == ([day] if day else [])
+    assert bool(got.error) is not bool(day)

@@ -104,6 +104,7 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
         delimiters = {one.dialect.delimiter for one in opened.values()} if is_plain else set()
         kinds = {column: _candidates(entity, delimiters, key=column in entity.keys) for column in columns}
         found |= _infer(entity, files, kinds, config.infer_rows, converter)
+    found |= {key: types.exact(found[key]) for key in entity.keys}
     return Stream(entity, files, found | entity.columns, config.metadata)
 
 
@@ -118,8 +119,7 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
     properties = {name: one for name, one in stream["schema"]["properties"].items() if name not in METADATA}
     entity = entity.spelt_as(properties)
     kept = {
-        name: entity.columns.get(name)
-        or formats.written(types.of_schema(one), entity.shape.notation(key=name in entity.keys))
+        name: entity.columns.get(name) or _of_catalog(one, entity, key=name in entity.keys)
         for name, one in properties.items()
         if name in entity.keys or _is_selected(marks.get(("properties", name), {}))
     }
@@ -128,6 +128,11 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
     if not kept:
         raise SettingsError(f"the catalog's stream {entity.name!r} has no column that is selected")
     return Stream(entity, tuple(find(entity.path)), kept, config.metadata)
+
+
+def _of_catalog(schema: Json, entity: Entity, *, key: bool) -> types.Type:
+    kind = formats.written(types.of_schema(schema), entity.shape.notation(key=key))
+    return types.exact(kind) if key else kind
 
 
 def is_selected(stream: Json) -> bool:

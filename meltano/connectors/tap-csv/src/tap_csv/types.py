@@ -6,6 +6,7 @@ and so whatever rules a type out in the sample is refused after it. A type that 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import typing as t
@@ -90,7 +91,11 @@ def _if(condition: str, value: str) -> str:
 
 
 def _cast(kind: str) -> str:
-    return f"try_cast({{v}} as {kind})"
+    return _cast_of("{v}", kind)
+
+
+def _cast_of(text: str, kind: str) -> str:
+    return f"try_cast({text} as {kind})"
 
 
 def _is(pattern: str) -> str:
@@ -142,7 +147,8 @@ _SECOND = r":[0-5]\d(\.\d{1,6}0*)?"  # DuckDB would cut what is finer than a mic
 _OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"  # DuckDB would take names of zones, and guess at what BST is
 _MOMENT = rf"{_DAY}([ T]{_HOUR}:[0-5]\d({_SECOND}{_OFFSET}?)?)?"
 _STAMP = _cast("TIMESTAMPTZ")
-_MIDNIGHT = f"epoch_us({_STAMP}) % 86400000000 = 0"
+_MIDNIGHT = rf"{_DAY}([ T]0?0:00(:00(\.0{{1,6}}0*)?{_OFFSET}?)?)?"  # as it is written, wherever it was
+_WRITTEN_DAY = rf"regexp_extract({{v}}, '{_DAY.replace('{', '{{').replace('}', '}}')}')"
 _FAST_DATE = _gives_back_in(10, "DATE")  # then the year has four digits
 
 INTEGER = _strict_integer("BIGINT", SCHEMAS["BIGINT"])
@@ -210,7 +216,7 @@ _NAMED = {
             "date",
             SCHEMAS["DATE"],
             "DATE",
-            _if(_is(_MOMENT), f"({_finite(_STAMP, _MIDNIGHT)})::DATE"),
+            _if(f"{_is(_MIDNIGHT)} and {_finite(_STAMP)} is not null", _cast_of(_WRITTEN_DAY, "DATE")),
             fast=_FAST_DATE,
             quick=_cast("DATE"),
         ),
@@ -258,6 +264,16 @@ _IMPLIED = {
     _PRICES[1]: (NUMBER,),
     DATE: (DATE_TIME,),
 }
+
+
+def exact(kind: Type) -> Type:
+    """Return the type for a column that tells rows apart: of a whole number not even a zero or a blank is left out.
+
+    Else `12`, ` 12` and `12.0` would be one row.
+    """
+    if kind not in (INTEGER, HUGE):
+        return kind
+    return dataclasses.replace(kind, from_text=_if(_gives_back(kind.sql), _cast(kind.sql)))
 
 
 def candidates(delimiter: str, *, key: bool = False) -> tuple[Type, ...]:
