@@ -1,4 +1,4 @@
-"""Make Airflow's API server refuse foreign host names and limit its connections."""
+"""Make Airflow's API server refuse foreign host names and other local users, and limit its connections."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import typing as t
 
 from airflow.plugins_manager import AirflowPlugin
 
-from elt.services import connection_limit
+from elt.services import connection_limit, local_users
 from elt.services.allowed_hosts import AllowedHosts
 
 if t.TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class ApiServerMiddleware(AllowedHosts):
-    """Check the Host of each request to Airflow's API server, and limit its connections."""
+    """Check host name and user of each request to Airflow's API server, and limit its connections."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app)
         from uvicorn.protocols.http.auto import AutoHTTPProtocol  # noqa: PLC0415 - not in processes that serve nothing
 
         connection_limit.limit_connections(AutoHTTPProtocol)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request of another local user with 403, or pass it on."""
+        if scope["type"] == "http" and not local_users.is_allowed(scope):
+            from starlette.responses import PlainTextResponse  # noqa: PLC0415 - not in processes that serve nothing
+
+            await PlainTextResponse(local_users.REFUSAL, 403)(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class ApiServerPlugin(AirflowPlugin):  # type: ignore[misc, unused-ignore]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import pwd
 import re
 import typing as t
 from pathlib import Path
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
         if _service.port:
             __annotations__[_service.port.lower()] = Port
     allowed_hosts: t.Annotated[str, Field(pattern=r"^((\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)* *)+$")]
+    allowed_users: str
     airflow_port: Port
     flower_port: Port
     streamlit_port: Port
@@ -83,6 +85,16 @@ class Settings(BaseSettings):
             raise ValueError("not an IPv4 address; the default is 127.0.0.1") from None
         if address.is_multicast or address.is_reserved:
             raise ValueError("not an address of a machine; the default is 127.0.0.1")
+        return value
+
+    @field_validator("allowed_users")
+    @classmethod
+    def _are_users(cls, value: str) -> str:
+        for name in value.split():
+            try:
+                pwd.getpwnam(name)
+            except KeyError:
+                raise ValueError(f"this machine has no user {name!r}") from None
         return value
 
     @field_validator("admin_password")

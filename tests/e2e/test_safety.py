@@ -302,19 +302,50 @@ sys.exit("\\n".join(seen) or 0)
 """A program that tries to read what is somebody else's; it says what it could."""
 
 
+THIEF = """
+import socket, sys
+port, token = sys.argv[1:]
+
+def ask(verb, path, body=""):
+    connection = socket.create_connection(("127.0.0.1", int(port)), 60)
+    words = f"{verb} {path} HTTP/1.1\\r\\nHost: airflow.localhost\\r\\nX-Forwarded-For: 192.0.2.1\\r\\n"
+    words += f"Content-Type: application/json\\r\\nContent-Length: {len(body)}\\r\\nConnection: close\\r\\n"
+    connection.sendall(f"{words}Cookie: _token={token}\\r\\nAuthorization: Bearer {token}\\r\\n\\r\\n{body}".encode())
+    return connection
+
+for verb, path in (("GET", "/api/v2/dags"), ("GET", "/"), ("POST", "/auth/token")):
+    print(ask(verb, path).recv(1000).split()[1].decode())
+ask("POST", "/api/v2/variables", '{"key": "of_a_thief", "value": "x"}').close()  # he does not wait for the answer
+"""
+"""A program that has a token of Airflow's."""
+
+
+def as_another_user(program, *words):
+    """Run a program as nobody, to its end."""
+    python = os.path.realpath(shutil.which("python3", path="/usr/bin:/bin") or sys.executable)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", program, *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
+def test_another_user_gets_nothing_of_airflow_with_a_token(platform, claims):
+    token, port = signed(platform, claims), str(platform.settings.airflow_port)
+    done = as_another_user(THIEF, port, token)
+    assert (done.stdout.split(), done.stderr) == (["403"] * 3, "")
+    url, headers = f"{platform.settings.url(port)}/api/v2/variables", {"Authorization": f"Bearer {token}"}
+    time.sleep(2)
+    known = httpx.get(url, headers=headers, timeout=60, trust_env=False).json()["variables"]
+    assert "of_a_thief" not in [one["key"] for one in known]
+    own = subprocess.run([sys.executable, "-c", THIEF, port, token], capture_output=True, text=True, timeout=60)
+    assert own.stdout.split()[:2] == ["200", "200"], own.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
 def test_another_user_reads_nothing(platform):
-    python = os.path.realpath(shutil.which("python3", path="/usr/bin:/bin") or sys.executable)
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", STRANGER]
     pids = [str(process.pid) for process in family(platform)]
     assert len(pids) > 20
-    done = subprocess.run(
-        [*command, platform.state, layout.ENV_FILE, str(platform.settings.postgres_port), *pids],
-        capture_output=True,
-        text=True,
-        cwd="/",
-        timeout=60,
-    )
+    words = (platform.state, layout.ENV_FILE, str(platform.settings.postgres_port), *pids)
+    done = as_another_user(STRANGER, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert stat.S_IMODE(layout.ENV_FILE.stat().st_mode) == 0o600
 

@@ -48,6 +48,7 @@ def test_environment_goes_before_the_file(dotenv_file, monkeypatch):
         ("AIRFLOW_PORT", "80", "AIRFLOW_PORT"),
         ("FLOWER_PORT", "8080", "AIRFLOW_PORT"),
         ("BIND_ADDRESS", "localhost", "BIND_ADDRESS"),
+        ("ALLOWED_USERS", "root no-such-user", "no-such-user"),
         ("ADMIN_PASSWORD", "", "ADMIN_PASSWORD"),
         ("ELT_ENVIRONMENT", "test", "ELT_ENVIRONMENT"),
         ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
