@@ -161,3 +161,42 @@ def test_every_record_arrives_in_order(sync: Sync) -> None:
     rows = 25_000  # more than the buffer of stdout holds, and than the SDK sends between two states
     got = sync(b"id,a\n" + b"".join(b"%d,x\n" % number for number in range(rows)))
     assert [record["id"] for record in got.records] == [str(number) for number in range(rows)]
+
+
+LONGEST = 1_000
+LONG: dict[str, tuple[str, dict[str, t.Any]]] = {
+    "in one line": ("x" * LONGEST, {}),
+    "beside CRLF": ("x" * (LONGEST - 4) + "\r\n\n\r", {}),
+    "of letters of two bytes": ("é" * (LONGEST // 2), {}),
+    "that JSON writes longer": ("\x01" * LONGEST, {"columns": {"a": "string"}}),
+    "in a row that is longer": ("x" * LONGEST, {"columns": {"b": "integer"}}),
+}
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("metadata", [False, True])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(("value", "entry"), LONG.values(), ids=LONG)
+def test_the_longest_value_depends_on_its_bytes_alone(
+    sync: Sync, tmp_path: Path, value: str, entry: dict[str, t.Any], line_end: str, *, metadata: bool, batch: bool
+) -> None:
+    (tmp_path / "rows").mkdir()
+    settings: dict[str, t.Any] = {"incremental": False, "add_metadata_columns": metadata}
+    if batch:
+        settings["batch_config"] = {"encoding": {"format": "parquet"}, "storage": {"root": str(tmp_path / "rows")}}
+    for text, fits in ((value, True), (value + "x", False)):
+        content = line_end.join(("id,a,b,c", f'1,"{text}",2,{"y" * LONGEST}', "2,z,,", "")).encode()
+        got = sync(content, settings=settings, max_field_bytes=LONGEST, **entry)
+        if fits:
+            rows = got.rows() if batch else [tuple(one.values()) for one in got.records]
+            assert got.error is None
+            assert [row[1] for row in rows] == [value, "z"]
+        else:
+            assert "line 2: a field of more than 1,000 bytes; is a quote left open?" in str(got.error)
+
+
+def test_a_value_of_the_default_length_is_taken_whatever_it_holds(sync: Sync) -> None:
+    value = "\x01" * 31_999_998 + "\r\n"
+    got = sync(b'id,a\n1,"' + value.encode() + b'"\n2,b\n', settings={**TEXT, "add_metadata_columns": True})
+    assert got.error is None
+    assert [one["a"] for one in got.records] == [value, "b"]

@@ -22,6 +22,9 @@ LOGGER = logging.getLogger("tap-csv")
 
 SAMPLE_ROWS = 20_480
 """What DuckDB itself looks at."""
+MAX_FIELD_BYTES = 32_000_000
+_MOST_FIELD_BYTES = 500_000_000
+"""So that a row of such a value is less than DuckDB takes as JSON."""
 
 
 ENTITY_SETTINGS = (
@@ -45,6 +48,7 @@ ENTITY_SETTINGS = (
     Setting("null_values", "array", "Texts that stand for no value, as an empty field does"),
     Setting("decimal_separator", "string", "A point or a comma, before the fraction of a number", "."),
     Setting("thousands_separator", "string", "One character between the thousands of numbers"),
+    Setting("max_field_bytes", "integer", "Longest value, in bytes of UTF-8", MAX_FIELD_BYTES),
 )
 SETTINGS = (
     Setting("files", "array", "List of entities, each with entity, path and keys", items=ENTITY_SETTINGS),
@@ -72,6 +76,7 @@ _SHAPE = (
     "null_values",
     "decimal_separator",
     "thousands_separator",
+    "max_field_bytes",
 )
 
 
@@ -106,6 +111,7 @@ class Shape:
     null_values: tuple[str, ...] = ()
     decimal_separator: str = "."
     thousands_separator: str | None = None
+    max_field_bytes: int = MAX_FIELD_BYTES
 
     def notation(self, *, key: bool = False) -> formats.Notation:
         """How numbers are written; keys without marks between thousands, since `1.234` and `1234` are two."""
@@ -262,6 +268,8 @@ def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
         raise SettingsError(f"{who}: thousands_separator: one of {known!r}, and not the decimal_separator")
     if not all(isinstance(value, str) for value in shape.null_values):
         raise SettingsError(f"{who}: null_values: must be a list of texts")
+    if not 0 < shape.max_field_bytes <= _MOST_FIELD_BYTES:
+        raise SettingsError(f"{who}: max_field_bytes: from 1 to {_MOST_FIELD_BYTES}")
     _check_names(shape, given["keys"], who)
     return shape
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from tap_csv import sql
-from tap_csv.config import Shape
+from tap_csv.config import MAX_FIELD_BYTES, Shape
 from tap_csv.errors import InputError
 from tap_csv.readable import readable
 from tap_csv.reader import Reader
@@ -43,14 +43,16 @@ _MISFITS = (
     UnicodeDecodeError,  # its message quotes a long line, and may cut it within a letter
 )
 """What DuckDB raises when it refuses a row or a value, or a file."""
-_ROW_BYTES = 1 << 26
-"""Longest row that DuckDB takes from Python, as JSON."""
+_ROW_BYTES = 1 << 24
+"""What DuckDB is ready for of a row from Python, as JSON, unless there is a longer one."""
+_ROW_FIELDS = 8
+"""So many fields of the longest value a row may hold; one has up to six times its bytes as JSON."""
 _GLANCE = 200
 """Rows that are looked at before all others of a sample: they rule most types out, at little cost."""
 _FEW, _AT_ONCE = 4_000, 100
 """Rows of which one statement looks at all columns, and columns that one looks at where there are more rows."""
-_MEMORY, _MEMORY_OF_COLUMN = 512, 0.5
-"""Most that each DuckDB reserves, in MB: at all, and for each column of a wide table."""
+_MEMORY, _MEMORY_OF_COLUMN, _MEMORY_OF_ROW = 512, 0.5, 24
+"""Most that each DuckDB reserves, in MB: at all, for each column of a wide table, and for each MB of a long row."""
 _PARQUET = "compression uncompressed, parquet_version v2, dictionary_size_limit 1, write_bloom_filter false"
 """What is written and read fastest; the files live for seconds."""
 
@@ -112,9 +114,15 @@ class Converter:
             found.execute("set TimeZone = 'UTC'")
         return found
 
-    def _make_room(self, form: Form) -> None:
-        """Let DuckDB reserve what it does for each column, be there many rows or few; it mostly uses less."""
-        engine, most = self._engine(), max(_MEMORY, _MEMORY_OF_COLUMN * len(form.header))
+    def _make_room(self, form: Form, longest: int = 0) -> None:
+        """Let DuckDB reserve what it does for each column, be there many rows or few; it mostly uses less.
+
+        Args:
+            form: has the columns.
+            longest: bytes of a row that is long.
+        """
+        needed = _MEMORY_OF_COLUMN * len(form.header), _MEMORY_OF_ROW * longest / 1e6
+        engine, most = self._engine(), max(_MEMORY, *needed)
         if getattr(self._local, "most", _MEMORY) != most:  # to say it again takes milliseconds
             engine.execute(f"set memory_limit = '{most}MB'")
             self._local.most = most
@@ -248,15 +256,16 @@ class Converter:
 
     def _texts_by_duckdb(self, segment: Segment, form: Form, rows: int | None) -> bool | None:
         """Make the table of `_texts`, and say what that yields; not if DuckDB cannot read the rows."""
-        read = readable(segment, form)
-        if not read:
+        found = readable(segment, form)
+        if not found:
             return None
-        segment, quoted = read
+        segment, quoted = found
         few = min(rows or _FEW, line_ends(segment.data) - line_ends(quoted)) < _FEW
         limit = f" limit {rows}" if rows else ""
         chosen = f"[{sql.names(form.header)}] as row" if few else "*"
         with self._readable(segment.data) as file:
-            source = _nulled(sql.read_csv(file, dict.fromkeys(form.header, "VARCHAR"), form.dialect), form)
+            read = dict.fromkeys(form.header, "VARCHAR")
+            source = _nulled(sql.read_csv(file, read, form.dialect, form.shape.max_field_bytes), form)
             try:
                 self._engine().execute(f"create or replace temp table texts as select {chosen} from {source}{limit}")
             except _MISFITS:
@@ -285,7 +294,7 @@ class Converter:
             values[column] = f"case when {sql.name(form.header[-1])} is not null then {surplus} else {value} end"
         line = f"row_number() over () + {segment.line - 1}"
         with self._readable(segment.data) as file:
-            source = _nulled(sql.read_csv(file, read, form.dialect), form)
+            source = _nulled(sql.read_csv(file, read, form.dialect, form.shape.max_field_bytes), form)
             rows = self._copy(values, source, line, form, goal)
         delimiter = form.dialect.delimiter.encode()
         if segment.data.count(delimiter) - quoted.count(delimiter) != rows * (len(form.header) - 1):
@@ -356,19 +365,25 @@ class Converter:
     @contextmanager
     def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[str]:
         """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts."""
-        found = Reader(form.path, form.dialect, form.shape, segment).rows(
-            form.header, form.keys, ends_empty=form.ends_empty
-        )
-        nulls = frozenset(form.shape.null_values)
+        reader = Reader(form.path, form.dialect, form.shape, segment)
+        found = reader.rows(form.header, form.keys, ends_empty=form.ends_empty)
+        nulls, most, longest = frozenset(form.shape.null_values), form.shape.max_field_bytes, _ROW_BYTES
+        least = min(most, _ROW_BYTES) // 4
         with self._file("jsonl") as file:
             with file.open("w", encoding="utf-8", buffering=1 << 18) as lines:
                 for line, row in itertools.islice(found, rows):
                     texts = [None if one in nulls else one for one in row] if nulls else row
                     text = json.dumps({"line": line, "row": texts}, ensure_ascii=False)
-                    if len(text) > _ROW_BYTES // 4 and len(text.encode()) > _ROW_BYTES:
-                        raise InputError(f"a row of more than {_ROW_BYTES:,} bytes", form.path, line=line)
+                    if len(text) > least:  # a character has up to four bytes
+                        if any(len(one) * 4 > most and len(one.encode()) > most for one in row):
+                            raise reader.too_long(line)
+                        longest = max(longest, len(text.encode()))
+                        if longest > _ROW_FIELDS * max(most, MAX_FIELD_BYTES):
+                            what = f"a row of more than {_ROW_FIELDS * most:,} bytes; raise `max_field_bytes`"
+                            raise InputError(what, form.path, line=line)
                     lines.write(text + "\n")
-            yield sql.read_rows(file, _ROW_BYTES)
+            self._make_room(form, longest)
+            yield sql.read_rows(file, longest)
 
     @contextmanager
     def _readable(self, data: bytes) -> Iterator[Path]:

@@ -21,9 +21,6 @@ if t.TYPE_CHECKING:
 
     Row = tuple[int, list[str]]
 
-LONGEST_FIELD = 1 << 24
-"""Characters of one field; where a quote was left open, so much is read before that is said."""
-csv.field_size_limit(LONGEST_FIELD)
 _DELIMITERS = ";\t|,"
 """What a header is looked through for that has one column only."""
 _UNNAMED = "set `unnamed_columns: keep` (or drop)"
@@ -61,6 +58,9 @@ class Reader:
         self._row_begins = True
         self._is_comment = False
         self._taken: list[str] | None = None
+        # Of the whole process, but all that is read at one time is of one entity. Where a quote was left open, so
+        # much is read before that is said. Each character has a byte at least; the bytes are looked at later.
+        csv.field_size_limit(shape.max_field_bytes)
 
     def header(self, keys: Sequence[str]) -> list[str]:
         """Names of the columns, which the first row holds.
@@ -177,9 +177,14 @@ class Reader:
         if self._ended and "unexpected end of data" in str(error):  # so says a strict dialect
             self._end([], line, 0)
         if "field larger" in str(error):
-            what = f"a field of more than {LONGEST_FIELD:,} characters; is a quote left open?"
-            return InputError(what, self._path, line=line)
+            return self.too_long(line)
         return InputError(str(error), self._path, line=line)
+
+    def too_long(self, line: int) -> InputError:
+        """What to raise of a row that holds a field that is too long."""
+        most = self._shape.max_field_bytes
+        what = f"a field of more than {most:,} bytes; is a quote left open? If not, raise `max_field_bytes`"
+        return InputError(what, self._path, line=line)
 
     def _named(self, header: list[str]) -> list[str]:
         """The header with names for columns that have none, such as the last one where rows end with a delimiter."""
