@@ -200,3 +200,9 @@ def test_a_value_of_the_default_length_is_taken_whatever_it_holds(sync: Sync) ->
     got = sync(b'id,a\n1,"' + value.encode() + b'"\n2,b\n', settings={**TEXT, "add_metadata_columns": True})
     assert got.error is None
     assert [one["a"] for one in got.records] == [value, "b"]
+
+
+def test_types_are_found_behind_a_row_that_is_longer_than_a_sample(sync: Sync) -> None:
+    got = sync(b'id,a\n1,"' + b"x" * (1 << 24) + b'"\n2,b\n', settings={})
+    assert got.error is None
+    assert [(one["id"], len(one["a"])) for one in got.records] == [(1, 1 << 24), (2, 1)]

@@ -200,8 +200,10 @@ def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> Opened:
         except OpenEndError:
             first = first.joined(next(segments))
             continue
-        rows = itertools.chain([first.without(reader.size_of_header, quote)], segments)
-        return Opened(header, rows, dialect, reader.header_line, reader.unsent)
+        rest = first.without(reader.size_of_header, quote)
+        if not rest.data and not rest.last:  # the first row is a long one
+            rest = rest.joined(next(segments))
+        return Opened(header, itertools.chain([rest], segments), dialect, reader.header_line, reader.unsent)
 
 
 def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: Path, where: str) -> None:
