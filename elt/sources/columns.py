@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import lzma
 import re
 import typing as t
 import zlib
@@ -112,7 +113,7 @@ def _by_arrow(
             _check(text, quoting)
             yield _parsed(text, width, places, delimiter, header=is_first)
             is_first = False
-    except (_DifferentError, OSError, EOFError, zlib.error, UnicodeError, pa.ArrowInvalid):
+    except (_DifferentError, OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError, pa.ArrowInvalid):
         yield None  # the csv module finds the same fault, and reports it for a person
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import contextlib
 import csv
 import gzip
 import io
+import lzma
 import operator
+import sys
 import typing as t
 import zlib
 from contextvars import ContextVar
@@ -24,7 +27,7 @@ if t.TYPE_CHECKING:
 
     CsvReader = t.Any  # its type has no public name
 
-SUFFIXES = (".csv", ".csv.gz")
+SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".csv.zip")
 """Suffixes of the files that the tap reads from a folder."""
 
 
@@ -37,6 +40,14 @@ class Extract:
     """Path of a file or of a folder of CSV files, or a glob."""
     delimiter: str = ","
     encoding: str = "utf-8"
+    other: tuple[str, ...] = ()
+    """Settings of the entry that say which rows there are, and that only the tap knows."""
+
+    def uncounted(self) -> str:
+        """Return why the records cannot be counted independently of the tap; empty if they can."""
+        if self.other:
+            return f"its entry sets {', '.join(self.other)}"
+        return next((f"{path} is a zip file" for path in self.files() if _begins(path, b"PK")), "")
 
     def files(self) -> list[Path]:
         """List the files of the path; none when it does not exist."""
@@ -208,18 +219,41 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError(f"quality: {path} is missing: run scripts/seed.sh") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError, LookupError, csv.Error) as error:
         raise DataError(f"quality: {path} cannot be read: {error}") from error
 
 
 def text(path: Path, encoding: str) -> t.TextIO:
-    """Open a text file for reading, decompressed if it is a gzip file, with its line ends as they are."""
+    """Open a text file for reading, decompressed if it is compressed, with its line ends as they are."""
     codecs.lookup(encoding)  # for its error, before a file is open
     return io.TextIOWrapper(opened(path), encoding=encoding, newline="")
 
 
 def opened(path: Path) -> t.BinaryIO:
-    """Open a file for reading, decompressed if it is a gzip file."""
+    """Open a file for reading, decompressed if it is compressed."""
+    for mark, unpack in _UNPACK.items():
+        if _begins(path, mark):
+            return t.cast("t.BinaryIO", unpack(path))
+    return path.open("rb")
+
+
+def _begins(path: Path, mark: bytes) -> bool:
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return t.cast("t.BinaryIO", gzip.open(path, "rb")) if packed else path.open("rb")
+        return file.read(len(mark)) == mark
+
+
+def _unzstd(path: Path) -> t.BinaryIO:
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415 - only where a file asks for it
+    else:
+        from backports import zstd  # noqa: PLC0415 - likewise
+    return t.cast("t.BinaryIO", zstd.open(path, "rb"))
+
+
+_UNPACK: dict[bytes, t.Callable[[Path], t.Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\x28\xb5\x2f\xfd": _unzstd,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+"""How to open compressed files, by their first bytes."""

@@ -14,6 +14,9 @@ if t.TYPE_CHECKING:
 
 TAP = "tap-csv"
 """Name of the extractor whose files can be counted independently."""
+KNOWN = {"entity", "path", "keys", "columns", "delimiter", "encoding", "decimal_separator", "thousands_separator"}
+KNOWN |= {"null_values", "unnamed_columns", "max_field_bytes"}
+"""Settings of an entry with which its records are counted as the tap finds them."""
 EXTRACT_LOAD = "extract_load"
 """Name of the job of meltano.yml, and of the task of the DAG, that loads everything."""
 
@@ -79,6 +82,7 @@ def listed(extract: Path | None = None) -> list[Extract]:
                 path=layout.MELTANO_PROJECT / str(one["path"]).replace("$ELT_EXTRACT", folder),
                 delimiter=str(one.get("delimiter", ",")),
                 encoding=str(one.get("encoding", "utf-8")),
+                other=tuple(sorted(one.keys() - KNOWN)),
             )
             for one in files
         ]

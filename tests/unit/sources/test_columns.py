@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
+import lzma
+import sys
 import threading
+import zipfile
 from unittest import mock
 
 import pytest
@@ -14,6 +18,11 @@ from hypothesis import strategies as st
 
 from elt.errors import DataError
 from elt.sources import columns, csv_files
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BOM = "\ufeff"
 
@@ -182,3 +191,23 @@ def test_who_stops_early_leaves_no_thread_and_no_open_file(tmp_path, monkeypatch
     assert next(found).rows
     found.close()
     assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstd.compress])
+def test_compressed_files_are_counted(tmp_path, pack):
+    path = tmp_path / "in.csv"
+    path.write_bytes(pack(b"id,a\n1,x\n2,y\n"))
+    one = csv_files.Extract("t", path)
+    assert one.rows() == 2
+    assert one.uncounted() == ""
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(DataError, match="cannot be read"):
+        one.rows()
+
+
+def test_what_cannot_be_counted_is_said(tmp_path):
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "id\n1\n")
+    assert csv_files.Extract("t", path).uncounted() == f"{path} is a zip file"
+    assert csv_files.Extract("t", path, other=("skip",)).uncounted() == "its entry sets skip"

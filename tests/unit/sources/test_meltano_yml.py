@@ -90,3 +90,9 @@ def test_what_is_loaded_stands_in_a_job(project):
     files = {"jobs": [{"name": "extract_load", "tasks": ["tap-csv target-a"]}], "plugins": {}}
     layout.MELTANO_YML.write_text(yaml.safe_dump(files))
     assert meltano_yml.is_of_files()
+
+
+def test_settings_that_choose_rows_are_known(project):
+    """Records of such an entry are not counted, since the count would not be that of the tap."""
+    project({"entity": "a", "path": "a.csv", "keys": ["id"]}, {"entity": "b", "path": "b.zip", "members": "*"})
+    assert [one.other for one in meltano_yml.listed()] == [(), ("members",)]

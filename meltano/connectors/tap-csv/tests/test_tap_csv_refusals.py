@@ -136,7 +136,7 @@ def test_nothing_there(sync: Sync, tmp_path: Path, name: str, message: str) -> N
 def test_folder_without_csv(sync: Sync, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").touch()
-    assert str(sync(tmp_path / "in").error) == f"{tmp_path / 'in'}: the folder holds no .csv or .csv.gz file"
+    assert str(sync(tmp_path / "in").error) == f"{tmp_path / 'in'}: the folder holds no .csv file, compressed or not"
 
 
 def test_unreadable_file(sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

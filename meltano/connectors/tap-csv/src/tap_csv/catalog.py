@@ -19,10 +19,10 @@ from tap_csv.source import FIRST, Source, line_ends
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from tap_csv.config import Config, Dialect, Entity
     from tap_csv.convert import Converter
+    from tap_csv.files import File
     from tap_csv.source import Segment
 
     Json = dict[str, t.Any]
@@ -46,7 +46,7 @@ class Stream:
     """One entity, its files, and the columns that are sent."""
 
     entity: Entity
-    files: tuple[Path, ...]
+    files: tuple[File, ...]
     types: Mapping[str, types.Type]
     metadata: bool
 
@@ -83,7 +83,7 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
     Raises:
         InputError: there is no file, or one does not fit.
     """
-    files = tuple(find(entity.path))
+    files = tuple(find(entity.path, entity.members))
     opened = {file: split(Source(file, entity), entity, _HEADER) for file in files}
     columns = opened[files[0]].columns
     entity = entity.spelt_as(columns)
@@ -127,7 +127,7 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
         raise SettingsError(f"the catalog's stream {entity.name!r} lacks the column {left_out[0]}, which is a key")
     if not kept:
         raise SettingsError(f"the catalog's stream {entity.name!r} has no column that is selected")
-    return Stream(entity, tuple(find(entity.path)), kept, config.metadata)
+    return Stream(entity, tuple(find(entity.path, entity.members)), kept, config.metadata)
 
 
 def _of_catalog(schema: Json, entity: Entity, *, key: bool) -> types.Type:
@@ -165,7 +165,7 @@ class Opened(t.NamedTuple):
         """Names of the columns."""
         return [name for name in self.header if name not in self.unsent]
 
-    def form(self, file: Path, entity: Entity) -> Form:
+    def form(self, file: File, entity: Entity) -> Form:
         """How its rows are read; what they become is left to whoever sends them."""
         ends_empty = bool(self.unsent) and not entity.shape.unnamed_columns
         return Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape, ends_empty)
@@ -206,7 +206,7 @@ def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> Opened:
         return Opened(header, itertools.chain([rest], segments), dialect, reader.header_line, reader.unsent)
 
 
-def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: Path, where: str) -> None:
+def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: File, where: str) -> None:
     """Check that a file has the columns it must have, in whatever order.
 
     Raises:
@@ -224,7 +224,7 @@ def _candidates(entity: Entity, delimiters: set[str], *, key: bool) -> list[type
 
 def _infer(
     entity: Entity,
-    files: tuple[Path, ...],
+    files: tuple[File, ...],
     fitting: dict[str, list[types.Type]],
     rows: int | None,
     converter: Converter,
@@ -261,7 +261,7 @@ def _infer(
     return {column: types.STRING if kind is types.GROUPED else kind for column, kind in found.items()}
 
 
-def _sampled(file: Path, entity: Entity, rows: int) -> Opened:
+def _sampled(file: File, entity: Entity, rows: int) -> Opened:
     """As `split`; the first segment is as small as its lines let it be, if it surely holds so many rows."""
     opened = split(Source(file, entity), entity, _HEADER)
     first = next(opened.segments)

@@ -29,7 +29,8 @@ _MOST_FIELD_BYTES = 500_000_000
 
 ENTITY_SETTINGS = (
     Setting("entity", "string", "Name of the stream, hence of the table"),
-    Setting("path", "string", "A file, a folder (searched through for *.csv and *.csv.gz) or a glob"),
+    Setting("path", "string", "A file, a folder (searched through for *.csv, compressed or not) or a glob"),
+    Setting("members", "string", "Pattern of the files of a zip file that are read, if it holds several"),
     Setting("keys", "array", "Columns that identify a row, in whatever case; may be empty"),
     Setting("columns", "object", "Types of columns by their names, where they are not to be found by a sample"),
     Setting("encoding", "string", "A Python codec", "utf-8"),
@@ -136,6 +137,8 @@ class Entity:
     shape: Shape = field(default_factory=Shape)
     own_delimiter: bool = False
     """Whether the delimiter was given, so that a file's own line about it does not count."""
+    members: str | None = None
+    """Pattern of the files within an archive."""
 
     def spelt_as(self, names: t.Iterable[str]) -> Entity:
         """The same with keys and columns as a header spells them; DuckDB tells no names apart that differ in case."""
@@ -240,6 +243,7 @@ def _entity(entry: object, where: str) -> Entity:
     return Entity(
         name=given["entity"],
         path=given["path"],
+        members=given.get("members"),
         keys=tuple(given["keys"]),
         encoding=_encoding(given["encoding"], who),
         dialect=Dialect(**dialect),

@@ -30,6 +30,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tap_csv.config import Dialect
+    from tap_csv.files import File
     from tap_csv.source import Segment
     from tap_csv.types import Type
 
@@ -65,7 +66,7 @@ class _OtherwiseError(Exception):
 class Form:
     """What the rows of a file become."""
 
-    path: Path
+    path: File
     dialect: Dialect
     header: tuple[str, ...]
     keys: tuple[str, ...]

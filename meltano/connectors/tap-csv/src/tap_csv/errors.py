@@ -8,13 +8,8 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from elt_singer import errors
 from elt_singer.errors import SettingsError
-
-if t.TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["InputError", "SettingsError"]
 
@@ -24,13 +19,13 @@ class InputError(errors.InputError):
 
     file_as = "{}"
 
-    def __init__(self, what: str, path: Path | str, *, line: int | None = None, column: str | None = None) -> None:
+    def __init__(self, what: str, path: object, *, line: int | None = None, column: str | None = None) -> None:
         """Keep the place and what is wrong there.
 
         Args:
             what: what is wrong. It never quotes a value, since logs travel further than data may.
-            path: the file.
+            path: the file; its text names it.
             line: the line as an editor counts it, from 1; of a row with quoted newlines, its first.
             column: name of the column.
         """
-        super().__init__(what, file=path, line=line, column=column)
+        super().__init__(what, file=str(path), line=line, column=column)

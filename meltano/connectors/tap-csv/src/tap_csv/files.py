@@ -1,27 +1,135 @@
-"""Which files the path of an entity stands for."""
+"""Which files the path of an entity stands for, and how each of them is opened."""
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import typing as t
+import zipfile
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tap_csv.errors import InputError
 
-SUFFIXES = (".csv", ".csv.gz")
+SUFFIXES = tuple(f".csv{packing}" for packing in ("", ".gz", ".zst", ".bz2", ".xz", ".zip"))
 """What a folder is searched for; a file or a glob is taken as named."""
+_ZIP = (b"PK\3\4", b"PK\5\6")
+"""First bytes of a zip file, and of an empty one."""
+_WORKBOOK = "xl/workbook.xml"
+"""A member by which a zip file is a workbook of Excel."""
+_PACKED_BY = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_ENCRYPTED = 1
 
 
-def find(named: str) -> list[Path]:
+class Facts(t.NamedTuple):
+    """What tells that a file did not change."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """When it was changed last, in nanoseconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a zip file."""
+
+    archive: Path
+    info: zipfile.ZipInfo = field(compare=False)
+    opened: zipfile.ZipFile = field(compare=False)
+
+    @property
+    def stem(self) -> str:
+        """Its name without folder and suffix."""
+        return Path(self.info.filename).stem
+
+    def __str__(self) -> str:
+        """Its name in messages, states and metadata."""
+        return f"{self.archive}!{self.info.filename}"
+
+
+File: t.TypeAlias = "Path | Member"
+"""What is read as one file; its text names it."""
+
+
+def opened(file: File) -> t.IO[bytes] | _Checked:
+    """Open a file to read its bytes; those of a member are checked against its sum at the end.
+
+    Raises:
+        InputError: it is a member that cannot be read.
+        OSError: it cannot be read.
+    """
+    if isinstance(file, Path):
+        return file.open("rb", buffering=0)
+    if file.info.flag_bits & _ENCRYPTED:
+        raise InputError("is encrypted: unpack it, and name the folder", file)
+    if file.info.compress_type not in _PACKED_BY:
+        raise InputError("is packed in a way that is not known here: unpack it, and name the folder", file)
+    return _Checked(file)
+
+
+class _Checked:
+    """A member that is read; what is wrong with it is said as of a file."""
+
+    def __init__(self, member: Member) -> None:
+        """Open it.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        self._member = member
+        self._file = self._said(lambda: member.opened.open(member.info))
+
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes.
+
+        Raises:
+            InputError: the member is cut off or damaged.
+        """
+        return bytes(self._said(lambda: self._file.read(size)))
+
+    def _said(self, action: t.Callable[[], t.Any]) -> t.Any:  # noqa: ANN401 - what the action gives
+        try:
+            return action()
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            raise InputError(f"is damaged: {error or 'its end is missing'}", self._member) from None
+
+
+def facts(file: File) -> Facts:
+    """What tells that a file did not change.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        found = (file if isinstance(file, Path) else file.archive).stat()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file) from None
+    return Facts(found.st_size if isinstance(file, Path) else file.info.file_size, found.st_mtime_ns)
+
+
+def find(named: str, members: str | None = None) -> list[File]:
     """The files, sorted so that two runs read them in the same order.
 
     Args:
         named: a file, a folder or a glob.
+        members: pattern of the names of files within zip files; without it such a file must hold one.
 
     Raises:
-        InputError: nothing is there, or a folder cannot be listed.
+        InputError: nothing is there, a folder cannot be listed, or a zip file is damaged.
     """
+    return [file for path in _paths(named) for file in _within(path, members)]
+
+
+def _paths(named: str) -> list[Path]:
     path = Path(named)
     # What exists under the very name goes first: a name may hold a bracket and be no glob.
     if path.is_dir():
@@ -42,6 +150,44 @@ def find(named: str) -> list[Path]:
     return list(found.values())
 
 
+def _within(path: Path, pattern: str | None) -> list[File]:
+    """The file, or those in it if it is a zip file."""
+    try:
+        if not path.is_file():  # a pipe is read once
+            is_zip = False
+        else:
+            with path.open("rb") as file:
+                is_zip = file.read(4) in _ZIP
+        archive = zipfile.ZipFile(path) if is_zip else None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path) from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise InputError(f"is a damaged zip file, or cut off: {error}", path) from None
+    if archive is None or _WORKBOOK in archive.namelist():
+        if pattern is not None:
+            raise InputError("is no zip file, and `members` chooses files of one", path)
+        return [path]
+    return _members(path, archive, pattern)
+
+
+def _members(path: Path, archive: zipfile.ZipFile, pattern: str | None) -> list[File]:
+    # macOS adds a file of its own beside each.
+    held = {one.filename: one for one in archive.infolist() if not (one.is_dir() or "__MACOSX/" in one.filename)}
+    chosen = sorted(name for name in held if pattern is None or fnmatch.fnmatchcase(name, pattern))
+    if not chosen:
+        what = "holds no file" if pattern is None else f"holds {len(held)} files, and `members: {pattern}` fits none"
+        raise InputError(what, path)
+    if pattern is None and len(chosen) > 1:
+        raise InputError(f'holds {len(held)} files: set `members`, such as `members: "{_example(chosen)}"`', path)
+    if twice := [name for name in chosen if archive.namelist().count(name) > 1]:
+        raise InputError(f"holds two files of the name {twice[0]}", path)
+    return [Member(path, held[name], archive) for name in chosen]
+
+
+def _example(names: list[str]) -> str:
+    return f"*{Path(names[0]).suffix}"
+
+
 def _is_special(path: Path) -> bool:
     """Whether it is a pipe, a socket or a device, which could be waited for in vain."""
     return path.exists() and not path.is_file()
@@ -58,5 +204,5 @@ def _in_folder(folder: Path) -> list[Path]:
         if name.lower().endswith(SUFFIXES) and not _is_special(Path(parent, name))
     )
     if not found:
-        raise InputError(f"the folder holds no {' or '.join(SUFFIXES)} file", folder)
+        raise InputError("the folder holds no .csv file, compressed or not", folder)
     return found

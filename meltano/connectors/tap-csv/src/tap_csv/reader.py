@@ -14,9 +14,9 @@ from tap_csv.source import undecodable
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from tap_csv.config import Dialect, Shape
+    from tap_csv.files import File
     from tap_csv.source import Segment
 
     Row = tuple[int, list[str]]
@@ -44,7 +44,7 @@ class OpenEndError(Exception):
 class Reader:
     """Reads one segment of a file."""
 
-    def __init__(self, path: Path, dialect: Dialect, shape: Shape, segment: Segment) -> None:
+    def __init__(self, path: File, dialect: Dialect, shape: Shape, segment: Segment) -> None:
         self.header_line = segment.line
         self.size_of_header = 0
         """Bytes of the lines up to the end of the header, once it was read."""

@@ -8,16 +8,18 @@ import hashlib
 import itertools
 import re
 import typing as t
-import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from tap_csv.errors import InputError
+from tap_csv.files import opened
+from tap_csv.packed import MARK, packing_of, unpacked
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tap_csv.config import Entity
+    from tap_csv.files import File
 
     _Taken = tuple[bytes, int, bool]
     """Whole rows, how many quotes they have, and whether they are the last."""
@@ -34,7 +36,6 @@ _TAIL = 1 << 16
 """Bytes at the end of a segment in which the end of a line is looked for, so as to read no more."""
 _END_OF_FILE = b"\x1a"
 """What programs of DOS write behind a text."""
-_GZIP = b"\x1f\x8b"
 _LINE_END = re.compile(rb"\r\n?|\n")
 _MOST_CUTS = 64
 """So many ends of lines are tried for one that is no part of a quoted value."""
@@ -186,7 +187,7 @@ class Recut:
 class Source:
     """One file; it is read once, from its beginning to its end."""
 
-    def __init__(self, path: Path, entity: Entity, *, hashed: bool = False) -> None:
+    def __init__(self, path: File, entity: Entity, *, hashed: bool = False) -> None:
         """Begin.
 
         Args:
@@ -228,8 +229,8 @@ class Source:
             InputError: the file cannot be read, or holds what its encoding does not know.
         """
         self._chunk = min(first, _CHUNK) if first < FIRST else _CHUNK
-        with contextlib.ExitStack() as opened:
-            take, offset = self._taken_at_once(opened) or self._taken_by_chunks()
+        with contextlib.ExitStack() as stack:
+            take, offset = self._taken_at_once(stack) or self._taken_by_chunks()
             line, now = 1 + self._shape.skip, first
             while True:
                 data, quotes, last = take(now)
@@ -243,7 +244,7 @@ class Source:
                 line += line_ends(data)
                 offset += len(data)
 
-    def _taken_at_once(self, opened: contextlib.ExitStack) -> tuple[_Take, int] | None:
+    def _taken_at_once(self, stack: contextlib.ExitStack) -> tuple[_Take, int] | None:
         """How to take rows out of a file that is as it shall be: each byte is copied once where lines are rows.
 
         Returns:
@@ -252,12 +253,14 @@ class Source:
         """
         if self._encoding != "utf-8" or self._shape.skip or self._shape.skip_footer:
             return None
-        with self._readable():
-            file = opened.enter_context(self.path.open("rb"))
-            mark = file.read(len(codecs.BOM_UTF8))
-        if mark.startswith(_GZIP):
+        if not isinstance(self.path, Path):
             return None
-        begin = len(mark) if mark == codecs.BOM_UTF8 else 0
+        with self._readable():
+            file = stack.enter_context(self.path.open("rb"))
+            mark = file.read(MARK)
+        if packing_of(mark):
+            return None
+        begin = len(codecs.BOM_UTF8) if mark.startswith(codecs.BOM_UTF8) else 0
         if self._hash:
             self._hash.update(mark[:begin])
 
@@ -324,7 +327,7 @@ class Source:
         return rest, quotes
 
     def _raw(self) -> Iterator[bytes]:
-        with self._readable(), self.path.open("rb", buffering=0) as file:
+        with self._readable(), opened(self.path) as file:
             while chunk := file.read(self._chunk):
                 if self._hash:
                     self._hash.update(chunk)
@@ -343,29 +346,12 @@ class Source:
             raise InputError(f"cannot be read: {error.strerror or error}", self.path) from None
 
     def _plain(self) -> Iterator[bytes]:
-        """The bytes, uncompressed if they are a gzip file."""
+        """The bytes, uncompressed if they are compressed."""
         chunks = self._raw()
         first = next(chunks, b"")
-        if not first.startswith(_GZIP):
-            yield first
-            yield from chunks
-            return
-        try:
-            packed = first
-            while packed:
-                unpacker = zlib.decompressobj(wbits=31)
-                while not unpacker.eof:
-                    plain = unpacker.decompress(packed, self._chunk)
-                    yield plain
-                    if not unpacker.eof:
-                        packed = unpacker.unconsumed_tail or next(chunks, b"")
-                        if not packed and not plain:
-                            raise InputError("is cut off: the gzip file lacks its end", self.path)
-                packed = unpacker.unused_data.lstrip(b"\0")
-                while not packed and (chunk := next(chunks, b"")):
-                    packed = chunk.lstrip(b"\0")  # padding, which gzip passes over too
-        except zlib.error as error:
-            raise InputError(f"is a damaged gzip file: {error}", self.path) from None
+        packing = packing_of(first)
+        together = itertools.chain([first], chunks)
+        yield from unpacked(packing, together, self._chunk, self.path) if packing else together
 
     def _utf8(self) -> Iterator[bytes]:
         """The bytes in UTF-8; what is UTF-8 already is left as it is, whoever reads it finds what is wrong."""
@@ -392,7 +378,7 @@ class Source:
         yield b""
 
 
-def undecodable(error: UnicodeError, path: Path, encoding: str, read: int, line: int) -> InputError:
+def undecodable(error: UnicodeError, path: File, encoding: str, read: int, line: int) -> InputError:
     """Where a byte stands that the encoding does not know.
 
     Args:

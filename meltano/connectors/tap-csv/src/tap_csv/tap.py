@@ -23,6 +23,7 @@ from elt_singer.errors import SchemaError
 from tap_csv import catalog
 from tap_csv.convert import Converter
 from tap_csv.errors import InputError, SettingsError
+from tap_csv.files import facts
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Recut, Source
 
@@ -34,6 +35,7 @@ if t.TYPE_CHECKING:
     from tap_csv.catalog import Opened, Stream
     from tap_csv.config import Config, Entity
     from tap_csv.convert import Form
+    from tap_csv.files import Facts, File
     from tap_csv.source import Segment
 
     Json = dict[str, t.Any]
@@ -134,9 +136,9 @@ class Tap:
         except (AttributeError, KeyError, TypeError, SchemaError) as error:
             raise SettingsError(f"the catalog is not of the form that --discover prints: {error!r}") from None
 
-    def _send_file(self, stream: Stream, file: Path, known: _Known) -> None:
+    def _send_file(self, stream: Stream, file: File, known: _Known) -> None:
         """Send the rows of a file, unless it is known and did not change."""
-        started, before = time.monotonic(), _stat(file)
+        started, before = time.monotonic(), facts(file)
         if known.unchanged(file, before, stream):
             LOGGER.info("%s: %s did not change", stream.entity.name, file)
             return
@@ -148,17 +150,17 @@ class Tap:
         for path, count in self._converted(opened.segments, form):
             self._send_rows(path, stream)
             rows += count
-        after = _stat(file)
-        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        after = facts(file)
+        if after != before:
             raise InputError("was changed while it was read", file)
         known.add(file, before, source.sha256)
         LOGGER.info("%s: %d rows of %s in %.1f s", stream.entity.name, rows, file, time.monotonic() - started)
 
-    def _form(self, stream: Stream, file: Path, opened: Opened, stat: os.stat_result) -> Form:
+    def _form(self, stream: Stream, file: File, opened: Opened, stat: Facts) -> Form:
         return dataclasses.replace(
             opened.form(file, stream.entity),
             types=stream.types,
-            modified=stat.st_mtime if stream.metadata else None,
+            modified=stat.mtime_ns / 1e9 if stream.metadata else None,
             stream=None if self._config.batch_folder else stream.entity.name,
             extracted=self._extracted,
             empty_is_null=self._config.infer_types,
@@ -280,22 +282,21 @@ class _Known:
         """What a state has to say of the stream."""
         return {"form": self._form, "files": {**self._files}} if self._remember else {}
 
-    def unchanged(self, file: Path, stat: os.stat_result, stream: Stream) -> bool:
+    def unchanged(self, file: File, stat: Facts, stream: Stream) -> bool:
         """Whether the file is as it was when it was sent; if only its time is another, its hash tells."""
         one = self._files.get(str(file))
-        if one is None or one["size"] != stat.st_size:
+        if one is None or one["size"] != stat.size:
             return False
-        if one["mtime_ns"] != stat.st_mtime_ns:
+        if one["mtime_ns"] != stat.mtime_ns:
             if Source(file, stream.entity, hashed=True).drain() != one["sha256"]:
                 return False
-            one["mtime_ns"] = stat.st_mtime_ns
+            one["mtime_ns"] = stat.mtime_ns
         return True
 
-    def add(self, file: Path, stat: os.stat_result, sha256: str) -> None:
+    def add(self, file: File, stat: Facts, sha256: str) -> None:
         """Remember a file that was sent."""
         if self._remember:
-            facts = (stat.st_size, stat.st_mtime_ns, sha256)
-            self._files[str(file)] = dict(zip(self._FIELDS, facts, strict=True))
+            self._files[str(file)] = dict(zip(self._FIELDS, (*stat, sha256), strict=True))
 
 
 def _forget(_: Segment, path: Path, future: Future[int]) -> None:
@@ -303,10 +304,3 @@ def _forget(_: Segment, path: Path, future: Future[int]) -> None:
     if not future.cancel():
         future.exception()
     path.unlink(missing_ok=True)
-
-
-def _stat(file: Path) -> os.stat_result:
-    try:
-        return file.stat()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file) from None
