@@ -10,6 +10,7 @@ import gzip
 import io
 import lzma
 import operator
+import re
 import sys
 import typing as t
 import zlib
@@ -47,7 +48,7 @@ class Extract:
         """Return why the records cannot be counted independently of the tap; empty if they can."""
         if self.other:
             return f"its entry sets {', '.join(self.other)}"
-        return next((f"{path} is a zip file" for path in self.files() if _begins(path, b"PK")), "")
+        return next((f"{path} is {kind}" for path in self.files() if (kind := _other_format(path))), "")
 
     def files(self) -> list[Path]:
         """List the files of the path; none when it does not exist."""
@@ -240,6 +241,20 @@ def opened(path: Path) -> t.BinaryIO:
 def _begins(path: Path, mark: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(mark)) == mark
+
+
+def _other_format(path: Path) -> str:
+    """Return what a file is that is none of CSV, by its first bytes; empty if it may be one."""
+    with contextlib.suppress(OSError, EOFError, zlib.error, lzma.LZMAError), opened(path) as file:
+        begin = file.read(1024)
+        for mark, kind in ((b"PK", "a zip file"), (b"PAR1", "a parquet file")):
+            if begin.startswith(mark):
+                return kind
+        return "a file of JSON" if _BEGINS_JSON.match(begin) else ""
+    return ""
+
+
+_BEGINS_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*(?:\{|\])|\{\s*[\"}])")
 
 
 def _unzstd(path: Path) -> t.BinaryIO:

@@ -210,4 +210,8 @@ def test_what_cannot_be_counted_is_said(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.csv", "id\n1\n")
     assert csv_files.Extract("t", path).uncounted() == f"{path} is a zip file"
+    path.write_bytes(b'[{"id": 1}]')
+    assert csv_files.Extract("t", path).uncounted() == f"{path} is a file of JSON"
+    path.write_bytes(b"PAR1")
+    assert csv_files.Extract("t", path).uncounted() == f"{path} is a parquet file"
     assert csv_files.Extract("t", path, other=("skip",)).uncounted() == "its entry sets skip"

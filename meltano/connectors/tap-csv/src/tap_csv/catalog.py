@@ -12,10 +12,20 @@ from dataclasses import dataclass
 from tap_csv import formats, types
 from tap_csv.convert import FILE, LINE, MODIFIED, Form
 from tap_csv.errors import InputError, SettingsError
-from tap_csv.files import find
+from tap_csv.files import find, local
 from tap_csv.readable import number_of_rows
 from tap_csv.reader import OpenEndError, Reader
 from tap_csv.source import FIRST, Source, line_ends
+from tap_csv.tables import (
+    format_of,
+    json_columns,
+    json_segments,
+    kinds_of,
+    natives_of,
+    parquet_columns,
+    parquet_segments,
+    refuse_settings,
+)
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +34,7 @@ if t.TYPE_CHECKING:
     from tap_csv.convert import Converter
     from tap_csv.files import File
     from tap_csv.source import Segment
+    from tap_csv.tables import Native
 
     Json = dict[str, t.Any]
 
@@ -37,6 +48,7 @@ METADATA: dict[str, Json] = {
 """JSON schemas of the columns that say where a row is from."""
 _SEPARATOR = re.compile(rb"(\"?)sep=([!#-/:-@\[-`{-~\t])\1(?:\r\n?|\n|\Z)")
 """The first line of a file in which Excel looks for the delimiter."""
+_MARK = 1 << 10
 _HEADER, _SAMPLE = 1 << 16, 1 << 24
 """Bytes in which a header is looked for, and of which a sample of rows is taken."""
 
@@ -49,6 +61,8 @@ class Stream:
     files: tuple[File, ...]
     types: Mapping[str, types.Type]
     metadata: bool
+    known: t.Collection[str] = ()
+    """Names of the columns that are left out, where objects of JSON may have them."""
 
     def schema(self) -> Json:
         """The JSON schema of a record."""
@@ -84,28 +98,59 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
         InputError: there is no file, or one does not fit.
     """
     files = tuple(find(entity.path, entity.members))
-    opened = {file: split(Source(file, entity), entity, _HEADER) for file in files}
-    columns = opened[files[0]].columns
-    entity = entity.spelt_as(columns)
+    opened = {file: split(Source(file, entity), entity, _HEADER, rows=config.infer_rows) for file in files}
+    begin = opened[files[0]]
+    if begin.kinds:
+        columns = [*dict.fromkeys(name for one in opened.values() for name in one.columns)]
+        entity = entity.spelt_as(columns)
+        columns += [name for name in entity.columns if name not in columns]  # a key that comes later
+    else:
+        columns = begin.columns
+        entity = entity.spelt_as(columns)
+    _check_columns(columns, opened, entity, config)
+    found: dict[str, types.Type] = dict.fromkeys(columns, types.STRING)
+    if config.infer_types and begin.natives:
+        found |= natives_of(begin.natives)
+    elif config.infer_types and set(columns) - set(entity.columns):
+        found |= _infer(entity, files, _possible(columns, opened, entity), config.infer_rows, converter)
+    found |= {key: types.exact(found[key]) for key in entity.keys}
+    return Stream(entity, files, found | entity.columns, config.metadata)
+
+
+def _check_columns(columns: t.Sequence[str], opened: Mapping[File, Opened], entity: Entity, config: Config) -> None:
+    """Check that the files of an entity have the same columns, and what the settings say of these.
+
+    Raises:
+        InputError: they have not.
+    """
+    (first, begin), *_ = opened.items()
     for file, one in opened.items():
-        refuse_missing(columns, one, file, f"{files[0]} has")
+        if (bool(one.kinds), bool(one.natives)) != (bool(begin.kinds), bool(begin.natives)):
+            raise InputError(f"is of another format than {first}: make it an entity of its own", file)
+        if not begin.kinds:
+            refuse_missing(columns, one, file, f"{first} has")
         if added := set(one.columns).difference(columns):
-            what = f"the header has this column, which {files[0]} has not"
+            what = f"the header has this column, which {first} has not"
             raise InputError(what, file, line=one.line, column=min(added))
         if config.metadata and (taken := METADATA.keys() & set(one.columns)):
             what = "the file has this column, and add_metadata_columns adds it"
             raise InputError(what, file, line=one.line, column=min(taken))
-    for column in entity.columns.keys() - set(columns):
-        what = f"`columns` gives it a type, but it is no column of the header ({', '.join(columns)})"
-        raise InputError(what, files[0], line=opened[files[0]].line, column=column)
-    found: dict[str, types.Type] = dict.fromkeys(columns, types.STRING)
-    if config.infer_types and set(columns) - set(entity.columns):
-        is_plain = entity.shape.notation() == formats.PLAIN
-        delimiters = {one.dialect.delimiter for one in opened.values()} if is_plain else set()
-        kinds = {column: _candidates(entity, delimiters, key=column in entity.keys) for column in columns}
-        found |= _infer(entity, files, kinds, config.infer_rows, converter)
-    found |= {key: types.exact(found[key]) for key in entity.keys}
-    return Stream(entity, files, found | entity.columns, config.metadata)
+    for what, names in (("`columns` gives it a type, but it", entity.columns), ("the key", entity.keys)):
+        for column in names:
+            if column not in columns:
+                where = f"is no column of the header ({', '.join(columns)})"
+                raise InputError(f"{what} {where}", first, line=begin.line, column=column)
+
+
+def _possible(columns: t.Sequence[str], opened: Mapping[File, Opened], entity: Entity) -> dict[str, list[types.Type]]:
+    """The types that come into question, by column."""
+    is_plain = entity.shape.notation() == formats.PLAIN
+    delimiters = {one.dialect.delimiter for one in opened.values()} if is_plain else set()
+    found = {column: _candidates(entity, delimiters, key=column in entity.keys) for column in columns}
+    if not next(iter(opened.values())).kinds:
+        return found
+    seen = {name: {kind for one in opened.values() for kind in one.kinds.get(name, ())} for name in columns}
+    return {name: kinds_of(seen[name], those) for name, those in found.items()}
 
 
 def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
@@ -127,7 +172,8 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
         raise SettingsError(f"the catalog's stream {entity.name!r} lacks the column {left_out[0]}, which is a key")
     if not kept:
         raise SettingsError(f"the catalog's stream {entity.name!r} has no column that is selected")
-    return Stream(entity, tuple(find(entity.path, entity.members)), kept, config.metadata)
+    files = tuple(find(entity.path, entity.members))
+    return Stream(entity, files, kept, config.metadata, frozenset(properties) - frozenset(kept))
 
 
 def _of_catalog(schema: Json, entity: Entity, *, key: bool) -> types.Type:
@@ -159,6 +205,10 @@ class Opened(t.NamedTuple):
     """Where the header stands, if the file has one."""
     unsent: t.Collection[str] = ()
     """Those of the header that are no names of columns."""
+    kinds: Mapping[str, set[str]] = {}
+    """Of a file of JSON: kinds of the values of each column."""
+    natives: Mapping[str, Native] = {}
+    """Of a parquet file: its columns."""
 
     @property
     def columns(self) -> list[str]:
@@ -168,22 +218,38 @@ class Opened(t.NamedTuple):
     def form(self, file: File, entity: Entity) -> Form:
         """How its rows are read; what they become is left to whoever sends them."""
         ends_empty = bool(self.unsent) and not entity.shape.unnamed_columns
-        return Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape, ends_empty)
+        form = Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape, ends_empty)
+        return dataclasses.replace(form, is_rows=bool(self.kinds), natives=self.natives)
 
 
-def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> Opened:
+def split(
+    source: Source,
+    entity: Entity,
+    first_bytes: int = FIRST,
+    *,
+    rows: int | None = None,
+    columns: t.Sequence[str] = (),
+    known: t.Collection[str] = (),
+) -> Opened:
     """The header of a file, and all its rows.
 
     Args:
         source: the file.
         entity: how it is written.
         first_bytes: size of the first segment, for those who need no other.
+        rows: of how many objects of JSON the keys are the columns, none for all, unless
+        columns: are given.
+        known: keys that objects of JSON may have beside them.
 
     Raises:
         InputError: the file cannot be read, or its header does not fit.
     """
+    if entity.format in {"json", "parquet"}:
+        return _opened_as(entity.format, source, entity, rows, columns, known)
     segments = source.segments(first_bytes)
     first, dialect, shape = next(segments), entity.dialect, entity.shape
+    if entity.format is None and (kind := format_of(first.data[:_MARK])) != "csv":
+        return _opened_as(kind, source, entity, rows, columns, known)
     quote = dialect.quotechar.encode()
     if not first.data and first.last and first.offset == 0 and not shape.skip_footer:
         raise InputError("the file is empty", source.path)
@@ -204,6 +270,24 @@ def split(source: Source, entity: Entity, first_bytes: int = FIRST) -> Opened:
         if not rest.data and not rest.last:  # the first row is a long one
             rest = rest.joined(next(segments))
         return Opened(header, itertools.chain([rest], segments), dialect, reader.header_line, reader.unsent)
+
+
+def _opened_as(
+    kind: str,
+    source: Source,
+    entity: Entity,
+    rows: int | None,
+    columns: t.Sequence[str],
+    known: t.Collection[str],
+) -> Opened:
+    """As `split`, of a file of JSON or parquet."""
+    refuse_settings(entity, kind, source.path)
+    if kind == "json":
+        kinds = {name: set[str]() for name in columns} or json_columns(source, entity, rows)
+        return Opened([*kinds], json_segments(source, entity, [*kinds], known), entity.dialect, None, kinds=kinds)
+    natives, number, size = parquet_columns(local(source.path), source.path)
+    source.drain()
+    return Opened([*natives], parquet_segments(number, size), entity.dialect, None, natives=natives)
 
 
 def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: File, where: str) -> None:
@@ -240,7 +324,7 @@ def _infer(
     """
     filled: set[str] = set()
     for file in files:
-        opened = split(Source(file, entity), entity) if rows is None else _sampled(file, entity, rows)
+        opened = _sampled(file, entity, rows, [*fitting])
         form, segments = opened.form(file, entity), opened.segments
         for segment in segments:
             whole = segment
@@ -261,9 +345,13 @@ def _infer(
     return {column: types.STRING if kind is types.GROUPED else kind for column, kind in found.items()}
 
 
-def _sampled(file: File, entity: Entity, rows: int) -> Opened:
+def _sampled(file: File, entity: Entity, rows: int | None, columns: t.Sequence[str]) -> Opened:
     """As `split`; the first segment is as small as its lines let it be, if it surely holds so many rows."""
-    opened = split(Source(file, entity), entity, _HEADER)
+    if rows is None:
+        return split(Source(file, entity), entity, columns=columns)
+    opened = split(Source(file, entity), entity, _HEADER, columns=columns)
+    if opened.kinds:
+        return opened
     first = next(opened.segments)
     size = rows * len(first.data) * 5 // 4 // max(1, line_ends(first.data))
     if not first.last and size < _SAMPLE:

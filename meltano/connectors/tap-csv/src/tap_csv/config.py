@@ -22,6 +22,7 @@ LOGGER = logging.getLogger("tap-csv")
 
 SAMPLE_ROWS = 20_480
 """What DuckDB itself looks at."""
+FORMATS = ("csv", "json", "parquet")
 MAX_FIELD_BYTES = 32_000_000
 _MOST_FIELD_BYTES = 500_000_000
 """So that a row of such a value is less than DuckDB takes as JSON."""
@@ -33,6 +34,7 @@ ENTITY_SETTINGS = (
     Setting("members", "string", "Pattern of the files of a zip file that are read, if it holds several"),
     Setting("keys", "array", "Columns that identify a row, in whatever case; may be empty"),
     Setting("columns", "object", "Types of columns by their names, where they are not to be found by a sample"),
+    Setting("format", "string", "csv, json or parquet, where the first bytes of a file do not tell"),
     Setting("encoding", "string", "A Python codec", "utf-8"),
     Setting("delimiter", "string", "One character between fields", ","),
     Setting("doublequote", "boolean", "A doubled quote within quotes is one quote", default=True),
@@ -137,6 +139,8 @@ class Entity:
     shape: Shape = field(default_factory=Shape)
     own_delimiter: bool = False
     """Whether the delimiter was given, so that a file's own line about it does not count."""
+    format: str | None = None
+    """Of all files; none where each one's first bytes tell."""
     members: str | None = None
     """Pattern of the files within an archive."""
 
@@ -235,6 +239,8 @@ def _entity(entry: object, where: str) -> Entity:
         csv.reader((), **dialect)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{who}: {error}") from None
+    if given.get("format") not in {None, *FORMATS}:
+        raise SettingsError(f"{who}: format: one of {', '.join(FORMATS)}")
     shape = _shape(given, Dialect(**dialect), who)
     kinds = {
         name: _type(kind, shape.notation(), f"{who}: columns: {name!r}")
@@ -244,6 +250,7 @@ def _entity(entry: object, where: str) -> Entity:
         name=given["entity"],
         path=given["path"],
         members=given.get("members"),
+        format=given.get("format"),
         keys=tuple(given["keys"]),
         encoding=_encoding(given["encoding"], who),
         dialect=Dialect(**dialect),

@@ -11,19 +11,22 @@ import os
 import sys
 import threading
 import typing as t
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+from elt_singer.errors import one_line
 
 from tap_csv import sql
 from tap_csv.config import MAX_FIELD_BYTES, Shape
 from tap_csv.errors import InputError
+from tap_csv.files import local
 from tap_csv.readable import readable
 from tap_csv.reader import Reader
 from tap_csv.source import line_ends
+from tap_csv.tables import range_of
 from tap_csv.types import SHORT, implied
 
 if t.TYPE_CHECKING:
@@ -32,6 +35,7 @@ if t.TYPE_CHECKING:
     from tap_csv.config import Dialect
     from tap_csv.files import File
     from tap_csv.source import Segment
+    from tap_csv.tables import Native
     from tap_csv.types import Type
 
 FILE, MODIFIED, LINE = "_sdc_source_file", "_sdc_source_file_mtime", "_sdc_source_lineno"
@@ -82,6 +86,10 @@ class Form:
     extracted: str = ""
     """When the run began, as RECORD messages say it."""
     empty_is_null: bool = True
+    is_rows: bool = False
+    """Whether segments hold rows as texts, which tell an empty one from none."""
+    natives: Mapping[str, Native] = field(default_factory=dict)
+    """The columns of a parquet file, of which segments are ranges of rows."""
 
     def keeps_empty(self, column: str) -> bool:
         """Whether an empty field of the column is an empty text."""
@@ -144,6 +152,8 @@ class Converter:
             OpenEndError: the segment's last row goes on in the next one.
         """
         self._make_room(form)
+        if form.natives:
+            return self._by_parquet(segment, form, goal)
         if read := readable(segment, form):
             try:
                 return self._by_duckdb(*read, form, goal)
@@ -308,7 +318,9 @@ class Converter:
         nulls = form.shape.null_values
         # Each text stands in the query once, and not as often as the expression of its value needs it.
         row = {
-            column: f"row[{place}]" if nulls and form.keeps_empty(column) else f"nullif(row[{place}], '')"
+            column: f"row[{place}]"
+            if form.is_rows or (nulls and form.keeps_empty(column))
+            else f"nullif(row[{place}], '')"
             for column, place in places.items()
         }
         texts = ", ".join(f"{row[column]} as t{place}" for column, place in places.items())
@@ -331,9 +343,36 @@ class Converter:
         line, column, kind = min(misfits, key=lambda one: one[:2])
         raise InputError(kind.refusal(column), form.path, line=line, column=column)
 
+    def _by_parquet(self, segment: Segment, form: Form, goal: Path) -> int:
+        """Values as they are, of a range of rows of a parquet file.
+
+        Raises:
+            InputError: a value does not fit, or the file is damaged.
+        """
+        table, kinds = range_of(segment, local(form.path)), form.types
+        values = {column: form.natives[column].value(column, kind) for column, kind in kinds.items()}
+        wrong = {column: form.natives[column].misfit(column, kind) for column, kind in kinds.items()}
+        for key in form.keys:
+            name = sql.name(key)
+            values[key] = f"case when {name} is null then error('no key')::{kinds[key].sql} else {values[key]} end"
+            wrong[key] = f"({name} is null or {name}::VARCHAR = '' or {wrong[key]})"
+        try:
+            return self._copy(values, table, "__line", form, goal)
+        except duckdb.Error as error:
+            found = []
+            with suppress(duckdb.Error):  # it is damaged
+                for column, misfit in wrong.items():
+                    row = self._engine().execute(f"select min(__line) from {table} where {misfit}").fetchone()
+                    found += [(row[0], column)] if row and row[0] is not None else []
+            if not found:
+                raise InputError(f"cannot be read as parquet: {one_line(error)}", form.path) from None
+        line, column = min(found)
+        what = "a key must not be empty" if column in form.keys else kinds[column].refusal(column)
+        raise InputError(what, form.path, line=line, column=column)
+
     def _copy(self, values: dict[str, str], table: str, line: str, form: Form, goal: Path) -> int:
         """Write the rows of a table to the file; returns their number."""
-        if not (form.empty_is_null or form.shape.null_values):
+        if not (form.empty_is_null or form.shape.null_values or form.is_rows or form.natives):
             values = {
                 column: f"coalesce({value}, '')" if form.keeps_empty(column) else value
                 for column, value in values.items()
@@ -366,6 +405,13 @@ class Converter:
     @contextmanager
     def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[str]:
         """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts."""
+        if form.is_rows:
+            chosen = segment.data.split(b"\n")[:rows]
+            most = max(_ROW_BYTES, *map(len, chosen), 0)
+            self._make_room(form, most)
+            with self._readable(b"\n".join(chosen)) as file:
+                yield sql.read_rows(file, most)
+            return
         reader = Reader(form.path, form.dialect, form.shape, segment)
         found = reader.rows(form.header, form.keys, ends_empty=form.ends_empty)
         nulls, most, longest = frozenset(form.shape.null_values), form.shape.max_field_bytes, _ROW_BYTES

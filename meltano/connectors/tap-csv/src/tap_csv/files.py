@@ -70,6 +70,17 @@ def opened(file: File) -> t.IO[bytes] | _Checked:
     return _Checked(file)
 
 
+def local(file: File) -> Path:
+    """The path of a file that can be read anywhere in it.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(file, Path):
+        raise InputError("is a parquet file within a zip file: unpack it, and name the folder", file)
+    return file
+
+
 class _Checked:
     """A member that is read; what is wrong with it is said as of a file."""
 

@@ -29,6 +29,7 @@ from tap_csv.convert import Converter, Form
 from tap_csv.errors import InputError
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Segment, Source
+from tap_csv.tables import format_of
 
 PIECE = 1 << 20
 """Bytes of a sample for encoding and delimiter, and of those from the middle and the end."""
@@ -178,6 +179,8 @@ def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
     head = Source(path, Entity(path.stem, str(path))).head(PIECE)
     if not head:
         raise InputError("the file is empty", path)
+    if format_of(head) != "csv":
+        return _of_table(path, rows)
     encoding, confidence = (known["encoding"], 1.0) if "encoding" in known else encoding_of(head)
     dialect = Dialect(delimiter=known.get("delimiter") or delimiter_of(head.decode(encoding, "replace")))
     entity = Entity(path.stem, str(path), encoding=encoding, dialect=dialect)
@@ -209,6 +212,21 @@ def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
         if not is_whole:
             _look_further(path, form, stream.types, own, findings)
         return findings
+
+
+def _of_table(path: Path, rows: int | None) -> Findings:
+    """As `inspect`, of a file of JSON or parquet, whose values say their types."""
+    entity = Entity(path.stem, str(path))
+    with tempfile.TemporaryDirectory(prefix="tap-csv-") as folder, contextlib.closing(Examiner(Path(folder))) as own:
+        stream = discover(entity, Config((entity,), infer_rows=rows), own)
+        opened = split(Source(path, entity), entity, columns=[*stream.types])
+        keys, number, is_whole = list[list[str]](), 0, True
+        if opened.kinds:
+            first = next(opened.segments)
+            keys, number = own.keys(first, opened.form(path, entity), rows, MOST_KEYS)
+            is_whole = first.last and (rows is None or number < rows)
+        columns = [Column(name, kind.name) for name, kind in stream.types.items()]
+        return Findings(str(path), "utf-8", 1.0, ",", '"', number, is_whole, columns, keys)
 
 
 def encoding_of(head: bytes) -> tuple[str, float]:

@@ -80,7 +80,7 @@ def quoted_text(segment: Segment, form: Form) -> bytes | None:
     letter, and passes over a last row in which one is open.
     """
     data = segment.data
-    if len(form.header) == 1 or b"\0" in data or data.startswith(codecs.BOM_UTF8):
+    if form.is_rows or len(form.header) == 1 or b"\0" in data or data.startswith(codecs.BOM_UTF8):
         return None
     if b"\r" in data and not data.count(b"\r") == data.count(b"\r\n") == data.count(b"\n"):
         return None

@@ -208,10 +208,20 @@ class Source:
         return self._hash.hexdigest() if self._hash else ""
 
     def drain(self) -> str:
-        """Hash of the whole file, for which it is read without looking at it."""
-        for _ in self._raw():
+        """Hash of the whole file, for which it is read without looking at it; empty if it is not hashed."""
+        self._begin()
+        for _ in self._raw() if self._hash else ():
             pass
         return self.sha256
+
+    def text(self) -> Iterator[bytes]:
+        """The whole file in UTF-8, from its beginning, even if some of it was read before."""
+        self._begin()
+        return self._utf8()
+
+    def _begin(self) -> None:
+        self._chunk = _CHUNK
+        self._hash = hashlib.sha256() if self._hash else None
 
     def head(self, size: int) -> bytes:
         """Return the first bytes, uncompressed, at most so many."""

@@ -143,7 +143,7 @@ class Tap:
             LOGGER.info("%s: %s did not change", stream.entity.name, file)
             return
         source = Source(file, stream.entity, hashed=self._config.incremental)
-        opened = catalog.split(source, stream.entity)
+        opened = catalog.split(source, stream.entity, columns=[*stream.types], known=stream.known)
         catalog.refuse_missing(stream.types, opened, file, "the catalog has")
         form = self._form(stream, file, opened, before)
         rows = 0
