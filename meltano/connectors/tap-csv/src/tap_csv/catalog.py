@@ -91,6 +91,18 @@ class Stream:
         }
 
 
+REJECTED: Json = {
+    "type": "object",
+    "properties": {
+        "file": {"type": ["string"]},
+        "line": {"type": ["integer"]},
+        "reason": {"type": ["string"]},
+        "raw": {"type": ["string"]},
+    },
+}
+"""JSON schema of a row that does not fit, whose key are its file and its first line."""
+
+
 def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
     """Find the files of an entity, check their headers, and find out the types of their columns.
 
@@ -218,8 +230,14 @@ class Opened(t.NamedTuple):
     def form(self, file: File, entity: Entity) -> Form:
         """How its rows are read; what they become is left to whoever sends them."""
         ends_empty = bool(self.unsent) and not entity.shape.unnamed_columns
-        form = Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape, ends_empty)
-        return dataclasses.replace(form, is_rows=bool(self.kinds), natives=self.natives)
+        how: Json = {
+            "ends_empty": ends_empty,
+            "rejected": entity.rejected,
+            "is_rows": bool(self.kinds),
+            "natives": self.natives,
+        }
+        form = Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape)
+        return dataclasses.replace(form, **how)
 
 
 def split(

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import logging
+import re
 import typing as t
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ SAMPLE_ROWS = 20_480
 """What DuckDB itself looks at."""
 FORMATS = ("csv", "json", "parquet")
 MAX_FIELD_BYTES = 32_000_000
+_REJECTED = re.compile(r"(\d+)|(\d+(?:\.\d+)?) ?%")
+"""A number of rows, or a share of all."""
 _MOST_FIELD_BYTES = 500_000_000
 """So that a row of such a value is less than DuckDB takes as JSON."""
 
@@ -51,6 +54,8 @@ ENTITY_SETTINGS = (
     Setting("null_values", "array", "Texts that stand for no value, as an empty field does"),
     Setting("decimal_separator", "string", "A point or a comma, before the fraction of a number", "."),
     Setting("thousands_separator", "string", "One character between the thousands of numbers"),
+    Setting("ragged", "string", "refuse, pad or quarantine rows that do not fit", "refuse"),
+    Setting("max_rejected", "string", "Most rows in quarantine: a number, or a share such as 1%", "1%"),
     Setting("max_field_bytes", "integer", "Longest value, in bytes of UTF-8", MAX_FIELD_BYTES),
 )
 SETTINGS = (
@@ -79,6 +84,8 @@ _SHAPE = (
     "null_values",
     "decimal_separator",
     "thousands_separator",
+    "ragged",
+    "max_rejected",
     "max_field_bytes",
 )
 
@@ -114,7 +121,28 @@ class Shape:
     null_values: tuple[str, ...] = ()
     decimal_separator: str = "."
     thousands_separator: str | None = None
+    ragged: str = "refuse"
+    max_rejected: str = "1%"
     max_field_bytes: int = MAX_FIELD_BYTES
+
+    @property
+    def quarantines(self) -> bool:
+        """Whether rows that do not fit go to a stream of their own."""
+        return self.ragged == "quarantine"
+
+    def is_too_many(self, rejected: int, rows: int | None = None) -> bool:
+        """Whether so many rows do not fit that nothing shall be sent.
+
+        Args:
+            rejected: how many do not fit.
+            rows: how many there are at all; none while that is not known.
+        """
+        found = _REJECTED.fullmatch(self.max_rejected)
+        assert found
+        number, share = found.groups()
+        if number:
+            return rejected > int(number)
+        return rows is not None and rejected * 100 > float(share) * rows
 
     def notation(self, *, key: bool = False) -> formats.Notation:
         """How numbers are written; keys without marks between thousands, since `1.234` and `1234` are two."""
@@ -137,6 +165,12 @@ class Entity:
     dialect: Dialect = field(default_factory=Dialect)
     columns: dict[str, types.Type] = field(default_factory=dict)
     shape: Shape = field(default_factory=Shape)
+
+    @property
+    def rejected(self) -> str:
+        """Name of the stream of rows that do not fit; empty unless they are wanted."""
+        return f"{self.name}__rejected" if self.shape.quarantines else ""
+
     own_delimiter: bool = False
     """Whether the delimiter was given, so that a file's own line about it does not count."""
     format: str | None = None
@@ -215,6 +249,10 @@ def _entities(listed: object, where: str) -> tuple[Entity, ...]:
     name, times = Counter(one.name for one in found).most_common(1)[0]
     if times > 1:
         raise SettingsError(f"entity {name!r} stands {times} times in the list of files")
+    names = {one.name for one in found}
+    if taken := [one for one in found if one.rejected in names]:
+        what = f"the name of the stream of what {taken[0].name!r} rejects; choose another one"
+        raise SettingsError(f"entity {taken[0].rejected!r}: {what}")
     return tuple(found)
 
 
@@ -226,7 +264,7 @@ def _entity(entry: object, where: str) -> Entity:
     for name in ("entity", "path", "keys"):
         if entry.get(name) in (None, ""):
             raise SettingsError(f"{where}: set {name!r}")
-    given = checked(entry, ENTITY_SETTINGS, f"{where}: ")
+    given = checked(_with_text(entry, "max_rejected"), ENTITY_SETTINGS, f"{where}: ")
     who = f"entity {given['entity']!r}"
     if not all(isinstance(key, str) for key in given["keys"]):
         raise SettingsError(f"{who}: keys: must be a list of names")
@@ -279,10 +317,26 @@ def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
         raise SettingsError(f"{who}: thousands_separator: one of {known!r}, and not the decimal_separator")
     if not all(isinstance(value, str) for value in shape.null_values):
         raise SettingsError(f"{who}: null_values: must be a list of texts")
-    if not 0 < shape.max_field_bytes <= _MOST_FIELD_BYTES:
-        raise SettingsError(f"{who}: max_field_bytes: from 1 to {_MOST_FIELD_BYTES}")
+    _check_limits(shape, who)
     _check_names(shape, given["keys"], who)
     return shape
+
+
+def _with_text(entry: dict[str, t.Any], name: str) -> dict[str, t.Any]:
+    """The entry with a text for a setting that may be a number, too."""
+    return {**entry, name: str(entry[name])} if type(entry.get(name)) is int else entry
+
+
+def _check_limits(shape: Shape, who: str) -> None:
+    if shape.ragged not in {"refuse", "pad", "quarantine"}:
+        raise SettingsError(f"{who}: ragged: refuse, pad or quarantine")
+    limit = _REJECTED.fullmatch(shape.max_rejected)
+    if not limit or float(limit[2] or 0) > 100:
+        raise SettingsError(f"{who}: max_rejected: a number of rows, or a share such as 1%")
+    if not shape.quarantines and shape.max_rejected != Shape().max_rejected:
+        raise SettingsError(f"{who}: max_rejected: set `ragged: quarantine` too, else every row must fit")
+    if not 0 < shape.max_field_bytes <= _MOST_FIELD_BYTES:
+        raise SettingsError(f"{who}: max_field_bytes: from 1 to {_MOST_FIELD_BYTES}")
 
 
 def _check_names(shape: Shape, keys: t.Iterable[str], who: str) -> None:

@@ -34,6 +34,7 @@ if t.TYPE_CHECKING:
 
     from tap_csv.config import Dialect
     from tap_csv.files import File
+    from tap_csv.reader import Misfits, Rejected
     from tap_csv.source import Segment
     from tap_csv.tables import Native
     from tap_csv.types import Type
@@ -77,6 +78,8 @@ class Form:
     types: Mapping[str, Type]
     """Types of the columns that are sent, in their order."""
     shape: Shape = field(default_factory=Shape)
+    rejected: str = ""
+    """Name of the stream of rows that do not fit; empty if such a row is refused."""
     ends_empty: bool = False
     """Whether the last column has no name, and must hold no value."""
     modified: float | None = None
@@ -94,6 +97,26 @@ class Form:
     def keeps_empty(self, column: str) -> bool:
         """Whether an empty field of the column is an empty text."""
         return not self.empty_is_null and self.types[column].sql == "VARCHAR"
+
+
+class Made(t.NamedTuple):
+    """What became of a segment."""
+
+    path: Path
+    """The file of its rows."""
+    rows: int
+    rejected: int = 0
+    """How many rows do not fit."""
+    records: Path | None = None
+    """A file of RECORD messages of these."""
+    first: InputError | None = None
+    """What to say of the first of them."""
+
+    def forget(self) -> None:
+        """Remove the files."""
+        self.path.unlink(missing_ok=True)
+        if self.records:
+            self.records.unlink(missing_ok=True)
 
 
 class Converter:
@@ -136,7 +159,7 @@ class Converter:
             engine.execute(f"set memory_limit = '{most}MB'")
             self._local.most = most
 
-    def convert(self, segment: Segment, form: Form, goal: Path) -> int:
+    def convert(self, segment: Segment, form: Form, goal: Path) -> Made:
         """Write the rows of a segment to a file.
 
         Args:
@@ -145,7 +168,7 @@ class Converter:
             goal: the file.
 
         Returns:
-            The number of rows.
+            The files, and how many rows there are.
 
         Raises:
             InputError: a row or a value does not fit.
@@ -156,7 +179,7 @@ class Converter:
             return self._by_parquet(segment, form, goal)
         if read := readable(segment, form):
             try:
-                return self._by_duckdb(*read, form, goal)
+                return Made(goal, self._by_duckdb(*read, form, goal))
             except (*_MISFITS, _OtherwiseError):
                 pass  # Python finds out what it is, or reads it
         return self._by_python(segment, form, goal)
@@ -258,7 +281,7 @@ class Converter:
         listed = self._texts_by_duckdb(segment, form, rows)
         if listed is None:
             listed = True
-            with self._as_text(segment, form, rows) as table:
+            with self._as_text(segment, form, rows) as (table, _):
                 self._engine().execute(f"create or replace temp table texts as select row from {table}")
         row = "row" if listed else f"[{sql.names(form.header)}] as row"
         self._engine().execute(f"create or replace temp table glance as select {row} from texts limit {_GLANCE}")
@@ -312,8 +335,37 @@ class Converter:
             raise _OtherwiseError
         return rows
 
-    def _by_python(self, segment: Segment, form: Form, goal: Path) -> int:
+    def _by_python(self, segment: Segment, form: Form, goal: Path) -> Made:
         """The slow way, in which every text is read by Python first."""
+        misfits: dict[int, tuple[str, str]] = {}
+        while True:
+            with self._as_text(segment, form, misfits=misfits) as (table, rejected):
+                try:
+                    return self._made(self._copy_texts(table, form, goal), rejected, form, goal)
+                except _MISFITS:
+                    found = self._misfits(table, form)
+                    if not found:
+                        raise
+            if not form.rejected:
+                line, (column, what) = min(found.items())
+                raise InputError(what, form.path, line=line, column=column)
+            misfits |= found
+
+    def _made(self, rows: int, rejected: Sequence[Rejected], form: Form, goal: Path) -> Made:
+        """What became of a segment; rows that do not fit are written."""
+        if not rejected:
+            return Made(goal, rows)
+        records = self._folder / f"{goal.stem}.rejected.jsonl"
+        with records.open("w", encoding="utf-8") as lines:
+            for one in rejected:
+                record = {"file": str(form.path), **one._asdict()}
+                message = {"type": "RECORD", "stream": form.rejected, "record": record}
+                lines.write(json.dumps({**message, "time_extracted": form.extracted}) + "\n")
+        first = InputError(rejected[0].reason, form.path, line=rejected[0].line)
+        return Made(goal, rows, len(rejected), records, first)
+
+    def _copy_texts(self, table: str, form: Form, goal: Path) -> int:
+        """Write the rows of a table of `_as_text` to a file; returns their number."""
         places = {column: place for place, column in enumerate(form.header, 1) if column in form.types}
         nulls = form.shape.null_values
         # Each text stands in the query once, and not as often as the expression of its value needs it.
@@ -325,25 +377,24 @@ class Converter:
         }
         texts = ", ".join(f"{row[column]} as t{place}" for column, place in places.items())
         values = {column: kind.value(f"t{places[column]}", text=True) for column, kind in form.types.items()}
-        with self._as_text(segment, form) as table:
-            try:
-                return self._copy(values, f"(select line, {texts} from {table})", "line", form, goal)
-            except _MISFITS:
-                misfits = []
-                for kind in set(form.types.values()):
-                    chosen = [column for column, one in form.types.items() if one == kind]
+        return self._copy(values, f"(select line, {texts} from {table})", "line", form, goal)
 
-                    def first(text: str, kind: Type = kind) -> tuple[str]:
-                        return (f"min(line) filter ({kind.misfit(text)})",)
+    def _misfits(self, table: str, form: Form) -> dict[int, tuple[str, str]]:
+        """What does not fit in a table of `_as_text`, by line: a column and why; all of it if rows are rejected."""
+        found: list[tuple[int, str, str]] = []
+        which = "list(line)" if form.rejected else "min(line)"
+        for kind in set(form.types.values()):
+            chosen = [column for column, one in form.types.items() if one == kind]
 
-                    found = self._by_column(first, table, form.header, chosen, listed=True)
-                    misfits += [(line, column, kind) for column, line in found if line is not None]
-                if not misfits:
-                    raise
-        line, column, kind = min(misfits, key=lambda one: one[:2])
-        raise InputError(kind.refusal(column), form.path, line=line, column=column)
+            def lines(text: str, kind: Type = kind) -> tuple[str]:
+                return (f"{which} filter ({kind.misfit(text)})",)
 
-    def _by_parquet(self, segment: Segment, form: Form, goal: Path) -> int:
+            for column, here in self._by_column(lines, table, form.header, chosen, listed=True):
+                listed = here if form.rejected else [here]
+                found += [(line, column, kind.refusal(column)) for line in listed or () if line is not None]
+        return {line: (column, what) for line, column, what in sorted(found, reverse=True)}
+
+    def _by_parquet(self, segment: Segment, form: Form, goal: Path) -> Made:
         """Values as they are, of a range of rows of a parquet file.
 
         Raises:
@@ -357,7 +408,7 @@ class Converter:
             values[key] = f"case when {name} is null then error('no key')::{kinds[key].sql} else {values[key]} end"
             wrong[key] = f"({name} is null or {name}::VARCHAR = '' or {wrong[key]})"
         try:
-            return self._copy(values, table, "__line", form, goal)
+            return Made(goal, self._copy(values, table, "__line", form, goal))
         except duckdb.Error as error:
             found = []
             with suppress(duckdb.Error):  # it is damaged
@@ -403,17 +454,29 @@ class Converter:
         return int(row[0])
 
     @contextmanager
-    def _as_text(self, segment: Segment, form: Form, rows: int | None = None) -> Iterator[str]:
-        """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts."""
+    def _as_text(
+        self, segment: Segment, form: Form, rows: int | None = None, misfits: Misfits | None = None
+    ) -> Iterator[tuple[str, Sequence[Rejected]]]:
+        """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts.
+
+        Args:
+            segment: whole rows without the header.
+            form: how they are written.
+            rows: how many rows; none for all.
+            misfits: rows of which it is known that they do not fit.
+
+        Yields:
+            The table, and the rows that do not fit, if they are not refused.
+        """
         if form.is_rows:
             chosen = segment.data.split(b"\n")[:rows]
             most = max(_ROW_BYTES, *map(len, chosen), 0)
             self._make_room(form, most)
             with self._readable(b"\n".join(chosen)) as file:
-                yield sql.read_rows(file, most)
+                yield sql.read_rows(file, most), ()
             return
         reader = Reader(form.path, form.dialect, form.shape, segment)
-        found = reader.rows(form.header, form.keys, ends_empty=form.ends_empty)
+        found = reader.rows(form.header, form.keys, misfits or {}, ends_empty=form.ends_empty)
         nulls, most, longest = frozenset(form.shape.null_values), form.shape.max_field_bytes, _ROW_BYTES
         least = min(most, _ROW_BYTES) // 4
         with self._file("jsonl") as file:
@@ -430,7 +493,7 @@ class Converter:
                             raise InputError(what, form.path, line=line)
                     lines.write(text + "\n")
             self._make_room(form, longest)
-            yield sql.read_rows(file, longest)
+            yield sql.read_rows(file, longest), reader.rejected
 
     @contextmanager
     def _readable(self, data: bytes) -> Iterator[Path]:

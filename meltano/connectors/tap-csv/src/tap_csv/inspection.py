@@ -116,7 +116,7 @@ class Examiner(Converter):
             OpenEndError: the segment's last row goes on in the next one.
         """
         found: dict[tuple[str, types.Type], tuple[int, str]] = {}
-        with self._as_text(segment, form, rows) as table:
+        with self._as_text(segment, form, rows) as (table, _):
             for kind in dict.fromkeys(itertools.chain.from_iterable(wanted.values())):
 
                 def first(text: str, kind: types.Type = kind) -> tuple[str, str]:
@@ -143,7 +143,7 @@ class Examiner(Converter):
         """
         found: list[list[str]] = []
         number = 0
-        with self._as_text(segment, form, rows) as table:
+        with self._as_text(segment, form, rows) as (table, _):
             for size, columns in ((1, range(len(form.header))), (2, range(min(most, len(form.header))))):
                 tried = [*itertools.combinations(columns, size)]
                 counts = ["count(*)"]

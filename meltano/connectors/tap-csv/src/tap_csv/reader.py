@@ -13,19 +13,31 @@ from tap_csv.errors import InputError
 from tap_csv.source import undecodable
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from tap_csv.config import Dialect, Shape
     from tap_csv.files import File
     from tap_csv.source import Segment
 
     Row = tuple[int, list[str]]
+    Misfits = Mapping[int, tuple[str, str]]
+    """What is wrong with a row, by its first line: a column, and why its value does not fit."""
 
 _DELIMITERS = ";\t|,"
 """What a header is looked through for that has one column only."""
 _UNNAMED = "set `unnamed_columns: keep` (or drop)"
 _END = "\0"
 """Handed to the csv module after the last line. No file may hold it, so it shows whether a quote is still open."""
+
+
+class Rejected(t.NamedTuple):
+    """A row that does not fit."""
+
+    line: int
+    """Where it begins."""
+    reason: str
+    raw: str
+    """The row as it stands there, without the end of its last line."""
 
 
 class OpenEndError(Exception):
@@ -41,6 +53,17 @@ class OpenEndError(Exception):
         self.line = line
 
 
+class _Wanted(t.NamedTuple):
+    """What fits."""
+
+    header: Sequence[str]
+    keys: Sequence[int]
+    """Indexes of the columns that must hold a value."""
+    nulls: Container[str]
+    misfits: Misfits
+    ends_empty: bool
+
+
 class Reader:
     """Reads one segment of a file."""
 
@@ -50,6 +73,8 @@ class Reader:
         """Bytes of the lines up to the end of the header, once it was read."""
         self.unsent: set[str] = set()
         """Of its columns those that have no name there, and are left out."""
+        self.rejected: list[Rejected] = []
+        """Rows that do not fit, once they were read, if they are wanted."""
         self._path = path
         self._segment = segment
         self._ended = False
@@ -94,12 +119,15 @@ class Reader:
         self._check_header(header, keys)
         return header
 
-    def rows(self, header: Sequence[str], keys: Sequence[str], *, ends_empty: bool = False) -> Iterator[Row]:
+    def rows(
+        self, header: Sequence[str], keys: Sequence[str], misfits: Misfits, *, ends_empty: bool = False
+    ) -> Iterator[Row]:
         """Each row, with the number of its first line.
 
         Args:
             header: names of the columns.
             keys: columns that must hold a value in every row.
+            misfits: rows of which it is known that they do not fit.
             ends_empty: whether the last column has no name, and must hold none.
 
         Yields:
@@ -110,25 +138,28 @@ class Reader:
             OpenEndError: the last row goes on in the next segment.
         """
         reader = csv.reader(self._lines(), **self._dialect)
-        key_indexes = [header.index(key) for key in keys]
+        key_indexes, nulls = [header.index(key) for key in keys], {"", *self._shape.null_values}
+        wanted = _Wanted(header, key_indexes, nulls, misfits, ends_empty)
         before, width = self._segment.line, len(header)
-        nulls = {"", *self._shape.null_values}
+        if self._shape.quarantines:
+            self._taken = []
         line = before
         try:
             for row in reader:
                 if self._ended:
                     self._end(row, line, before + reader.line_num - line)
                     return
-                if len(row) == width:
-                    for index in key_indexes:
-                        if row[index] in nulls:
-                            raise InputError("a key must not be empty", self._path, line=line, column=header[index])
-                    if ends_empty and row[-1]:
-                        what = f"a value in column {width}, which has no name in the header; {_UNNAMED}"
-                        raise InputError(what, self._path, line=line)
+                if (
+                    len(row) == width
+                    and nulls.isdisjoint([row[index] for index in key_indexes])
+                    and line not in misfits
+                    and not (ends_empty and row[-1])
+                ):
                     yield line, row
-                elif row:
-                    self._refuse_ragged(row, header, line)
+                elif row and (fitted := self._fitted(row, line, wanted)):
+                    yield line, fitted
+                if self._taken:
+                    self._taken.clear()
                 line = before + reader.line_num
                 self._row_begins = True
         except csv.Error as error:
@@ -223,10 +254,39 @@ class Reader:
                 what = f"the key is no column of the header ({', '.join(header)})"
                 raise InputError(what, self._path, line=self.header_line, column=key)
 
-    def _refuse_ragged(self, row: list[str], header: Sequence[str], line: int) -> t.NoReturn:
-        what = f"{len(row)} fields in the row, {len(header)} in {'the header' if self._shape.header else '`names`'}"
-        if len(row) < len(header):
-            what, column = f"ragged row: {what}, this is the first without one", header[len(row)]
-        else:
-            what, column = f"ragged row: {what}, of which this is the last", header[-1]
-        raise InputError(what, self._path, line=line, column=column)
+    def _fitted(self, row: list[str], line: int, wanted: _Wanted) -> list[str] | None:
+        """A row that does not fit as it stands: made to fit if nothing is lost by it, or none if it is rejected.
+
+        Raises:
+            InputError: it is refused.
+        """
+        width = len(wanted.header)
+        if self._shape.ragged == "pad" and not any(row[width:]):
+            row = row[:width] + [""] * (width - len(row))
+        what, column = self._misfit(row, line, wanted)
+        if not what:
+            return row
+        if not self._shape.quarantines:
+            raise InputError(what, self._path, line=line, column=column)
+        raw = "".join(self._taken or ())
+        end = next(one for one in ("\r\n", "\n", "\r", "") if raw.endswith(one))
+        reason = what if column is None else f"column {column!r}: {what}"
+        self.rejected.append(Rejected(line, reason, raw.removesuffix(end)))
+        return None
+
+    def _misfit(self, row: list[str], line: int, wanted: _Wanted) -> tuple[str, str | None]:
+        """Why a row does not fit, and in which column; empty if it does."""
+        header = wanted.header
+        if len(row) != len(header):
+            where = "the header" if self._shape.header else "`names`"
+            what = f"ragged row: {len(row)} fields in the row, {len(header)} in {where}"
+            if len(row) < len(header):
+                return f"{what}, this is the first without one", header[len(row)]
+            return f"{what}, of which this is the last", header[-1]
+        for index in wanted.keys:
+            if row[index] in wanted.nulls:
+                return "a key must not be empty", header[index]
+        if wanted.ends_empty and row[-1]:
+            return f"a value in column {len(header)}, which has no name in the header; {_UNNAMED}", None
+        column, what = wanted.misfits.get(line, ("", ""))
+        return what, column

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from elt_singer.batch import Batch
 from elt_singer.errors import SchemaError
 
 from tap_csv import catalog
-from tap_csv.convert import Converter
+from tap_csv.convert import Converter, Made
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.files import facts
 from tap_csv.reader import OpenEndError
@@ -39,7 +40,7 @@ if t.TYPE_CHECKING:
     from tap_csv.source import Segment
 
     Json = dict[str, t.Any]
-    _Submitted = tuple[Segment, Path, Future[int]]
+    _Submitted = tuple[Segment, Path, Future[Made]]
 
 LOGGER = logging.getLogger("tap-csv")
 
@@ -109,8 +110,15 @@ class Tap:
             known = _Known(stream, said["bookmarks"].get(name), self._config)
             said["bookmarks"][name] = known.bookmark()
             messages.write(self._output, messages.schema(name, stream.schema(), stream.entity.keys))
-            for file in stream.files if rows else ():
-                self._send_file(stream, file, known)
+            rejected = stream.entity.rejected
+            if rejected:
+                messages.write(self._output, messages.schema(rejected, catalog.REJECTED, ("file", "line")))
+            # Whether too many rows do not fit is known once all files were read.
+            groups = [stream.files] if rejected else [(file,) for file in stream.files]
+            for group in groups if rows else ():
+                made = itertools.chain.from_iterable(self._read(stream, file, known) for file in group)
+                for one in self._within_limit(made, stream) if rejected else made:
+                    self._send(one, stream)
                 if self._config.incremental:
                     said["bookmarks"][name] = known.bookmark()
                     messages.write(self._output, messages.state(said))
@@ -136,8 +144,8 @@ class Tap:
         except (AttributeError, KeyError, TypeError, SchemaError) as error:
             raise SettingsError(f"the catalog is not of the form that --discover prints: {error!r}") from None
 
-    def _send_file(self, stream: Stream, file: File, known: _Known) -> None:
-        """Send the rows of a file, unless it is known and did not change."""
+    def _read(self, stream: Stream, file: File, known: _Known) -> Iterator[Made]:
+        """The rows of a file, unless it is known and did not change."""
         started, before = time.monotonic(), facts(file)
         if known.unchanged(file, before, stream):
             LOGGER.info("%s: %s did not change", stream.entity.name, file)
@@ -147,14 +155,46 @@ class Tap:
         catalog.refuse_missing(stream.types, opened, file, "the catalog has")
         form = self._form(stream, file, opened, before)
         rows = 0
-        for path, count in self._converted(opened.segments, form):
-            self._send_rows(path, stream)
-            rows += count
+        for one in self._converted(opened.segments, form):
+            yield one
+            rows += one.rows
         after = facts(file)
         if after != before:
             raise InputError("was changed while it was read", file)
         known.add(file, before, source.sha256)
         LOGGER.info("%s: %d rows of %s in %.1f s", stream.entity.name, rows, file, time.monotonic() - started)
+
+    def _within_limit(self, made: Iterator[Made], stream: Stream) -> Iterator[Made]:
+        """What was made of all files, unless too many rows do not fit.
+
+        Raises:
+            InputError: there are too many.
+        """
+        shape, held = stream.entity.shape, deque[Made]()
+        rows, rejected = 0, list[InputError]()
+        count = 0
+
+        def refuse_too_many(known: int | None) -> None:
+            if shape.is_too_many(count, known):
+                first = rejected[0]
+                what = f"{count:,} of {rows:,} rows do not fit, more than `max_rejected: {shape.max_rejected}`"
+                raise InputError(f"{what}; this is the first: {first.what}", first.file or "", line=first.line)
+
+        try:
+            for one in made:
+                held.append(one)
+                rows, count = rows + one.rows + one.rejected, count + one.rejected
+                rejected += [one.first] if one.first else []
+                refuse_too_many(None)
+            refuse_too_many(rows)
+            if rejected:
+                what = "%s: %d of %d rows do not fit, and go to %s; the first: %s"
+                LOGGER.warning(what, stream.entity.name, count, rows, stream.entity.rejected, rejected[0])
+            while held:
+                yield held.popleft()
+        finally:
+            for one in held:
+                one.forget()
 
     def _form(self, stream: Stream, file: File, opened: Opened, stat: Facts) -> Form:
         return dataclasses.replace(
@@ -166,8 +206,8 @@ class Tap:
             empty_is_null=self._config.infer_types,
         )
 
-    def _converted(self, segments: Iterator[Segment], form: Form) -> Iterator[tuple[Path, int]]:
-        """A file of rows and their number for each segment, in order; several are worked on at the same time."""
+    def _converted(self, segments: Iterator[Segment], form: Form) -> Iterator[Made]:
+        """What becomes of each segment, in order; several are worked on at the same time."""
         waiting: deque[_Submitted] = deque()
         segments = Recut(segments, form.dialect.quotechar.encode())
         try:
@@ -178,7 +218,7 @@ class Tap:
                     return
                 segment, path, future = waiting.popleft()
                 try:
-                    rows = future.result()
+                    made = future.result()
                 except OpenEndError as open_end:
                     path.unlink(missing_ok=True)  # DuckDB may have begun it
                     self._go_on(segment, open_end.line, waiting, segments, form)
@@ -186,10 +226,10 @@ class Tap:
                 except BaseException:
                     path.unlink(missing_ok=True)
                     raise
-                if rows:
-                    yield path, rows
+                if made.rows or made.rejected:
+                    yield made
                 else:
-                    path.unlink(missing_ok=True)
+                    made.forget()
         finally:
             for one in waiting:
                 _forget(*one)
@@ -229,17 +269,23 @@ class Tap:
         path = folder / f"{prefix}{_OURS}{uuid.uuid4().hex}.{suffix}"
         return segment, path, self._pool.submit(self._converter.convert, segment, form, path)
 
-    def _send_rows(self, path: Path, stream: Stream) -> None:
-        if self._config.batch_folder:
+    def _send(self, made: Made, stream: Stream) -> None:
+        records = [made.records] if made.records else []
+        if not made.rows:
+            made.path.unlink()
+        elif self._config.batch_folder:
+            message = Batch("parquet", gzip=False, files=(made.path,)).message(stream.entity.name)
             try:
-                messages.write(self._output, Batch("parquet", gzip=False, files=(path,)).message(stream.entity.name))
+                messages.write(self._output, message)
             except OSError:
-                path.unlink(missing_ok=True)  # nobody will read it
+                made.forget()  # nobody will read it
                 raise
-            return
-        with path.open("rb") as lines:
-            shutil.copyfileobj(lines, self._output, _COPY)
-        path.unlink()
+        else:
+            records.insert(0, made.path)
+        for path in records:
+            with path.open("rb") as lines:
+                shutil.copyfileobj(lines, self._output, _COPY)
+            path.unlink()
 
 
 class _Known:
@@ -299,7 +345,7 @@ class _Known:
             self._files[str(file)] = dict(zip(self._FIELDS, (*stat, sha256), strict=True))
 
 
-def _forget(_: Segment, path: Path, future: Future[int]) -> None:
+def _forget(_: Segment, path: Path, future: Future[Made]) -> None:
     """Remove what was made of a segment for nothing."""
     if not future.cancel():
         future.exception()
