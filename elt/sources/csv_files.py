@@ -247,7 +247,7 @@ def _other_format(path: Path) -> str:
     """Return what a file is that is none of CSV, by its first bytes; empty if it may be one."""
     with contextlib.suppress(OSError, EOFError, zlib.error, lzma.LZMAError), opened(path) as file:
         begin = file.read(1024)
-        for mark, kind in ((b"PK", "a zip file"), (b"PAR1", "a parquet file")):
+        for mark, kind in ((b"PK", "a zip file or a workbook"), (b"PAR1", "a parquet file")):
             if begin.startswith(mark):
                 return kind
         return "a file of JSON" if _BEGINS_JSON.match(begin) else ""

@@ -94,7 +94,7 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
 
 def name_of(path: Path) -> str:
     """Return the name of the table that a file becomes: its own, as a plain word in lower case."""
-    name = re.sub(r"(\.(csv|jsonl?|ndjson|parquet|gz|zst|bz2|xz|zip))+$", "", path.name.lower())
+    name = re.sub(r"(\.(csv|xlsx|jsonl?|ndjson|parquet|gz|zst|bz2|xz|zip))+$", "", path.name.lower())
     plain = re.sub(r"\W+", "_", name).strip("_")
     return f"t_{plain}" if not plain or plain[0].isdigit() else plain
 

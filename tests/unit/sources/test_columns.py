@@ -209,7 +209,7 @@ def test_what_cannot_be_counted_is_said(tmp_path):
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.csv", "id\n1\n")
-    assert csv_files.Extract("t", path).uncounted() == f"{path} is a zip file"
+    assert csv_files.Extract("t", path).uncounted() == f"{path} is a zip file or a workbook"
     path.write_bytes(b'[{"id": 1}]')
     assert csv_files.Extract("t", path).uncounted() == f"{path} is a file of JSON"
     path.write_bytes(b"PAR1")

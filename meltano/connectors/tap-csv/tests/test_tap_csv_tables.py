@@ -145,7 +145,7 @@ def test_settings_that_mean_nothing(sync: Sync) -> None:
     assert "delimiter, quotechar and their like mean nothing" in str(sync(b'{"id": 1}', delimiter=";").error)
     assert sync(b'[id],"a"\n1,2\n', keys=["[id]"]).records == [{"[id]": "1", "a": "2"}]
     assert sync(b'{"id": 1}\n{"id": 2}\n', format="csv", keys=[]).records == [{'{"id": 1}': '{"id": 2}'}]
-    assert "format: one of csv, json, parquet" in str(sync(b"", format="orc").error)
+    assert "format: one of csv, json, parquet, xlsx" in str(sync(b"", format="orc").error)
 
 
 def test_files_of_several_formats(sync: Sync, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_parquet_that_is_broken(sync: Sync, tmp_path: Path) -> None:
     assert "input.csv" in str(got.error)
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.write(path, "in.parquet")
-    assert "in.zip!in.parquet: is a parquet file within a zip file: unpack it" in str(
+    assert "in.zip!in.parquet: is within a zip file, and read from its end: unpack it" in str(
         sync(tmp_path / "in.zip", settings=TYPED).error
     )
 

@@ -25,7 +25,9 @@ from tap_csv.tables import (
     parquet_columns,
     parquet_segments,
     refuse_settings,
+    row_segments,
 )
+from tap_csv.workbook import Sheet
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,7 +139,11 @@ def _check_columns(columns: t.Sequence[str], opened: Mapping[File, Opened], enti
     """
     (first, begin), *_ = opened.items()
     for file, one in opened.items():
-        if (bool(one.kinds), bool(one.natives)) != (bool(begin.kinds), bool(begin.natives)):
+        if (one.is_rows, bool(one.kinds), bool(one.natives)) != (
+            begin.is_rows,
+            bool(begin.kinds),
+            bool(begin.natives),
+        ):
             raise InputError(f"is of another format than {first}: make it an entity of its own", file)
         if not begin.kinds:
             refuse_missing(columns, one, file, f"{first} has")
@@ -217,6 +223,8 @@ class Opened(t.NamedTuple):
     """Where the header stands, if the file has one."""
     unsent: t.Collection[str] = ()
     """Those of the header that are no names of columns."""
+    is_rows: bool = False
+    """Whether segments hold rows as texts, as those of JSON and of workbooks do."""
     kinds: Mapping[str, set[str]] = {}
     """Of a file of JSON: kinds of the values of each column."""
     natives: Mapping[str, Native] = {}
@@ -233,7 +241,7 @@ class Opened(t.NamedTuple):
         how: Json = {
             "ends_empty": ends_empty,
             "rejected": entity.rejected,
-            "is_rows": bool(self.kinds),
+            "is_rows": self.is_rows,
             "natives": self.natives,
         }
         form = Form(file, self.dialect, tuple(self.header), entity.keys, {}, entity.shape)
@@ -262,7 +270,7 @@ def split(
     Raises:
         InputError: the file cannot be read, or its header does not fit.
     """
-    if entity.format in {"json", "parquet"}:
+    if entity.format and entity.format != "csv":
         return _opened_as(entity.format, source, entity, rows, columns, known)
     segments = source.segments(first_bytes)
     first, dialect, shape = next(segments), entity.dialect, entity.shape
@@ -302,7 +310,18 @@ def _opened_as(
     refuse_settings(entity, kind, source.path)
     if kind == "json":
         kinds = {name: set[str]() for name in columns} or json_columns(source, entity, rows)
-        return Opened([*kinds], json_segments(source, entity, [*kinds], known), entity.dialect, None, kinds=kinds)
+        segments = json_segments(source, entity, [*kinds], known)
+        return Opened([*kinds], segments, entity.dialect, None, is_rows=True, kinds=kinds)
+    if kind == "xlsx":
+        sheet = Sheet(local(source.path), entity)
+        source.drain()
+        own = entity.spelt_as(sheet.header)
+        for key in own.keys:
+            if key not in sheet.header:
+                what = f"the key is no column of the header ({', '.join(sheet.header)})"
+                raise InputError(what, sheet.name, line=sheet.line, column=key)
+        segments = row_segments(sheet.rows(), sheet.name, own, sheet.header)
+        return Opened(sheet.header, segments, entity.dialect, sheet.line, is_rows=True)
     natives, number, size = parquet_columns(local(source.path), source.path)
     source.drain()
     return Opened([*natives], parquet_segments(number, size), entity.dialect, None, natives=natives)
@@ -368,7 +387,7 @@ def _sampled(file: File, entity: Entity, rows: int | None, columns: t.Sequence[s
     if rows is None:
         return split(Source(file, entity), entity, columns=columns)
     opened = split(Source(file, entity), entity, _HEADER, columns=columns)
-    if opened.kinds:
+    if opened.is_rows:
         return opened
     first = next(opened.segments)
     size = rows * len(first.data) * 5 // 4 // max(1, line_ends(first.data))

@@ -23,7 +23,9 @@ LOGGER = logging.getLogger("tap-csv")
 
 SAMPLE_ROWS = 20_480
 """What DuckDB itself looks at."""
-FORMATS = ("csv", "json", "parquet")
+RANGE = re.compile(r"([A-Z]{1,3})([1-9]\d*):([A-Z]{1,3})([1-9]\d*)")
+"""Cells of a sheet."""
+FORMATS = ("csv", "json", "parquet", "xlsx")
 MAX_FIELD_BYTES = 32_000_000
 _REJECTED = re.compile(r"(\d+)|(\d+(?:\.\d+)?) ?%")
 """A number of rows, or a share of all."""
@@ -37,7 +39,10 @@ ENTITY_SETTINGS = (
     Setting("members", "string", "Pattern of the files of a zip file that are read, if it holds several"),
     Setting("keys", "array", "Columns that identify a row, in whatever case; may be empty"),
     Setting("columns", "object", "Types of columns by their names, where they are not to be found by a sample"),
-    Setting("format", "string", "csv, json or parquet, where the first bytes of a file do not tell"),
+    Setting("format", "string", "csv, json, parquet or xlsx, where the first bytes of a file do not tell"),
+    Setting("sheet", "string", "Name of the sheet of a workbook, if it has several"),
+    Setting("range", "string", "Cells of a sheet that are read, such as B2:F99"),
+    Setting("header_row", "integer", "Number of the row of a sheet that holds the names of the columns"),
     Setting("encoding", "string", "A Python codec", "utf-8"),
     Setting("delimiter", "string", "One character between fields", ","),
     Setting("doublequote", "boolean", "A doubled quote within quotes is one quote", default=True),
@@ -175,6 +180,9 @@ class Entity:
     """Whether the delimiter was given, so that a file's own line about it does not count."""
     format: str | None = None
     """Of all files; none where each one's first bytes tell."""
+    sheet: str | None = None
+    range: str | None = None
+    header_row: int | None = None
     members: str | None = None
     """Pattern of the files within an archive."""
 
@@ -277,8 +285,6 @@ def _entity(entry: object, where: str) -> Entity:
         csv.reader((), **dialect)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{who}: {error}") from None
-    if given.get("format") not in {None, *FORMATS}:
-        raise SettingsError(f"{who}: format: one of {', '.join(FORMATS)}")
     shape = _shape(given, Dialect(**dialect), who)
     kinds = {
         name: _type(kind, shape.notation(), f"{who}: columns: {name!r}")
@@ -288,7 +294,10 @@ def _entity(entry: object, where: str) -> Entity:
         name=given["entity"],
         path=given["path"],
         members=given.get("members"),
-        format=given.get("format"),
+        format=_format(given, who),
+        sheet=given.get("sheet"),
+        range=given.get("range"),
+        header_row=given.get("header_row"),
         keys=tuple(given["keys"]),
         encoding=_encoding(given["encoding"], who),
         dialect=Dialect(**dialect),
@@ -296,6 +305,15 @@ def _entity(entry: object, where: str) -> Entity:
         shape=shape,
         own_delimiter=entry.get("delimiter") is not None,
     )
+
+
+def _format(given: t.Mapping[str, t.Any], who: str) -> str | None:
+    if given.get("format") not in {None, *FORMATS}:
+        raise SettingsError(f"{who}: format: one of {', '.join(FORMATS)}")
+    if not RANGE.fullmatch(given.get("range", "A1:A1")):
+        raise SettingsError(f"{who}: range: such as B2:F99")
+    of_sheets = [name for name in ("sheet", "range", "header_row") if name in given]
+    return given.get("format") or ("xlsx" if of_sheets else None)
 
 
 def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:

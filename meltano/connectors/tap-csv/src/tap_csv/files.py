@@ -77,7 +77,7 @@ def local(file: File) -> Path:
         InputError: it has none.
     """
     if not isinstance(file, Path):
-        raise InputError("is a parquet file within a zip file: unpack it, and name the folder", file)
+        raise InputError("is within a zip file, and read from its end: unpack it, and name the folder", file)
     return file
 
 

@@ -41,6 +41,8 @@ def format_of(begin: bytes) -> str:
     """The format of a file that begins so."""
     if begin.startswith(_PARQUET):
         return "parquet"
+    if begin.startswith(b"PK\3\4"):
+        return "xlsx"
     return "json" if _BEGINS_JSON.match(begin) else "csv"
 
 
@@ -166,7 +168,7 @@ def _texts(chunks: Iterable[bytes], file: File) -> Iterator[str]:
 def _text(value: t.Any) -> str | None:  # noqa: ANN401 - what JSON holds
     """A value as text; what is nested, as JSON of the same digits."""
     if isinstance(value, _Number):
-        return _plain(value) if "e" in value or "E" in value else str(value)
+        return plain_number(value) if "e" in value or "E" in value else str(value)
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -174,7 +176,7 @@ def _text(value: t.Any) -> str | None:  # noqa: ANN401 - what JSON holds
     return _nested(value)
 
 
-def _plain(number: str) -> str:
+def plain_number(number: str) -> str:
     """A number without its exponent if it is a short one then, else as a DOUBLE is written that is the same."""
     exact = Decimal(number)
     if -20 < exact.adjusted() < 38:
@@ -236,38 +238,59 @@ def json_segments(
     Raises:
         InputError: the file is no JSON, or a row does not fit.
     """
+    wanted = frozenset(columns)
+
+    def rows() -> Iterator[tuple[int, list[str | None]]]:
+        for line, row in _objects(source.text(), source.path, 4 * entity.shape.max_field_bytes):
+            if not row.keys() <= wanted and (added := [one for one in row if one not in wanted and one not in known]):
+                what = "the sample has no such key: `infer_rows: -1` looks at all rows, `columns` gives it a type"
+                raise InputError(what, source.path, line=line, column=added[0])
+            yield line, [_text(row.get(name)) for name in columns]
+
+    return row_segments(rows(), source.path, entity, columns)
+
+
+def row_segments(
+    rows: Iterable[tuple[int, list[str | None]]], file: File | str, entity: Entity, columns: Sequence[str]
+) -> Iterator[Segment]:
+    """Rows, as lines that DuckDB reads: a line number, and the texts of the columns.
+
+    Args:
+        rows: line numbers and texts.
+        file: for messages.
+        entity: how they are written.
+        columns: their names.
+
+    Raises:
+        InputError: a row does not fit.
+    """
     nulls, most = frozenset(entity.shape.null_values), entity.shape.max_field_bytes
     keys = [(key, columns.index(key)) for key in entity.keys]
     lines: list[str] = []
-    size, first, wanted = 0, 1, frozenset(columns)
-    for line, row in _objects(source.text(), source.path, 4 * most):
-        if not row.keys() <= wanted and (added := [name for name in row if name not in wanted and name not in known]):
-            what = "the sample has no such key: `infer_rows: -1` looks at all rows, `columns` gives it a type"
-            raise InputError(what, source.path, line=line, column=added[0])
-        texts = [_text(row.get(name)) for name in columns]
-        if nulls:
-            texts = [None if one in nulls else one for one in texts]
+    size, first = 0, 1
+    for line, row in rows:
+        texts = [None if one in nulls else one for one in row] if nulls else row
         text = json.dumps({"line": line, "row": texts}, ensure_ascii=False)
         for name, one in zip(columns, texts, strict=True) if len(text) * 4 > most or "\\u0000" in text else ():
             if one and "\0" in one:
-                raise InputError("a value holds a NUL", source.path, line=line, column=name)
+                raise InputError("a value holds a NUL", file, line=line, column=name)
             if one and len(one.encode(errors="replace")) > most:
-                raise InputError(f"a value of more than {most:,} bytes", source.path, line=line, column=name)
+                raise InputError(f"a value of more than {most:,} bytes", file, line=line, column=name)
         if empty := [key for key, place in keys if not texts[place]]:
-            raise InputError("a key must not be empty", source.path, line=line, column=empty[0])
+            raise InputError("a key must not be empty", file, line=line, column=empty[0])
         lines.append(text)
         size += len(text)
         if size > SEGMENT // 3:
-            yield _packed(lines, first, source, last=False)
+            yield _packed(lines, first, file, last=False)
             lines, size, first = [], 0, line + 1
-    yield _packed(lines, first, source, last=True)
+    yield _packed(lines, first, file, last=True)
 
 
-def _packed(lines: list[str], first: int, source: Source, *, last: bool) -> Segment:
+def _packed(lines: list[str], first: int, file: File | str, *, last: bool) -> Segment:
     try:
         data = "\n".join([*lines, ""]).encode()
     except UnicodeEncodeError:
-        raise InputError("holds half of a surrogate pair, which is no letter", source.path, line=first) from None
+        raise InputError("holds half of a surrogate pair, which is no letter", file, line=first) from None
     return Segment(data, first, 0, last=last, quotes=0)
 
 

@@ -1,0 +1,158 @@
+"""Sheets of workbooks of Excel: cells as texts, dates as dates, formulas as the values that Excel saved."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import typing as t
+import zipfile
+from xml.etree import ElementTree as ET
+
+from tap_csv.config import RANGE
+from tap_csv.errors import InputError
+from tap_csv.tables import plain_number
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from python_calamine import CalamineSheet
+
+    from tap_csv.config import Entity
+
+LOGGER = logging.getLogger("tap-csv")
+
+_MOST_BYTES = 1 << 30
+"""Bytes of a sheet, unpacked; all of its cells are held in memory."""
+_ERROR_CELL = re.compile(rb"<(?:\w+:)?c\s(?=[^>]*\bt=[\"']e[\"'])[^>]*?\br=[\"']([A-Z]+)(\d+)[\"']")
+_LONGEST_TAG = 1 << 10
+_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+Row = tuple[int, list[str | None]]
+
+
+class Sheet:
+    """A sheet of a workbook: its header, and its rows."""
+
+    def __init__(self, path: Path, entity: Entity) -> None:
+        """Read it.
+
+        Raises:
+            InputError: it is no workbook, the settings do not fit it, or a cell holds an error.
+        """
+        self.path = path
+        self._sheet = _sheet(path, entity.sheet)
+        self.name = f"{path}, sheet {self._sheet.name!r}"
+        box = _box(entity.range)
+        cells = self._sheet.to_python(skip_empty_area=False)
+        top, left, bottom, right = box or (1, 1, len(cells), max(map(len, cells), default=0))
+        rows = [(number, row[left - 1 : right]) for number, row in enumerate(cells[:bottom], 1) if number >= top]
+        first = entity.header_row or next((number for number, row in rows if any(one != "" for one in row)), 0)
+        self._rows = [(number, row) for number, row in rows if number > first]
+        named = dict(rows).get(first, [])
+        if not any(one != "" for one in named):
+            raise InputError("no row of it holds a header; set `header_row`", self.name)
+        self.line = first
+        self._places = []
+        self.header: list[str] = []
+        for place, one in enumerate(named):
+            name = _text(one)
+            if name is not None and name.strip():
+                self._places.append(place)
+                self.header.append(name)
+            elif any(place < len(row) and row[place] != "" for _, row in self._rows):
+                what = f"column {_letters(left + place)} has values, and no name in the header; set `range`"
+                raise InputError(what, self.name, line=first)
+        lower = [name.lower() for name in self.header]
+        if twice := [name for name in self.header if lower.count(name.lower()) > 1]:
+            raise InputError("the header names it twice, in whatever case", self.name, line=first, column=twice[0])
+        self._refuse_errors(range(first, bottom + 1), range(left, right + 1))
+        merged = sum((c - a + 1) * (d - b + 1) - 1 for (a, b), (c, d) in self._sheet.merged_cell_ranges or ())
+        if merged:
+            LOGGER.info("%s: %d cells are merged into others, and read as empty", self.name, merged)
+
+    def rows(self) -> Iterator[Row]:
+        """Number and texts of each row that is not empty."""
+        for number, row in self._rows:
+            texts = [_text(row[place]) if place < len(row) else None for place in self._places]
+            if any(one is not None for one in texts):
+                yield number, texts
+
+    def _refuse_errors(self, rows: range, columns: range) -> None:
+        """Look for cells that show an error such as #DIV/0!, which calamine (0.9.1) reads as empty.
+
+        Raises:
+            InputError: there is one.
+        """
+        with zipfile.ZipFile(self.path) as archive, archive.open(_part(archive, self._sheet.name)) as file:
+            before = b""
+            while chunk := file.read(1 << 20):
+                data = before + chunk
+                for found in _ERROR_CELL.finditer(data):
+                    letters, number = found[1].decode(), int(found[2])
+                    if number in rows and _number(letters) in columns:
+                        raise InputError(f"cell {letters}{number} holds an error of Excel", self.name, line=number)
+                before = data[-_LONGEST_TAG:]
+
+
+def _sheet(path: Path, wanted: str | None) -> CalamineSheet:
+    try:
+        import python_calamine as calamine  # noqa: PLC0415 - in an optional group, and only workbooks need it
+    except ImportError:
+        what = "is a workbook of Excel, and python-calamine is missing: install it"
+        raise InputError(what, path) from None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(one.file_size for one in archive.infolist()) > _MOST_BYTES:
+                raise InputError(f"is larger than {_MOST_BYTES:,} bytes unpacked: save it as CSV", path)
+        book = calamine.CalamineWorkbook.from_path(str(path))
+        names = book.sheet_names
+        if wanted is None and len(names) > 1:
+            raise InputError(f"has {len(names)} sheets: set `sheet` to one of {', '.join(names)}", path)
+        if wanted is not None and wanted not in names:
+            raise InputError(f"has no sheet {wanted!r}: set `sheet` to one of {', '.join(names)}", path)
+        return book.get_sheet_by_name(wanted or names[0])
+    except (calamine.CalamineError, zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"is no workbook that can be read: {error}", path) from None
+
+
+def _part(archive: zipfile.ZipFile, sheet: str) -> str:
+    """The name of the file in a workbook that holds a sheet."""
+    book = ET.fromstring(archive.read("xl/workbook.xml"))  # noqa: S314 - expat of Python refuses bombs
+    relations = ET.fromstring(archive.read("xl/_rels/workbook.xml.rels"))  # noqa: S314 - likewise
+    key = next(one.get(_RELATION) for one in book.iter() if one.tag.endswith("}sheet") and one.get("name") == sheet)
+    target = next(str(one.get("Target")) for one in relations if one.get("Id") == key)
+    return target.removeprefix("/") if target.startswith("/") else f"xl/{target}"
+
+
+def _box(words: str | None) -> tuple[int, int, int, int] | None:
+    """First row and column and last ones of a range such as `B2:F99`; it was checked with the settings."""
+    found = RANGE.fullmatch(words or "")
+    return (int(found[2]), _number(found[1]), int(found[4]), _number(found[3])) if found else None
+
+
+def _number(letters: str) -> int:
+    number = 0
+    for one in letters:
+        number = 26 * number + ord(one) - ord("A") + 1
+    return number
+
+
+def _letters(number: int) -> str:
+    letters = ""
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e21 else plain_number(repr(value))
+    if isinstance(value, dt.datetime):
+        return value.isoformat(" ")
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    return None if value in {"", None} else str(value)
