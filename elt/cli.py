@@ -128,9 +128,9 @@ def logs(
 def parts() -> None:
     """List the optional parts of the stack, which ELT_PARTS in .env switches on, and what each needs."""
     from elt.config import settings
-    from elt.services import parts as optional
+    from elt.services import parts
 
-    optional.show(settings.load())
+    parts.show(settings.load())
 
 
 @app.command()
@@ -144,9 +144,9 @@ def restart(process: t.Annotated[str, typer.Argument(help="A process of `elt sta
 @app.command()
 def doctor() -> None:
     """Check all that the workspace depends on; a failed line says how to fix it, exit code 1."""
-    from elt.maintenance import doctor as checks
+    from elt.maintenance import doctor
 
-    sys.exit(0 if checks.examine() else 1)
+    sys.exit(0 if doctor.examine() else 1)
 
 
 @app.command()
@@ -161,10 +161,10 @@ def e2e(
     running.
     """
     from elt.config import settings
-    from elt.e2e import prove as proof
+    from elt.e2e import prove
 
     size = _size(full=full, sample=sample)
-    proof.prove(settings.load(), keep=keep, size=size)
+    prove.prove(settings.load(), keep=keep, size=size)
 
 
 @app.command()
@@ -174,11 +174,11 @@ def backup(
     new_key: t.Annotated[bool, typer.Option("--new-key", help="Make that key and KEY.pub first.")] = False,
 ) -> None:
     """Write databases, warehouses, extracts and settings to one file, while the stack is down."""
-    from elt.maintenance import backup as archive
+    from elt.maintenance import backup
 
     if new_key and not sign:
         raise typer.BadParameter("--new-key makes the key that --sign names")
-    archive.back_up(file, sign, new_key=new_key)
+    backup.back_up(file, sign, new_key=new_key)
 
 
 @app.command()
@@ -189,9 +189,9 @@ def restore(
     ] = None,
 ) -> None:
     """Put a backup into a clone that has no data yet, all of it or nothing."""
-    from elt.maintenance import backup as archive
+    from elt.maintenance import backup
 
-    archive.restore(file, verify)
+    backup.restore(file, verify)
 
 
 # The data ----------------------------------------------------------------------------------------
@@ -206,14 +206,14 @@ def seed(
     promotions: t.Annotated[bool, typer.Option("--promotions", help="Besides, 20,940,529 promotions.")] = False,
 ) -> None:
     """Write the extracts that the pipeline loads (default: what was written last, at first all 1,469,307 lines)."""
-    from elt.sources import seed as extracts
+    from elt.sources import seed
 
     size = _size(full=full, sample=sample, example=example)
     if size is None and scale == 1:
-        size, scale = extracts.last()
-    extracts.seed(size or "full", scale)
+        size, scale = seed.last()
+    seed.seed(size or "full", scale)
     if promotions:
-        extracts.promotions()
+        seed.promotions()
 
 
 def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is imported by those verbs alone that need it
@@ -295,11 +295,11 @@ def quality(
 ) -> None:
     """Compare the marts with totals taken from the CSV files by an independent route."""
     from elt.config import settings
-    from elt.pipeline import quality as checks
+    from elt.pipeline import quality
     from elt.warehouse import factory
 
     warehouse = factory.stack_warehouse(environment or settings.load().elt_environment)
-    checks.check(layout.EXTRACT, warehouse, table=True)
+    quality.check(layout.EXTRACT, warehouse, table=True)
 
 
 @app.command("publish")
@@ -352,9 +352,9 @@ def trim(
     days: t.Annotated[int, typer.Option(min=1, max=36500, help="Age in days that is kept.")] = 30,
 ) -> None:
     """Delete old runs, results and logs while the stack is up; the DAG maintenance does so every night."""
-    from elt.maintenance import trim as trimming
+    from elt.maintenance import trim
 
-    trimming.trim(days)
+    trim.trim(days)
 
 
 @app.command()
@@ -362,9 +362,9 @@ def sbom(
     file: t.Annotated[Path, typer.Argument(help="Where it goes.")] = layout.STATE / "sbom.cdx.json",
 ) -> None:
     """Write the bill of materials of the lock (CycloneDX), and show the licences."""
-    from elt.maintenance import sbom as bill
+    from elt.maintenance import sbom
 
-    bill.write(file)
+    sbom.write(file)
 
 
 @app.command(hidden=True)
@@ -378,6 +378,6 @@ def serve(server: t.Annotated[str, typer.Argument(help="postgres or redis")]) ->
 @app.command(hidden=True)
 def migrate() -> None:
     """Create databases that are missing and bring Airflow's to the locked version (for process-compose.yaml)."""
-    from elt.orchestration import database as migration
+    from elt.orchestration import database
 
-    migration.migrate()
+    database.migrate()

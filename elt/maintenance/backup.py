@@ -36,7 +36,7 @@ from elt.config import programs, services
 from elt.errors import ConfigError, DataError, StackError
 from elt.maintenance import signature
 from elt.supervisor import lockfile, orphans, signals
-from elt.supervisor.stack import UNFINISHED
+from elt.supervisor.control import UNFINISHED
 
 FORMAT, OLDER_FORMATS = 3, (2,)
 MANIFEST, STATE, ENV = "manifest.json", "state", "env"

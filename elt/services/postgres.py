@@ -16,7 +16,7 @@ from pathlib import Path
 
 from elt import layout
 from elt.atomic import atomic_write
-from elt.config import programs as of_servers
+from elt.config import programs
 from elt.config.settings import OWNER
 from elt.errors import SetupError, last_line
 from elt.services import relay
@@ -41,10 +41,10 @@ HBA_LINES_TCP = {
 
 def become_postgres() -> t.NoReturn:
     """Create the cluster if there is none, and run the server in the foreground."""
-    programs, data = of_servers.postgres_bin(), layout.POSTGRES_DATA
+    bin_folder, data = programs.postgres_bin(), layout.POSTGRES_DATA
     if not (data / "PG_VERSION").exists():
-        initdb(programs, data)
-    refuse_other_version(programs, data)
+        initdb(bin_folder, data)
+    refuse_other_version(bin_folder, data)
     write_hba(data)
     is_relayed = os.environ["POSTGRES_TCP"] == "bi"
     settings = {
@@ -61,7 +61,7 @@ def become_postgres() -> t.NoReturn:
         "logging_collector": "off",
     }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    command = (*unprivileged(data), str(programs / "postgres"), "-D", str(data), *options)
+    command = (*unprivileged(data), str(bin_folder / "postgres"), "-D", str(data), *options)
     if is_relayed:
         start_relay()
     os.execvp(command[0], command)  # noqa: S606
@@ -85,7 +85,7 @@ def start_relay() -> None:
         subprocess.run(command, check=True, pass_fds=(server.fileno(),))
 
 
-def initdb(programs: Path, data: Path) -> None:
+def initdb(bin_folder: Path, data: Path) -> None:
     """Create a new cluster atomically, so that an incomplete one is never started.
 
     The built-in C.UTF-8 locale makes the folder independent of the C library and of ICU.
@@ -101,7 +101,7 @@ def initdb(programs: Path, data: Path) -> None:
     os.close(writer)
     command = [
         *prefix,
-        str(programs / "initdb"),
+        str(bin_folder / "initdb"),
         "-D",
         str(new),
         "-U",
@@ -133,10 +133,10 @@ def set_password(secret: str) -> None:
     Raises:
         SetupError: a server runs on it, or it does not take the statement.
     """
-    programs, data = of_servers.postgres_bin(), layout.POSTGRES_DATA
-    refuse_other_version(programs, data)
+    bin_folder, data = programs.postgres_bin(), layout.POSTGRES_DATA
+    refuse_other_version(bin_folder, data)
     # Its standard input, and not a command line, has the statement; every user of the data may say it in this mode.
-    command = [*unprivileged(data), str(programs / "postgres"), "--single", "-j", "-D", str(data), "postgres"]
+    command = [*unprivileged(data), str(bin_folder / "postgres"), "--single", "-j", "-D", str(data), "postgres"]
     statement = f"alter role {OWNER} password '{secret}';\n\n"
     run = subprocess.run(command, input=statement, capture_output=True, text=True)
     if run.returncode or "ERROR" in run.stderr:
@@ -144,15 +144,15 @@ def set_password(secret: str) -> None:
         raise SetupError(wrong[0] if wrong else last_line(run.stderr))
 
 
-def refuse_other_version(programs: Path, data: Path) -> None:
+def refuse_other_version(bin_folder: Path, data: Path) -> None:
     """Refuse a cluster of another major version, with a clearer message than the server's.
 
     Raises:
         SetupError: the folder was made by another major version of PostgreSQL.
     """
     have = (data / "PG_VERSION").read_text().strip()
-    words = subprocess.run([str(programs / "postgres"), "--version"], capture_output=True, text=True, check=True)
-    match = re.search(r"(\d+)", words.stdout)
+    done = subprocess.run([str(bin_folder / "postgres"), "--version"], capture_output=True, text=True, check=True)
+    match = re.search(r"(\d+)", done.stdout)
     if match and match[1] != have:
         raise SetupError(
             f"{data} was made by PostgreSQL {have}, this is {match[1]}: start it with that version, "

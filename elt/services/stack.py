@@ -12,9 +12,9 @@ from elt import disk, layout
 from elt.config import env_file, services
 from elt.errors import EltError, StackError
 from elt.services import task_logs
+from elt.supervisor.control import Plan, Stack
 from elt.supervisor.logs import last_lines, plain
 from elt.supervisor.progress import FINISHED
-from elt.supervisor.stack import Plan, Stack
 
 if t.TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workspace import apart, run
 
-from elt.supervisor import stack as stacks
+from elt.supervisor import control
 
 
 def test_a_name_in_a_log_does_not_command_the_terminal(state):
@@ -12,6 +12,6 @@ def test_a_name_in_a_log_does_not_command_the_terminal(state):
     log.parent.mkdir(parents=True)
     log.write_bytes("\x1b[1mbold\x1b[0m\tä: \x1b]0;title\x07\x1b[2J\x9b1J\rover\r\nnext\n".encode())
     spelt = "\x1b[1mbold\x1b[0m\tä: \\x1b]0;title\\x07\\x1b[2J\\x9b1J\\rover"
-    assert "".join(stacks.last_lines(log, 9)).replace("\r\n", "\n").splitlines() == [spelt, "next"]
+    assert "".join(control.last_lines(log, 9)).replace("\r\n", "\n").splitlines() == [spelt, "next"]
     done = run("elt", "logs", "one", env=apart(state))
     assert done.stdout.splitlines() == [spelt, "next"], done.stderr

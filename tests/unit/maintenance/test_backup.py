@@ -20,7 +20,7 @@ from elt import layout
 from elt.errors import ConfigError, DataError, SetupError, StackError
 from elt.maintenance import backup, signature
 from elt.supervisor import lockfile
-from elt.supervisor.stack import Stack
+from elt.supervisor.control import Stack
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ from elt.config.process_env import build
 from elt.errors import SetupError
 from elt.maintenance import doctor
 from elt.services import stack as verbs
-from elt.supervisor import facts
-from elt.supervisor import stack as stacks
+from elt.supervisor import control, facts
 
 
 def test_the_settings_that_differ_are_named_and_no_value_is(state):
     env = apart(state) | {"AIRFLOW_VAR_C": "hidden-1", "AIRFLOW_CONN_A": "hidden-2", "FLOWER_PORT": "5555"}
-    stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
+    stack = control.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
     stack.facts.path.write_text(json.dumps({"settings": facts._digests(verbs._settings_of(env))}))
     stack.facts.refuse_other_settings(verbs._settings_of(env))
@@ -34,7 +33,7 @@ def test_the_settings_that_differ_are_named_and_no_value_is(state):
 
 
 def test_a_changed_secret_of_a_source_is_named(state, monkeypatch):
-    stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
+    stack = control.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
     monkeypatch.setenv("TAP_CSV_TOKEN", "hidden-1")
     stack.facts.path.write_text(json.dumps({"settings": facts._digests(verbs._settings_of(build(settings.load())))}))
@@ -44,7 +43,7 @@ def test_a_changed_secret_of_a_source_is_named(state, monkeypatch):
 
 
 def test_a_stack_of_an_older_version_is_joined(state):
-    stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
+    stack = control.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
     for text in ("{}", '{"settings": "a digest of all"}', "[]", "{"):
         stack.facts.path.write_text(text)
@@ -53,7 +52,7 @@ def test_a_stack_of_an_older_version_is_joined(state):
 
 @pytest.mark.parametrize("value", ["7", "many"])
 def test_no_address_is_shown_of_a_stack_with_other_settings(state, monkeypatch, capsys, value):
-    stack = stacks.Stack(layout.PROCESS_FILE, state, layout.ROOT)
+    stack = control.Stack(layout.PROCESS_FILE, state, layout.ROOT)
     stack.run.mkdir(parents=True)
     row = {"name": "flower", "pid": 4711, "restarts": 0}
     monkeypatch.setattr(stack, "rows", lambda: [(row, "ready")])

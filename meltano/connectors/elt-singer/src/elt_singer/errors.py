@@ -47,7 +47,7 @@ class InputError(ConnectorError):
         self.what, self.stream, self.line, self.column, self.file = what, stream, line, column, file
 
     def __str__(self) -> str:
-        """The message: the place, as far as it is known, and what is wrong there."""
+        """Return the message: the place, as far as it is known, and what is wrong there."""
         place = [] if self.stream is None else [f"stream {self.stream!r}"]
         if self.file is not None:
             place.append(self.file_as.format(self.file))

@@ -67,7 +67,7 @@ class Stream:
     """Names of the columns that are left out, where objects of JSON may have them."""
 
     def schema(self) -> Json:
-        """The JSON schema of a record."""
+        """Return the JSON schema of a record."""
         properties = {name: types.property_of(kind) for name, kind in self.types.items()}
         return {"type": "object", "properties": properties | (METADATA if self.metadata else {})}
 
@@ -161,7 +161,7 @@ def _check_columns(columns: t.Sequence[str], opened: Mapping[File, Opened], enti
 
 
 def _possible(columns: t.Sequence[str], opened: Mapping[File, Opened], entity: Entity) -> dict[str, list[types.Type]]:
-    """The types that come into question, by column."""
+    """Return the types that come into question, by column."""
     is_plain = entity.shape.notation() == formats.PLAIN
     delimiters = {one.dialect.delimiter for one in opened.values()} if is_plain else set()
     found = {column: _candidates(entity, delimiters, key=column in entity.keys) for column in columns}
@@ -172,7 +172,7 @@ def _possible(columns: t.Sequence[str], opened: Mapping[File, Opened], entity: E
 
 
 def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
-    """A stream as a catalog has it.
+    """Return a stream as a catalog has it.
 
     Raises:
         InputError: there is no file.
@@ -257,7 +257,7 @@ def split(
     columns: t.Sequence[str] = (),
     known: t.Collection[str] = (),
 ) -> Opened:
-    """The header of a file, and all its rows.
+    """Return the header of a file, and all its rows.
 
     Args:
         source: the file.
@@ -350,7 +350,7 @@ def _infer(
     rows: int | None,
     converter: Converter,
 ) -> dict[str, types.Type]:
-    """The narrowest type of each column that all values of the samples fit; text where there is no value.
+    """Return the narrowest type of each column that all values of the samples fit; text where there is no value.
 
     Args:
         entity: how the files are written.

@@ -154,7 +154,7 @@ class Shape:
         return formats.Notation(self.decimal_separator, None if key else self.thousands_separator)
 
     def given(self) -> dict[str, t.Any]:
-        """What is not as it is by default."""
+        """Return what is not as it is by default."""
         usual = Shape()
         return {name: one for name, one in dataclasses.asdict(self).items() if one != getattr(usual, name)}
 
@@ -187,7 +187,7 @@ class Entity:
     """Pattern of the files within an archive."""
 
     def spelt_as(self, names: t.Iterable[str]) -> Entity:
-        """The same with keys and columns as a header spells them; DuckDB tells no names apart that differ in case."""
+        """Return the same with keys and columns as a header spells them; names are the same in any case."""
         spelt = {name.lower(): name for name in names}
         keys = tuple(spelt.get(key.lower(), key) for key in self.keys)
         columns = {spelt.get(name.lower(), name): kind for name, kind in self.columns.items()}
@@ -236,7 +236,7 @@ class Config:
 
 
 def _listed(files: object, definition: str | None) -> tuple[object, str]:
-    """The list of entities, and where it stands."""
+    """Return the list of entities, and where it stands."""
     if not definition:
         return files, "files"
     where = f"csv_files_definition {definition}"
@@ -341,7 +341,7 @@ def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
 
 
 def _with_text(entry: dict[str, t.Any], name: str) -> dict[str, t.Any]:
-    """The entry with a text for a setting that may be a number, too."""
+    """Return the entry with a text for a setting that may be a number, too."""
     return {**entry, name: str(entry[name])} if type(entry.get(name)) is int else entry
 
 

@@ -240,7 +240,7 @@ class Converter:
         *,
         listed: bool,
     ) -> Iterator[tuple[t.Any, ...]]:
-        """What aggregates of a text are, for each chosen column that has a value.
+        """Return what aggregates of a text are, for each chosen column that has a value.
 
         Args:
             aggregates: makes the expressions for that of a text.
@@ -271,7 +271,7 @@ class Converter:
 
     @contextmanager
     def _texts(self, segment: Segment, form: Form, rows: int | None) -> Iterator[bool]:
-        """The first rows as table `texts`, and some as table `glance`, whose column `row` is a list of texts.
+        """Return the first rows as table `texts`, and some as table `glance`, whose column `row` is a list of texts.
 
         They are read for what does not have to be exact: by DuckDB if it can, else as Python does.
 
@@ -307,7 +307,7 @@ class Converter:
         return few
 
     def _by_duckdb(self, segment: Segment, quoted: bytes, form: Form, goal: Path) -> int:
-        """The fast way, for what DuckDB reads as Python would.
+        """Return the fast way, for what DuckDB reads as Python would.
 
         Raises:
             duckdb.Error: one of `_MISFITS`, if DuckDB refuses something.
@@ -336,7 +336,7 @@ class Converter:
         return rows
 
     def _by_python(self, segment: Segment, form: Form, goal: Path) -> Made:
-        """The slow way, in which every text is read by Python first."""
+        """Return the slow way, in which every text is read by Python first."""
         misfits: dict[int, tuple[str, str]] = {}
         while True:
             with self._as_text(segment, form, misfits=misfits) as (table, rejected):
@@ -352,7 +352,7 @@ class Converter:
             misfits |= found
 
     def _made(self, rows: int, rejected: Sequence[Rejected], form: Form, goal: Path) -> Made:
-        """What became of a segment; rows that do not fit are written."""
+        """Return what became of a segment; rows that do not fit are written."""
         if not rejected:
             return Made(goal, rows)
         records = self._folder / f"{goal.stem}.rejected.jsonl"
@@ -380,7 +380,7 @@ class Converter:
         return self._copy(values, f"(select line, {texts} from {table})", "line", form, goal)
 
     def _misfits(self, table: str, form: Form) -> dict[int, tuple[str, str]]:
-        """What does not fit in a table of `_as_text`, by line: a column and why; all of it if rows are rejected."""
+        """Return what does not fit in a table of `_as_text`, by line: a column and why; all if rows are rejected."""
         found: list[tuple[int, str, str]] = []
         which = "list(line)" if form.rejected else "min(line)"
         for kind in set(form.types.values()):
@@ -457,7 +457,7 @@ class Converter:
     def _as_text(
         self, segment: Segment, form: Form, rows: int | None = None, misfits: Misfits | None = None
     ) -> Iterator[tuple[str, Sequence[Rejected]]]:
-        """The rows as Python reads them: a table of the columns `line` and `row`, a list of texts.
+        """Return the rows as Python reads them: a table of the columns `line` and `row`, a list of texts.
 
         Args:
             segment: whole rows without the header.
@@ -497,7 +497,7 @@ class Converter:
 
     @contextmanager
     def _readable(self, data: bytes) -> Iterator[Path]:
-        """The bytes as a file: of memory, which is used again and again, or else of the disk."""
+        """Return the bytes as a file: of memory, which is used again and again, or else of the disk."""
         memory = self._memory()
         if memory is None:
             with self._file("csv") as path:
@@ -512,7 +512,7 @@ class Converter:
         yield Path(f"/proc/self/fd/{memory.fileno()}")
 
     def _memory(self) -> io.FileIO | None:
-        """The thread's file of memory, where there are such: a write to the disk costs ten times as much."""
+        """Return the thread's file of memory, where there are such: a write to the disk costs ten times as much."""
         if sys.platform != "linux" or not Path("/proc/self/fd").exists():
             return None
         found: io.FileIO | None = getattr(self._local, "memory", None)
@@ -523,7 +523,7 @@ class Converter:
 
     @contextmanager
     def _file(self, suffix: str) -> Iterator[Path]:
-        """The path of a file of the thread's own, which is gone afterwards."""
+        """Return the path of a file of the thread's own, which is gone afterwards."""
         path = self._folder / f"{threading.get_ident()}.{suffix}"
         try:
             yield path
@@ -532,7 +532,7 @@ class Converter:
 
 
 def _nulled(table: str, form: Form) -> str:
-    """A table of the texts of a file, in which null stands for an empty one, with nulls for `null_values` too."""
+    """Return a table of a file's texts, in which null stands for an empty one and for `null_values`."""
     nulls = form.shape.null_values
     if not nulls:
         return table

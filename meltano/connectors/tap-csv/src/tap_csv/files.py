@@ -71,7 +71,7 @@ def opened(file: File) -> t.IO[bytes] | _Checked:
 
 
 def local(file: File) -> Path:
-    """The path of a file that can be read anywhere in it.
+    """Return the path of a file that can be read anywhere in it.
 
     Raises:
         InputError: it has none.
@@ -115,7 +115,7 @@ class _Checked:
 
 
 def facts(file: File) -> Facts:
-    """What tells that a file did not change.
+    """Return what tells that a file did not change.
 
     Raises:
         InputError: it cannot be read.
@@ -128,7 +128,7 @@ def facts(file: File) -> Facts:
 
 
 def find(named: str, members: str | None = None) -> list[File]:
-    """The files, sorted so that two runs read them in the same order.
+    """Return the files, sorted so that two runs read them in the same order.
 
     Args:
         named: a file, a folder or a glob.
@@ -162,7 +162,7 @@ def _paths(named: str) -> list[Path]:
 
 
 def _within(path: Path, pattern: str | None) -> list[File]:
-    """The file, or those in it if it is a zip file."""
+    """Return the file, or those in it if it is a zip file."""
     try:
         if not path.is_file():  # a pipe is read once
             is_zip = False

@@ -54,7 +54,7 @@ class FormatError(ValueError):
 
 
 def written(kind: types.Type, notation: Notation) -> types.Type:
-    """The type of the same values in another notation; all but numbers are written in one way only."""
+    """Return the type of the same values in another notation; all but numbers are written in one way only."""
     if notation == PLAIN or kind.schema["type"] not in {"integer", "number"}:
         return kind
     whole, point = r"\d*", re.escape(notation.decimal)
@@ -70,7 +70,7 @@ def written(kind: types.Type, notation: Notation) -> types.Type:
 
 
 def named(name: str, notation: Notation = PLAIN) -> types.Type:
-    """The type of that name.
+    """Return the type of that name.
 
     Raises:
         FormatError: it is a date of a format that cannot be read.
@@ -85,12 +85,12 @@ def named(name: str, notation: Notation = PLAIN) -> types.Type:
 
 
 def _template(text: str) -> str:
-    """A literal within an expression that is formatted once more."""
+    """Return a literal within an expression that is formatted once more."""
     return sql.literal(text).replace("{", "{{").replace("}", "}}")
 
 
 def _over(kind: types.Type, text: str) -> types.Type:
-    """The type of values whose text an expression makes of another text."""
+    """Return the type of values whose text an expression makes of another text."""
 
     def put(expression: str) -> str:
         return expression.replace("{v}", f"({text})")
@@ -108,7 +108,7 @@ def _over(kind: types.Type, text: str) -> types.Type:
 
 
 def _money(digits: str, notation: Notation) -> types.Type:
-    """A decimal with signs or codes of currencies, and brackets for negatives."""
+    """Return a decimal with signs or codes of currencies, and brackets for negatives."""
     kind = types.named(f"decimal({digits})")
     letters = "." + notation.decimal + (notation.thousands or "")
     number = rf"[\d{re.escape(letters)}{_SPACES}]*\d[\d{re.escape(letters)}{_SPACES}]*"
@@ -125,7 +125,7 @@ def _money(digits: str, notation: Notation) -> types.Type:
 
 
 def _formatted(name: str, kind: str, form: str, zone: str | None) -> types.Type:
-    """A date, or a point in time, of a format."""
+    """Return a date, or a point in time, of a format."""
     if zone and not (kind == "date-time" and "%z" not in form and _is_zone(zone)):
         raise FormatError(f"{zone} is no zone that such a format may have")
     parts = re.findall(r"%.?|[^%]", form)
@@ -158,12 +158,12 @@ def _formatted(name: str, kind: str, form: str, zone: str | None) -> types.Type:
 
 
 def _instant(local: str, zone: str) -> str:
-    """The instant of a local time, in UTC; none where the zone's clocks show it never or twice."""
+    """Return the instant of a local time, in UTC; none where the zone's clocks show it never or twice."""
     where = sql.literal(zone)
     found = f"timezone({where}, {local})"
 
     def other(days: int) -> str:
-        """The instant with the offset that holds before or after."""
+        """Return the instant with the offset that holds before or after."""
         then = f"({found} + interval '{days} day')"
         return f"({local} - (timezone({where}, {then}) - timezone('UTC', {then})))"
 

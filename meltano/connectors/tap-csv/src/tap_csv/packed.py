@@ -96,7 +96,7 @@ def packing_of(begin: bytes) -> Packing | None:
 
 
 def unpacked(packing: Packing, chunks: Iterator[bytes], size: int, file: File) -> Iterator[bytes]:
-    """What a compressed file holds, checked against the sums that it has of it.
+    """Return what a compressed file holds, checked against the sums that it has of it.
 
     Args:
         packing: how it is compressed.

@@ -31,7 +31,7 @@ def _simply_quoted(segment: Segment, dialect: Dialect) -> bytes | None:
 
 
 def _quoted_field(dialect: Dialect) -> bytes:
-    """A pattern of a field in quotes, whose group is what stands within."""
+    """Return a pattern of a field in quotes, whose group is what stands within."""
     quote, end = re.escape(dialect.quotechar.encode()), b"[" + re.escape(dialect.delimiter.encode()) + b"\\r\\n]"
     others = b"[^" + quote + b"]*"
     # The quote first, and what must stand before it then: a pattern that begins with a letter is searched for faster.
@@ -40,14 +40,14 @@ def _quoted_field(dialect: Dialect) -> bytes:
 
 
 def readable(segment: Segment, form: Form) -> tuple[Segment, bytes] | None:
-    """What DuckDB may read in place of a segment, and all that stands within quotes; see `quoted_text`."""
+    """Return what DuckDB may read in place of a segment, and all that stands within quotes; see `quoted_text`."""
     blanked = segment if form.shape.comment is None else _without_comments(segment, form.dialect, form.shape.comment)
     quoted = None if blanked is None else quoted_text(blanked, form)
     return None if blanked is None or quoted is None else (blanked, quoted)
 
 
 def _without_comments(segment: Segment, dialect: Dialect, comment: str) -> Segment | None:
-    """The segment with blank lines for comments; nothing if only Python can tell which lines are such."""
+    """Return the segment with blank lines for comments; nothing if only Python can tell which lines are such."""
     data, mark = segment.data, comment.encode()
     if not (data.startswith(mark) or b"\n" + mark in data or b"\r" + mark in data):
         return segment

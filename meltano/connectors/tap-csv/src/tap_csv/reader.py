@@ -200,7 +200,7 @@ class Reader:
         raise InputError("a quote or an escape is still open at the end of the file", self._path, line=line)
 
     def _refused(self, error: csv.Error, line: int) -> InputError:
-        """What to raise.
+        """Return what to raise.
 
         Raises:
             OpenEndError: what is refused is no more than that the segment ends.
@@ -212,13 +212,13 @@ class Reader:
         return InputError(str(error), self._path, line=line)
 
     def too_long(self, line: int) -> InputError:
-        """What to raise of a row that holds a field that is too long."""
+        """Return what to raise of a row that holds a field that is too long."""
         most = self._shape.max_field_bytes
         what = f"a field of more than {most:,} bytes; is a quote left open? If not, raise `max_field_bytes`"
         return InputError(what, self._path, line=line)
 
     def _named(self, header: list[str]) -> list[str]:
-        """The header with names for columns that have none, such as the last one where rows end with a delimiter."""
+        """Return the header, with names for nameless columns, such as the last where rows end with a delimiter."""
         how = self._shape.unnamed_columns
         nameless = [place for place, name in enumerate(header or [""]) if not name.strip()]
         if not nameless:
@@ -255,7 +255,7 @@ class Reader:
                 raise InputError(what, self._path, line=self.header_line, column=key)
 
     def _fitted(self, row: list[str], line: int, wanted: _Wanted) -> list[str] | None:
-        """A row that does not fit as it stands: made to fit if nothing is lost by it, or none if it is rejected.
+        """Return a row that does not fit, made to fit if nothing is lost by it, or none if it is rejected.
 
         Raises:
             InputError: it is refused.

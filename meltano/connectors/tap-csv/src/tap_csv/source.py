@@ -55,7 +55,7 @@ class Segment:
     """How many quotes it has."""
 
     def joined(self, after: Segment) -> Segment:
-        """This segment and the one after it."""
+        """Return this segment and the one after it."""
         return Segment(self.data + after.data, self.line, self.offset, after.last, self.quotes + after.quotes)
 
     def divided(self, size: int, quote: bytes) -> tuple[Segment, Segment]:
@@ -70,7 +70,7 @@ class Segment:
         return next(itertools.islice(_LINE_END.finditer(self.data), line - self.line - 1, None)).end()
 
     def without(self, size: int, quote: bytes) -> Segment:
-        """The rest of it after so many bytes.
+        """Return the rest of it after so many bytes.
 
         Args:
             size: how many bytes are left out.
@@ -134,7 +134,7 @@ def _begin_of_last(data: bytes, lines: int) -> int:
 
 
 def _without_last(chunks: Iterator[bytes], lines: int) -> Iterator[bytes]:
-    """The chunks without the last lines, nor what marks the end of the file behind them."""
+    """Return the chunks without the last lines, nor what marks the end of the file behind them."""
     held = b""
     for chunk in chunks:
         held += chunk
@@ -164,7 +164,7 @@ class Recut:
         return self
 
     def __next__(self) -> Segment:
-        """The next segment."""
+        """Return the next segment."""
         segment = next(self._segments)
         while self._before:
             segment, self._before = self._before.joined(segment), None
@@ -215,7 +215,7 @@ class Source:
         return self.sha256
 
     def text(self) -> Iterator[bytes]:
-        """The whole file in UTF-8, from its beginning, even if some of it was read before."""
+        """Return the whole file in UTF-8, from its beginning, even if some of it was read before."""
         self._begin()
         return self._utf8()
 
@@ -356,7 +356,7 @@ class Source:
             raise InputError(f"cannot be read: {error.strerror or error}", self.path) from None
 
     def _plain(self) -> Iterator[bytes]:
-        """The bytes, uncompressed if they are compressed."""
+        """Return the bytes, uncompressed if they are compressed."""
         chunks = self._raw()
         first = next(chunks, b"")
         packing = packing_of(first)
@@ -364,7 +364,7 @@ class Source:
         yield from unpacked(packing, together, self._chunk, self.path) if packing else together
 
     def _utf8(self) -> Iterator[bytes]:
-        """The bytes in UTF-8; what is UTF-8 already is left as it is, whoever reads it finds what is wrong."""
+        """Return the bytes in UTF-8; what is UTF-8 already is left as it is, whoever reads it finds what is wrong."""
         if self._encoding == "utf-8":
             yield from self._plain()
             return
@@ -381,7 +381,7 @@ class Source:
             yield text.encode()
 
     def _plain_and_end(self) -> Iterator[bytes]:
-        """The bytes in small chunks, so that a byte that cannot be decoded is found, then nothing."""
+        """Return the bytes in small chunks, so that a byte that cannot be decoded is found, then nothing."""
         for chunk in self._plain():
             for start in range(0, len(chunk), 1 << 16):
                 yield chunk[start : start + (1 << 16)]

@@ -38,7 +38,7 @@ _ROWS_AT_LEAST = 2048
 
 
 def format_of(begin: bytes) -> str:
-    """The format of a file that begins so."""
+    """Return the format of a file that begins so."""
     if begin.startswith(_PARQUET):
         return "parquet"
     if begin.startswith(b"PK\3\4"):
@@ -135,7 +135,7 @@ _MISPLACED = {
 
 
 def _decoded(text: str, place: int, file: File, line: int, *, is_all: bool) -> tuple[dict[str, t.Any], int] | None:
-    """The object that begins at a place, and where it ends; none if it may go on behind the text."""
+    """Return the object that begins at a place, and where it ends; none if it may go on behind the text."""
     try:
         found, end = _DECODER.raw_decode(text, place)
     except json.JSONDecodeError as error:
@@ -166,7 +166,7 @@ def _texts(chunks: Iterable[bytes], file: File) -> Iterator[str]:
 
 
 def _text(value: t.Any) -> str | None:  # noqa: ANN401 - what JSON holds
-    """A value as text; what is nested, as JSON of the same digits."""
+    """Return a value as text; what is nested, as JSON of the same digits."""
     if isinstance(value, _Number):
         return plain_number(value) if "e" in value or "E" in value else str(value)
     if value is None or isinstance(value, str):
@@ -177,7 +177,7 @@ def _text(value: t.Any) -> str | None:  # noqa: ANN401 - what JSON holds
 
 
 def plain_number(number: str) -> str:
-    """A number without its exponent if it is a short one then, else as a DOUBLE is written that is the same."""
+    """Return a number without its exponent if it is short then, else as the same DOUBLE is written."""
     exact = Decimal(number)
     if -20 < exact.adjusted() < 38:
         return format(exact, "f")
@@ -227,7 +227,7 @@ def kinds_of(kinds: set[str], candidates: Sequence[types.Type]) -> list[types.Ty
 def json_segments(
     source: Source, entity: Entity, columns: Sequence[str], known: t.Container[str]
 ) -> Iterator[Segment]:
-    """The rows, as lines that DuckDB reads: a line number, and the texts of the columns.
+    """Return the rows, as lines that DuckDB reads: a line number, and the texts of the columns.
 
     Args:
         source: the file.
@@ -310,7 +310,7 @@ class Native:
     fits: str = "true"
 
     def value(self, column: str, kind: types.Type) -> str:
-        """The expression that makes a value of that type, and fails where it does not fit."""
+        """Return the expression that makes a value of that type, and fails where it does not fit."""
         name = sql.name(column)
         if not self._is(kind):
             return kind.value(self._text(name), text=True)
@@ -401,12 +401,12 @@ def parquet_segments(rows: int, size: int) -> Iterator[Segment]:
 
 
 def range_of(segment: Segment, path: Path) -> str:
-    """A table of the rows of a segment, with `line`."""
+    """Return a table of the rows of a segment, with `line`."""
     last = segment.line - 1 + segment.offset
     which = f"{_ROW} >= {segment.line - 1} and {_ROW} < {last}"
     return f"(select *, {_ROW} + 1 as __line from {_table(path)} where {which})"  # noqa: S608 - quoted by sql.path
 
 
 def natives_of(columns: Mapping[str, Native]) -> dict[str, types.Type]:
-    """The types of the columns."""
+    """Return the types of the columns."""
     return {name: one.type for name, one in columns.items()}

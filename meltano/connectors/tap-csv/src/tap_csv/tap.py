@@ -68,7 +68,7 @@ class Tap:
         self._extracted = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     def __enter__(self) -> t.Self:
-        """The tap itself."""
+        """Return the tap itself."""
         return self
 
     def __exit__(
@@ -80,7 +80,7 @@ class Tap:
         self._opened.close()
 
     def discover(self) -> Json:
-        """The catalog of all entities.
+        """Return the catalog of all entities.
 
         Raises:
             InputError: a file does not fit.
@@ -145,7 +145,7 @@ class Tap:
             raise SettingsError(f"the catalog is not of the form that --discover prints: {error!r}") from None
 
     def _read(self, stream: Stream, file: File, known: _Known) -> Iterator[Made]:
-        """The rows of a file, unless it is known and did not change."""
+        """Return the rows of a file, unless it is known and did not change."""
         started, before = time.monotonic(), facts(file)
         if known.unchanged(file, before, stream):
             LOGGER.info("%s: %s did not change", stream.entity.name, file)
@@ -165,7 +165,7 @@ class Tap:
         LOGGER.info("%s: %d rows of %s in %.1f s", stream.entity.name, rows, file, time.monotonic() - started)
 
     def _within_limit(self, made: Iterator[Made], stream: Stream) -> Iterator[Made]:
-        """What was made of all files, unless too many rows do not fit.
+        """Return what was made of all files, unless too many rows do not fit.
 
         Raises:
             InputError: there are too many.
@@ -207,7 +207,7 @@ class Tap:
         )
 
     def _converted(self, segments: Iterator[Segment], form: Form) -> Iterator[Made]:
-        """What becomes of each segment, in order; several are worked on at the same time."""
+        """Return what becomes of each segment, in order; several are worked on at the same time."""
         waiting: deque[_Submitted] = deque()
         segments = Recut(segments, form.dialect.quotechar.encode())
         try:
@@ -325,7 +325,7 @@ class _Known:
             raise SettingsError(what) from None
 
     def bookmark(self) -> Json:
-        """What a state has to say of the stream."""
+        """Return what a state has to say of the stream."""
         return {"form": self._form, "files": {**self._files}} if self._remember else {}
 
     def unchanged(self, file: File, stat: Facts, stream: Stream) -> bool:

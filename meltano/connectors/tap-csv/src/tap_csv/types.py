@@ -50,7 +50,7 @@ class Type:
     """A type all of whose texts are of this one too, and which is found out faster."""
 
     def value(self, value: str, *, text: bool) -> str:
-        """The expression that makes a value of what was read, and fails where it does not fit; null stays null."""
+        """Return the expression that converts what was read, and fails where it does not fit; null stays null."""
         if self.from_text == "{v}" or (self.fast == "true" and not text):
             return value
         refuse = f"error('misfit')::{self.sql}"
@@ -59,7 +59,7 @@ class Type:
         return f"case {fast} when {value} is null then null else {slow} end"
 
     def with_leading_zero(self) -> str:
-        """The type whose values DuckDB writes as `0.5`, for one whose it writes as `.5`, which is no JSON."""
+        """Return the type whose values DuckDB writes as `0.5`, for one whose it writes as `.5`, which is no JSON."""
         found = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.sql)
         return f"DECIMAL({int(found[1]) + 1},{found[2]})" if found and found[1] == found[2] else ""
 
@@ -68,7 +68,7 @@ class Type:
         return f"({value} is not null and {self.from_text.format(v=value)} is null)"
 
     def refusal(self, column: str) -> str:
-        """What to say of a text that is no such value, with the way to have it."""
+        """Return what to say of a text that is no such value, with the way to have it."""
         other = "number" if self.name.startswith("decimal") else "string"
         way = f"`columns: {{{quoted(column)}: {other}}}` in the settings gives it another type"
         return f"the value is no {self.name}; {way}"
@@ -82,7 +82,7 @@ class Type:
 
 
 def quoted(column: str) -> str:
-    """A column's name, as it may stand in the settings in YAML."""
+    """Return a column's name, as it may stand in the settings in YAML."""
     return column if re.fullmatch(r"[^\W\d]\w*", column) else json.dumps(column, ensure_ascii=False)
 
 
@@ -118,7 +118,7 @@ def _gives_back_in(size: int, kind: str) -> str:
 
 
 def _finite(instant: str, condition: str = "true") -> str:
-    """A time stamp in the years 1 to 9999, which is all that its text in JSON can say."""
+    """Return a time stamp in the years 1 to 9999, which is all that its text in JSON can say."""
     known = f"isfinite({instant}) and epoch_us({instant}) between -62135596800000000 and 253402300799999999"
     return _if(f"{known} and {condition}", f"make_timestamp(epoch_us({instant}))")
 
@@ -228,7 +228,7 @@ _NAMED = {
 
 
 def decimal(precision: int, scale: int, *, strict: bool = False) -> Type:
-    """A number of exactly so many digits; more are refused, where DuckDB would round.
+    """Return a number of exactly so many digits; more are refused, where DuckDB would round.
 
     Raises:
         ValueError: there is no such type.
@@ -289,12 +289,12 @@ def candidates(delimiter: str, *, key: bool = False) -> tuple[Type, ...]:
 
 
 def implied(kind: Type) -> tuple[Type, ...]:
-    """The types that a text of at most `SHORT` bytes may be taken for too if it may be taken for one of this type."""
+    """Return the types that fit each text of at most `SHORT` bytes that fits this type."""
     return _IMPLIED.get(kind, ())
 
 
 def named(name: str) -> Type:
-    """The type of that name.
+    """Return the type of that name.
 
     Raises:
         ValueError: there is none.
@@ -308,7 +308,7 @@ def named(name: str) -> Type:
 
 
 def of_schema(schema: t.Mapping[str, t.Any]) -> Type:
-    """The type that a catalog's JSON schema of a property asks for; text if it asks for none that we know.
+    """Return the type that a catalog's JSON schema of a property asks for; text if it asks for none that we know.
 
     It is strict: most catalogs were written by discovery, from a sample.
     """
@@ -323,7 +323,7 @@ def of_schema(schema: t.Mapping[str, t.Any]) -> Type:
 
 
 def _of_number(schema: t.Mapping[str, t.Any]) -> Type:
-    """The decimal that step, bounds and `x-singer.decimal` say; what none holds is a number."""
+    """Return the decimal that step, bounds and `x-singer.decimal` say; what none holds is a number."""
     try:
         found = json_schema.digits(schema) if json_schema.step(schema) else None
         return decimal(*found, strict=True) if found else NUMBER
@@ -332,5 +332,5 @@ def _of_number(schema: t.Mapping[str, t.Any]) -> Type:
 
 
 def property_of(kind: Type) -> dict[str, t.Any]:
-    """The JSON schema of a column, whose values may be null."""
+    """Return the JSON schema of a column, whose values may be null."""
     return json_schema.nullable(kind.schema)

@@ -72,7 +72,7 @@ class Sheet:
             LOGGER.info("%s: %d cells are merged into others, and read as empty", self.name, merged)
 
     def rows(self) -> Iterator[Row]:
-        """Number and texts of each row that is not empty."""
+        """Yield number and texts of each row that is not empty."""
         for number, row in self._rows:
             texts = [_text(row[place]) if place < len(row) else None for place in self._places]
             if any(one is not None for one in texts):
@@ -117,7 +117,7 @@ def _sheet(path: Path, wanted: str | None) -> CalamineSheet:
 
 
 def _part(archive: zipfile.ZipFile, sheet: str) -> str:
-    """The name of the file in a workbook that holds a sheet."""
+    """Return the name of the file in a workbook that holds a sheet."""
     book = ET.fromstring(archive.read("xl/workbook.xml"))  # noqa: S314 - expat of Python refuses bombs
     relations = ET.fromstring(archive.read("xl/_rels/workbook.xml.rels"))  # noqa: S314 - likewise
     key = next(one.get(_RELATION) for one in book.iter() if one.tag.endswith("}sheet") and one.get("name") == sheet)

@@ -121,7 +121,7 @@ def make_room(connection: duckdb.DuckDBPyConnection, config: Config, columns: in
 
 
 def one_line(error: BaseException) -> str:
-    """An error of DuckDB without its line breaks and its drawing of the query, with this target's way out."""
+    """Return an error of DuckDB without its line breaks and its drawing of the query, with this target's way out."""
     lacks_memory = "Possible solutions:" in str(error)
     hint = """; `settings` of the target raise the limit: {"memory_limit": "4GB"}""" if lacks_memory else ""
     return errors.one_line(error) + hint

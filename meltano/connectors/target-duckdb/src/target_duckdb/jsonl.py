@@ -68,7 +68,7 @@ class Reader:
         }
 
     def create(self, table: str, path: Path, object_size: int, *, exact: bool) -> str:
-        """The statement that reads the file into a temporary table."""
+        """Return the statement that reads the file into a temporary table."""
         types = {column: sql.json_type(column.read_as, exact=exact) for column in self.columns}
         read = members(self.columns, types)
         if self.whole:
@@ -113,7 +113,7 @@ class Reader:
             flat.unlink(missing_ok=True)
 
     def _flatten(self, path: Path, flat: Path, object_size: int) -> str:
-        """The statement that writes a file of which each line is a record, with what is beside it in the message."""
+        """Return the statement that writes a file with a record a line, and what is beside it in the message."""
         beside = (["time_extracted"] if self.metadata else []) + (["version"] if self.versions else [])
         members = [f"""'{json.dumps(_MARK + one)}:' || coalesce({one}, 'null')""" for one in beside]
         record = self.whole
@@ -139,7 +139,7 @@ def rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes]) -> No
 
 
 def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes] | None:
-    """What to do to lines so that numbers in columns show every digit, where something is to be done.
+    """Return what to do to lines so that numbers in columns show every digit, where something is to be done.
 
     The JSON reader makes a DOUBLE of a number with a fraction, which holds 15 digits. A text it leaves alone, so long
     numbers for DECIMAL and DOUBLE are put into quotes, and all numbers where some are for a column of texts.
@@ -178,7 +178,7 @@ def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes]
 
 
 def nested_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes] | None:
-    """What to do to lines so that JSON keeps the digits of its numbers, where there are columns of JSON.
+    """Return what to do to lines so that JSON keeps the digits of its numbers, where there are columns of JSON.
 
     The JSON reader writes fractions anew, with 17 digits. A value in which one would change becomes a text that
     begins with `sql.MARK`; so does such a number for a column of texts.

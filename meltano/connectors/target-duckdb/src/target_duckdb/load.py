@@ -350,7 +350,7 @@ class Loader:
             self._stages -= 1
 
     def _first(self, stage: Stage, condition: str) -> int | None:
-        """The first row for which a condition holds, counted from 0."""
+        """Return the first row for which a condition holds, counted from 0."""
         query = f"select min({stage.row}) from {stage.source} where {condition}"
         row = self._connection.execute(query).fetchone()
         return None if row is None or row[0] is None else int(row[0])

@@ -65,7 +65,7 @@ def misfit(
 
 
 def _first_misfit(attempt: _Attempt, reader: Reader, line: bytes) -> tuple[str | None, str]:
-    """The column for which a line cannot be read, if it is known, and what is wrong."""
+    """Return the column for which a line cannot be read, if it is known, and what is wrong."""
     bare = replace(reader, columns=[], metadata=False, versions=False)
     columns = list(reader.columns)
     if columns and attempt.fails(replace(bare, columns=columns), [line]):

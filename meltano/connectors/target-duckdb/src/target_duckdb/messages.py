@@ -40,7 +40,7 @@ def blocks(source: t.BinaryIO) -> Iterator[bytes]:
 
 
 def _enlarge_pipe(source: t.BinaryIO) -> None:
-    """A pipe holds 64 KiB, for which the tap and this program would take turns; it may hold more on Linux."""
+    """Return a pipe holds 64 KiB, for which the tap and this program would take turns; it may hold more on Linux."""
     if sys.platform == "linux":
         import fcntl  # noqa: PLC0415 - not on every platform
 
@@ -49,7 +49,7 @@ def _enlarge_pipe(source: t.BinaryIO) -> None:
 
 
 def parse(line: bytes) -> dict[str, t.Any]:
-    """The message of a line.
+    """Return the message of a line.
 
     Raises:
         InputError: it is not JSON, or no message.
@@ -68,7 +68,7 @@ def parse(line: bytes) -> dict[str, t.Any]:
 
 
 def state_value(line: bytes) -> str:
-    """The value of a STATE message as it is written, since Python would round a long fraction; in ASCII."""
+    """Return the value of a STATE message as it is written, since Python would round a long fraction; in ASCII."""
     text, decoder = line.decode(json.detect_encoding(line), "surrogatepass"), json.JSONDecoder()
     at, found = text.index("{") + 1, ""
     while text[at:].lstrip()[:1] not in {"}", ""}:
@@ -89,7 +89,7 @@ def may_have_trailing_comma(block: bytes) -> bool:
 
 
 def head(line: bytes) -> bytes:
-    """The beginning of a line, up to where a record's own members begin if the record comes last but one."""
+    """Return the beginning of a line, up to where a record's own members begin if the record comes last but one."""
     return line[: line.find(b"{", 1) + 1]
 
 
@@ -108,6 +108,6 @@ def tells_stream(beginning: bytes, stream: str) -> bool:
 
 
 def guess_stream(line: bytes) -> str | None:
-    """The stream that a line seems to be of, which is no JSON."""
+    """Return the stream that a line seems to be of, which is no JSON."""
     found = _STREAM.search(line)
     return found[1].decode(errors="replace") if found else None

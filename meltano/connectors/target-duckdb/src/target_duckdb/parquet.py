@@ -64,7 +64,7 @@ def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> 
 
 
 def _cut(connection: duckdb.DuckDBPyConnection, path: Path, used: dict[str, str]) -> tuple[str, str] | None:
-    """The first column whose digits DuckDB does not all read, and what to do, of columns with their types."""
+    """Return the first column whose digits DuckDB does not all read, and what to do, of columns with their types."""
     if not any(map(_MAY_BE_CUT.search, used.values())):
         return None
     members = "name, coalesce(num_children, 0), logical_type, coalesce(precision, 0), duckdb_type"
@@ -93,7 +93,7 @@ def _check(
 
 
 def _value(column: Column, there: dict[str, str], lower: dict[str, str], kind: Callable[[str], str]) -> str:
-    """The expression that makes a column of what the parquet file holds.
+    """Return the expression that makes a column of what the parquet file holds.
 
     Args:
         column: the column.

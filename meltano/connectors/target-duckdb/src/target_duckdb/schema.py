@@ -39,12 +39,12 @@ class Column:
         return sql.TEXT_OR_NUMBER if self.may_be_number else self.type
 
     def within(self, whole: str) -> str:
-        """The expression of its value within a structure."""
+        """Return the expression of its value within a structure."""
         return ".".join([whole, *map(sql.name, self.path)]) if whole else ".".join(map(sql.name, self.path))
 
 
 def columns(schema: Schema, *, flatten: int = 0) -> list[Column]:
-    """The columns of a stream, in the order of its schema.
+    """Return the columns of a stream, in the order of its schema.
 
     Args:
         schema: the JSON schema of its records.
@@ -87,7 +87,7 @@ def _columns(properties: Schema, above: tuple[str, ...], levels: int) -> Iterato
 
 
 def _branches(schema: object) -> Iterator[Schema]:
-    """The schema, or those of which one must fit; what is only null is left out.
+    """Return the schema, or those of which one must fit; what is only null is left out.
 
     Raises:
         SchemaError: the choices are no list.
@@ -108,7 +108,7 @@ def _branches(schema: object) -> Iterator[Schema]:
 
 
 def column_type(schema: object) -> str:
-    """The type of DuckDB that holds what the schema permits.
+    """Return the type of DuckDB that holds what the schema permits.
 
     Raises:
         SchemaError: the schema is none.
@@ -148,12 +148,12 @@ def _decimal(schema: Schema) -> str:
 
 
 def struct(found: Sequence[Column], types: t.Mapping[Column, str]) -> str:
-    """The type of a whole record, in which each column's value is read as `types` says."""
+    """Return the type of a whole record, in which each column's value is read as `types` says."""
     return _struct(_tree(found, types))
 
 
 def members(found: Sequence[Column], types: t.Mapping[Column, str]) -> dict[str, str]:
-    """The types of a record's own members."""
+    """Return the types of a record's own members."""
     return {key: one if isinstance(one, str) else _struct(one) for key, one in _tree(found, types).items()}
 
 

@@ -42,7 +42,7 @@ class Spool:
         self.longest = max(self.longest, len(block))
 
     def line(self, row: int) -> int:
-        """The line of the input on which a row stood, counted from 0."""
+        """Return the line of the input on which a row stood, counted from 0."""
         run = bisect_right(self._run_rows, row) - 1
         return self._run_lines[run] + row - self._run_rows[run]
 

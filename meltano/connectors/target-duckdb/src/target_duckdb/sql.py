@@ -69,7 +69,7 @@ def read_json(file: str, members: Mapping[str, str], longest: int) -> str:
 
 
 def json_type(target: str, *, exact: bool) -> str:
-    """The type to let the JSON reader make of a value that becomes a `target`.
+    """Return the type to let the JSON reader make of a value that becomes a `target`.
 
     Args:
         target: type of the column.
@@ -90,7 +90,7 @@ def json_type(target: str, *, exact: bool) -> str:
 
 
 def from_json(value: str, target: str, *, exact: bool) -> str:
-    """An expression that makes `target` of a value that was read as `json_type` says; fails where it does not fit."""
+    """Return an expression that makes `target` of a value read as `json_type`, and fails where it does not fit."""
     read = json_type(target, exact=exact)
     if target == TEXT_OR_NUMBER:
         number = f"regexp_matches({value}::VARCHAR, '^-?[0-9].*[.eE]')"
@@ -110,12 +110,12 @@ def from_json(value: str, target: str, *, exact: bool) -> str:
 
 
 def _unless(inexact: str, value: str, target: str) -> str:
-    """The value as `target`, or null; fails on a condition. One that casts the same way costs no second cast."""
+    """Return an expression of the value as `target` that fails on a condition."""
     return f"case when {inexact} then error('inexact')::{target} else {value}::{target} end"
 
 
 def unmarked(value: str, target: str) -> str:
-    """An expression that takes `MARK` from a value of type JSON or VARCHAR, and leaves others as they are."""
+    """Return an expression that takes `MARK` from a value of type JSON or VARCHAR, and leaves others as they are."""
     if target == "JSON":
         begins = f"starts_with({value}::VARCHAR, {literal(json.dumps(MARK)[:-1])})"
         return f"case when {begins} then json_extract_string({value}, '$')[{len(MARK) + 1}:]::JSON else {value} end"
@@ -124,7 +124,7 @@ def unmarked(value: str, target: str) -> str:
 
 
 def convert(value: str, source: str, target: str) -> str:
-    """An expression that makes `target` of a `source`, and fails where a value does not fit."""
+    """Return an expression that makes `target` of a `source`, and fails where a value does not fit."""
     if target == "JSON":
         return _to_json(value, source)
     if source == target:
@@ -172,7 +172,7 @@ def _to_integer(value: str, source: str, target: str) -> str:
 
 
 def _digits(text: str) -> str:
-    """The digits of a number from the first to the last that is not 0."""
+    """Return the digits of a number from the first to the last that is not 0."""
     return rf"trim(regexp_replace({text}, '[eE].*|[^0-9]', '', 'g'), '0')"
 
 
@@ -194,7 +194,7 @@ def _to_double(value: str, source: str, target: str) -> str:
 
 
 def _to_decimal(value: str, source: str, target: str) -> str:
-    """A number with more digits than fit is refused, but for what a DOUBLE adds behind its 15th digit."""
+    """Return a number with more digits than fit is refused, but for what a DOUBLE adds behind its 15th digit."""
     scale, number = _scale(target), f"{value}::{target}"
     if source in WHOLE:
         return number
@@ -211,7 +211,7 @@ def _to_decimal(value: str, source: str, target: str) -> str:
 
 
 def _to_boolean(value: str, source: str, target: str) -> str:
-    """True and false, as words or as 1 and 0."""
+    """Return True and false, as words or as 1 and 0."""
     number = f"try_cast({value} as DOUBLE)"
     if source != "VARCHAR":
         return _checked(value, f"{number} in (0, 1)", f"{value}::{target}", target)

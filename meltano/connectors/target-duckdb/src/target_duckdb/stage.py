@@ -33,7 +33,7 @@ class Stage:
     """Else the lines of the input that they are of."""
 
     def misfit(self, row: int, what: str, column: str, stream: str) -> InputError:
-        """The error that a row, counted from 0, does not fit."""
+        """Return the error that a row, counted from 0, does not fit."""
         kind = MissingKeyError if what == LACKS_KEY else InputError
         if self.spool:
             return kind(what, stream=stream, line=self.spool.line(row), column=column)

@@ -65,7 +65,7 @@ class Stream:
 
 
 def read_schema(message: t.Mapping[str, t.Any], config: Config) -> tuple[list[Column], list[str]]:
-    """The columns and the keys of a SCHEMA message.
+    """Return the columns and the keys of a SCHEMA message.
 
     Raises:
         SchemaError: it cannot become a table.
@@ -94,7 +94,7 @@ def _key(key: str, found: list[Column]) -> str:
 
 
 def table_of(stream: str, catalog: str, config: Config) -> Table:
-    """The table of a stream: of SCHEMA-TABLE, the mapped schema and the table; in lower case."""
+    """Return the table of a stream: of SCHEMA-TABLE, the mapped schema and the table; in lower case."""
     parts = stream.split("-")
     schema, name = config.default_target_schema, stream
     if len(parts) == 2:

@@ -34,7 +34,7 @@ class Table:
     name: str
 
     def __str__(self) -> str:
-        """The name as SQL has it."""
+        """Return the name as SQL has it."""
         return ".".join(map(sql.name, (self.catalog, self.schema, self.name)))
 
     @property
@@ -144,7 +144,7 @@ def _holds(there: str, wanted: str) -> bool:
 
 
 def _may_become(old: str, new: str) -> Iterator[str]:
-    """The types that a column may change to if all its values survive it; none if it is one of another meaning."""
+    """Return the types that a column may change to if all its values survive; none if the meaning differs."""
     if "VARCHAR" in {old, new} or (_is_number(old) and _is_number(new)) or (old, new) == ("DATE", "TIMESTAMP"):
         yield new
     if (ours := _digits(old)) and (theirs := _digits(new)):

@@ -82,7 +82,7 @@ class Target:
         """Whether the last message was a STATE, which says that the tap has sent all that comes before it."""
 
     def __enter__(self) -> t.Self:
-        """The target itself."""
+        """Return the target itself."""
         return self
 
     def __exit__(

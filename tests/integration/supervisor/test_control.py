@@ -22,7 +22,7 @@ from workspace import BIN, DEADLINE, ROOT, free_ports, wait_for
 
 from elt.errors import ConfigError, SetupError, StackError
 from elt.supervisor import guard, orphans, ports
-from elt.supervisor.stack import SUPERVISOR_NAME, Plan, Stack
+from elt.supervisor.control import SUPERVISOR_NAME, Plan, Stack
 
 PROBE = {"period_seconds": 1, "timeout_seconds": 2, "failure_threshold": 20}
 STEADY = "trap 'echo stop $PC_PROC_NAME >> order; exit' TERM; echo start $PC_PROC_NAME >> order; "
@@ -33,7 +33,7 @@ ORPHAN = "setsid bash -c 'echo $$ > orphan; exec sleep 600' & "
 UP = """
 import json, os, sys
 from pathlib import Path
-from elt.supervisor.stack import Stack
+from elt.supervisor.control import Stack
 from elt.errors import EltError
 file, state, supervisor, timeout = sys.argv[1:]
 try:
