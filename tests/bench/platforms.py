@@ -184,6 +184,8 @@ def memory(processes: Iterable[psutil.Process]) -> dict[str, int]:
 @contextlib.contextmanager
 def both(folder: Path) -> Iterator[tuple[Ours, Standalone]]:
     """Both platforms, bootstrapped and stopped; whatever still runs at the end is stopped."""
+    # A shell starts what runs behind it with SIGINT ignored, which Airflow would inherit and never end by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     clone = clone_working_tree(folder / "workspace", folder / "home", "embedded", SYSTEM_PATH)
     for dag in DAGS.glob("*.py"):
         shutil.copy(dag, clone.root / "airflow" / "dags")
