@@ -9,6 +9,8 @@ import re
 import typing as t
 from dataclasses import dataclass
 
+from elt_singer.selection import is_chosen, marks_of
+
 from tap_csv import formats, types
 from tap_csv.convert import FILE, LINE, MODIFIED, Form
 from tap_csv.errors import InputError, SettingsError
@@ -178,13 +180,13 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
         InputError: there is no file.
         SettingsError: the catalog chooses no column, or leaves out a key.
     """
-    marks = {tuple(one["breadcrumb"]): one["metadata"] for one in stream.get("metadata", ())}
+    marks = marks_of(stream)
     properties = {name: one for name, one in stream["schema"]["properties"].items() if name not in METADATA}
     entity = entity.spelt_as(properties)
     kept = {
         name: entity.columns.get(name) or _of_catalog(one, entity, key=name in entity.keys)
         for name, one in properties.items()
-        if name in entity.keys or _is_selected(marks.get(("properties", name), {}))
+        if name in entity.keys or is_chosen(marks.get(("properties", name), {}))
     }
     if left_out := [key for key in entity.keys if key not in kept]:
         raise SettingsError(f"the catalog's stream {entity.name!r} lacks the column {left_out[0]}, which is a key")
@@ -197,18 +199,6 @@ def chosen(stream: Json, entity: Entity, config: Config) -> Stream:
 def _of_catalog(schema: Json, entity: Entity, *, key: bool) -> types.Type:
     kind = formats.written(types.of_schema(schema), entity.shape.notation(key=key))
     return types.exact(kind) if key else kind
-
-
-def is_selected(stream: Json) -> bool:
-    """Whether a catalog's stream is chosen."""
-    return _is_selected(next((one["metadata"] for one in stream.get("metadata", ()) if not one["breadcrumb"]), {}))
-
-
-def _is_selected(marks: Json) -> bool:
-    if marks.get("inclusion") in {"automatic", "unsupported"}:
-        return bool(marks["inclusion"] == "automatic")
-    chosen = marks.get("selected")
-    return bool(marks.get("selected-by-default", True) if chosen is None else chosen)
 
 
 class Opened(t.NamedTuple):

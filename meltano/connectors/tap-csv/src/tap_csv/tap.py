@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from elt_singer import batch, messages, scratch
 from elt_singer.batch import Batch
 from elt_singer.errors import SchemaError
+from elt_singer.selection import is_selected
 
 from tap_csv import catalog
 from tap_csv.convert import Converter, Made
@@ -135,7 +136,7 @@ class Tap:
         entities = {entity.name: entity for entity in self._config.entities}
         try:
             for entry in chosen["streams"]:
-                if not catalog.is_selected(entry):
+                if not is_selected(entry):
                     continue
                 name = entry["tap_stream_id"]
                 if name not in entities:

@@ -14,6 +14,7 @@ from target_duckdb import sql
 from target_duckdb.database import one_line
 from target_duckdb.errors import InputError
 from target_duckdb.stage import Stage
+from target_duckdb.stream import VERSION
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,13 @@ def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> 
     kinds = {column.name: column.type for column in stream.columns}
     for name, value in values.items():
         _check(connection, stream, path, source, name, value, kinds[name])
-    return Stage(source, _ROW, values, counted[0])
+    if not stream.versions or VERSION not in there:
+        return Stage(source, _ROW, values, counted[0])
+    values[VERSION] = sql.convert(VERSION, there[VERSION], "BIGINT")
+    _check(connection, stream, path, source, VERSION, f"{VERSION}::BIGINT", "BIGINT")
+    versions = connection.execute(f"select count({VERSION}) from {source}").fetchone()
+    assert versions
+    return Stage(source, _ROW, values, counted[0], versions[0])
 
 
 def _cut(connection: duckdb.DuckDBPyConnection, path: Path, used: dict[str, str]) -> tuple[str, str] | None:

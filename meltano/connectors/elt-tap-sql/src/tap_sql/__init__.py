@@ -1,0 +1,1 @@
+"""Singer taps for databases, on DuckDB's scanners."""

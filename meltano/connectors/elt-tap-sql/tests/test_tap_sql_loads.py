@@ -1,0 +1,313 @@
+"""Discovery, full loads of one moment, and incremental ones that lose nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import duckdb
+import psycopg2
+import pytest
+from tap_sql_harness import DIALECTS, Source, batched, command
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tap_sql_harness import Ran
+
+
+def connect(pg: Source, **other: t.Any) -> t.Any:
+    """Another connection to the database."""
+    given = pg.settings | other
+    return psycopg2.connect(**{"dbname" if name == "database" else name: value for name, value in given.items()})
+
+
+def load(
+    source: Source, warehouse: Path, catalog: t.Any, folder: Path, state: t.Any = None, **settings: t.Any
+) -> t.Any:
+    """Load by pipe, as files if a folder is given: the state that the target says last."""
+    files = {"config": source.settings | source.extra | {"retries": 0} | settings, "catalog": catalog}
+    files |= {"state": state} if state else {}
+    words = []
+    for name, content in files.items():
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(content))
+        words += [f"--{name}", path]
+    goal = folder / "target.json"
+    given = {
+        "path": str(warehouse),
+        "default_target_schema": "raw",
+        "primary_key_required": False,
+        "hard_delete": True,
+    }
+    goal.write_text(json.dumps(given))
+    sent = subprocess.run(command(source.kind, *words), capture_output=True, check=True)
+    target = [str(Path(sys.executable).with_name("target-duckdb")), "--config", str(goal)]
+    ran = subprocess.run(target, input=sent.stdout, capture_output=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1]) if ran.stdout else None
+
+
+def rows(warehouse: Path, query: str) -> list[tuple[t.Any, ...]]:
+    with duckdb.connect(str(warehouse)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_discovery_finds_each_kind_of_table_once(pg: Source) -> None:
+    pg.execute(
+        "create table parted (id int, at date, primary key (id, at)) partition by range (at);"
+        "create table parted_1 partition of parted for values from ('2024-01-01') to ('2025-01-01');"
+        "create view seen as select * from parted; create materialized view kept as select 1 as n;"
+        'create table "Odd.Name-""1" ("a.b" int primary key, dropped int, "Ü" text); '
+        'alter table "Odd.Name-""1" drop column dropped; create table empty ()'
+    )
+    found = {one["table_name"]: one for one in pg.discover()["streams"]}
+    assert set(found) == {"parted", "seen", "kept", 'Odd.Name-"1'}
+    assert found["parted"]["key_properties"] == ["id", "at"]
+    assert found["seen"]["metadata"][0]["metadata"]["view-key-properties"] == []
+    assert list(found['Odd.Name-"1']["schema"]["properties"]) == ["a.b", "Ü"]
+    assert found["kept"]["metadata"][0]["metadata"]["is-view"] is True
+    assert pg.discover(filter_schemas=["nowhere"]) == {"streams": []}
+    pg.execute('insert into "Odd.Name-""1" values (1, \'x\')')
+    catalog = pg.only('Odd.Name-"1', "seen")
+    catalog["streams"][-1]["metadata"][0]["metadata"]["view-key-properties"] = ["id"]
+    ran = pg.run(catalog)
+    assert ran.records == [{"a.b": 1, "Ü": "x"}]
+    assert ran.of_type("SCHEMA", "public-seen")[0]["key_properties"] == ["id"]
+
+
+def test_tables_that_may_not_be_read_are_left_out(pg: Source) -> None:
+    pg.execute("create table open (id int, secret int); create table closed (id int); drop role if exists guest")
+    pg.execute("create role guest login password 'guest'")  # pragma: allowlist secret
+    pg.execute("grant usage on schema public to guest; grant select (id) on open to guest")
+    found = pg.discover(user="guest", password="guest")  # noqa: S106  # pragma: allowlist secret
+    assert [(one["table_name"], list(one["schema"]["properties"])) for one in found["streams"]] == [("open", ["id"])]
+
+
+def test_five_thousand_tables_are_discovered_in_time(pg: Source) -> None:
+    for begin in range(0, 5000, 500):  # a transaction holds a lock for each table
+        pg.execute(
+            f"do $$ begin for i in {begin}..{begin + 499} loop execute format('create table t%s "
+            "(id int primary key, a text, b numeric(10,2), c timestamptz, d jsonb)', i); end loop; end $$"
+        )
+    started = time.process_time()
+    before = time.monotonic()
+    assert len(pg.discover()["streams"]) == 5000
+    assert time.process_time() - started < 10
+    assert time.monotonic() - before < 30
+    for begin in range(0, 5000, 500):
+        pg.execute("; ".join(f"drop table t{number}" for number in range(begin, begin + 500)))
+
+
+@pytest.fixture
+def busy(pg: Source) -> Iterator[Source]:
+    """Two tables between which transactions move amounts all the time."""
+    pg.execute("create table a (id int primary key, n int); create table b (id int primary key, n int)")
+    pg.execute("insert into a select i, 100 from generate_series(1, 20000) i; insert into b select * from a")
+    stop = threading.Event()
+
+    def write() -> None:
+        connection = connect(pg)
+        with connection.cursor() as cursor:
+            while not stop.is_set():
+                cursor.execute("update a set n = n + 1 where id = (random() * 19998)::int + 1")
+                both = "select n from a union all select n from b"
+                cursor.execute(f"update b set n = n + (select 4000000 - sum(n) from ({both}) s) where id = 1")
+                connection.commit()
+        connection.close()
+
+    pg.execute("update b set n = 0; update b set n = 400000 * 10 - 2000000 where id = 1")
+    writers = [threading.Thread(target=write)]
+    for one in writers:
+        one.start()
+    yield pg
+    stop.set()
+    for one in writers:
+        one.join()
+
+
+def test_all_streams_are_of_one_moment(busy: Source, tmp_path: Path) -> None:
+    for _ in range(5):
+        ran = busy.run(**batched(tmp_path))
+        assert ran.error is None
+        assert ran.rows("sum(n)") == [(4_000_000,)]
+
+
+def test_mariadb_streams_are_of_one_moment_however_they_are_read(my: Source) -> None:
+    my.execute("create table shop.a (id int primary key, n int)")
+    my.execute("create table shop.b (id int primary key, n int, t time(3) null)")
+    my.execute("insert into shop.a values (1, 0)")
+    my.execute("insert into shop.b values (1, 0, null)")
+    stop = threading.Event()
+    wrong: list[Ran] = []
+
+    def read() -> None:
+        for _ in range(10):
+            ran = my.run()
+            one, other = (record["n"] for record in ran.records)
+            wrong.extend([ran] if one != other else [])
+        stop.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while not stop.is_set():
+        my.execute("update shop.a join shop.b using (id) set a.n = a.n + 1, b.n = b.n + 1")
+    reader.join()
+    assert not wrong
+
+
+def test_a_server_that_gives_no_snapshot_is_refused_with_the_statement_to_run(my: Source) -> None:
+    my.execute("create table shop.t (id int primary key)")
+    my.execute("set global transaction isolation level read committed")
+    try:
+        ran = my.run()
+        assert "run `set global transaction isolation level repeatable read` on the server" in str(ran.error)
+        assert ran.messages == []
+    finally:
+        my.execute("set global transaction isolation level repeatable read")
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_a_full_load_retires_what_is_gone_at_its_end(pg: Source, tmp_path: Path, files: bool) -> None:
+    pg.execute("create table t (id int primary key, v text); insert into t values (1, 'a'), (2, 'b')")
+    warehouse, settings = tmp_path / "w.duckdb", batched(tmp_path) if files else {}
+    load(pg, warehouse, pg.only("t"), tmp_path, **settings)
+    pg.execute("delete from t where id = 1; alter table t add column added int default 5")
+    load(pg, warehouse, pg.only("t"), tmp_path, **settings)
+    assert rows(warehouse, "select id, v, added from raw.t") == [(2, "b", 5)]
+    assert pg.run(pg.only("t")).messages[-2]["type"] == "ACTIVATE_VERSION"
+
+
+def test_a_row_that_commits_late_is_not_lost(pg: Source, tmp_path: Path) -> None:
+    pg.execute("create table t (id int primary key, v text, at timestamptz not null default now())")
+    pg.execute("create index on t (at); insert into t values (1, 'old'), (2, 'old')")
+    warehouse, catalog = tmp_path / "w.duckdb", pg.only("t", key="at")
+    late = connect(pg)
+    late.cursor().execute("update t set v = 'late', at = now() where id = 1")  # begins, and does not commit
+    time.sleep(0.05)
+    pg.execute("update t set v = 'soon', at = now() where id = 2")
+    state = load(pg, warehouse, catalog, tmp_path)
+    late.commit()
+    late.close()
+    state = load(pg, warehouse, catalog, tmp_path, state)
+    wanted = pg.execute("select id, v from t order by id")
+    assert rows(warehouse, "select id, v from raw.t order by id") == wanted == [(1, "late"), (2, "soon")]
+    pg.execute("insert into t values (3, 'equal', (select at from t where id = 2))")
+    load(pg, warehouse, catalog, tmp_path, state)
+    assert rows(warehouse, "select v from raw.t where id = 3") == [("equal",)]
+
+
+def test_without_the_privilege_bookmarks_stay_back(pg: Source, caplog: pytest.LogCaptureFixture) -> None:
+    pg.execute("drop role if exists blind; create role blind login password 'blind'")  # pragma: allowlist secret
+    pg.execute(
+        "create table t (id int primary key, at timestamp not null);"
+        "insert into t values (1, now()), (2, '2020-01-01')"
+    )
+    pg.execute("grant usage on schema public to blind; grant select on t to blind")
+    pg.extra = {"user": "blind", "password": "blind"}  # pragma: allowlist secret
+    ran = pg.run(pg.only("t", key="at"), overlap_seconds=60)
+    assert "bookmarks stay 60 s (overlap_seconds) back" in caplog.text
+    reached = ran.state["bookmarks"]["public-t"]["replication_key_value"]
+    ((back,),) = pg.execute(f"select extract(epoch from now() at time zone 'UTC' - '{reached}'::timestamp)::int")
+    assert 60 <= back < 120
+    assert len(pg.run(pg.only("t", key="at"), ran.state).records) == 1
+
+
+def test_a_key_of_a_sequence_reads_rows_again(pg: Source) -> None:
+    pg.execute("create table t (id int primary key); insert into t select generate_series(1, 100)")
+    catalog = pg.only("t", key="id")
+    state = pg.run(catalog).state
+    assert state["bookmarks"]["public-t"] == {"replication_key": "id", "replication_key_value": "100"}
+    again = pg.run(catalog, state, overlap_rows=10)
+    assert sorted(one["id"] for one in again.records) == list(range(90, 101))
+    assert again.state == state
+
+
+def test_rows_without_a_key_are_named(pg: Source, caplog: pytest.LogCaptureFixture) -> None:
+    pg.execute("create table t (id int primary key, at timestamptz); insert into t values (1, now()), (2, null)")
+    catalog = pg.only("t", key="at")
+    first = pg.run(catalog)
+    assert len(first.records) == 2
+    assert "public.t: 1 rows have no 'at', the replication key; they are sent this time" in caplog.text
+    pg.execute("delete from t where id = 1")
+    later = pg.run(catalog, first.state)
+    assert later.records == []
+    assert later.state == first.state
+    assert "they are not sent" in caplog.text
+
+
+def test_a_replication_key_that_is_gone_is_an_error(pg: Source) -> None:
+    pg.execute("create table t (id int primary key, at timestamptz); insert into t values (1, now())")
+    catalog = pg.only("t", key="at")
+    state = pg.run(catalog).state
+    pg.execute("alter table t drop column at")
+    assert "table public.t, column 'at': is gone since the discovery" in str(pg.run(catalog, state).error)
+    pg.execute("drop table t")
+    assert "table public.t: is gone, or may not be read" in str(pg.run(catalog, state).error)
+
+
+@pytest.mark.parametrize("kind", ["my", "lite"])
+def test_incremental_elsewhere(request: pytest.FixtureRequest, kind: str) -> None:
+    source: Source = request.getfixturevalue(kind)
+    schema = "shop." if kind == "my" else ""
+    source.execute(f"create table {schema}t (id integer primary key, at datetime not null)")
+    for row in ("1, '2024-01-01 00:00:00'", "2, '2024-01-02 00:00:00'"):
+        source.execute(f"insert into {schema}t values ({row})")
+    catalog = source.only("t", key="at")
+    first = source.run(catalog)
+    assert first.error is None
+    source.execute(f"insert into {schema}t values (3, '2024-01-02 00:00:00')")
+    again = source.run(catalog, first.state)
+    assert again.error is None
+    assert sorted(one["id"] for one in again.records) == [2, 3]
+    ids = source.run(source.only("t", key="id"), first.state, overlap_rows=0)
+    assert len(ids.records) == 3  # the bookmark is of another key
+    assert [one["id"] for one in source.run(source.only("t", key="id"), ids.state, overlap_rows=0).records] == [3]
+
+
+def test_a_column_added_since_the_discovery_is_left_out_and_named(
+    pg: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    pg.execute("create table t (id int primary key); insert into t values (1)")
+    catalog = pg.only("t")
+    pg.execute("alter table t add column secret text default 'x'")
+    assert pg.run(catalog).records == [{"id": 1}]
+    assert "the catalog does not name 'secret'; discover anew to send it" in caplog.text
+
+
+@pytest.mark.parametrize("kind", sorted(DIALECTS))
+def test_the_command_describes_itself(kind: str) -> None:
+    ran = subprocess.run(command(kind, "--about", "--format", "json"), capture_output=True, check=True)
+    about = json.loads(ran.stdout)
+    assert about["name"] == DIALECTS[kind].executable
+    assert {"batch_config", "overlap_seconds"} <= about["settings"]["properties"].keys()
+
+
+def test_files_are_whole_while_others_are_written(pg: Source, tmp_path: Path) -> None:
+    pg.execute(
+        "create table t as select i, md5(i::text) || md5((i + 1)::text) as v from generate_series(1, 600000) i"
+    )
+    output = io.BytesIO()
+    with pg.tap(output, **batched(tmp_path)) as tap:
+        tap.sync()
+    manifests = [
+        one["manifest"] for line in output.getvalue().splitlines() if (one := json.loads(line))["type"] == "BATCH"
+    ]
+    assert len(manifests) > 1
+    files = [one.removeprefix("file://") for manifest in manifests for one in manifest]
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            f"select count(*), count(distinct i), sum(i) from read_parquet({files})"
+        ).fetchone()
+    assert found == (600_000, 600_000, 600_000 * 600_001 // 2)
+
+
+@pytest.fixture(autouse=True)
+def _warnings(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
