@@ -21,8 +21,10 @@ COMMAND_ENDED = "Command exited with return code"
 _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 """Pattern of the time, level and plugin that Meltano puts before a line. Lines without it continue the one before."""
 _LOADING = re.compile(r"(?P<table>\w+): (?P<rows>\d+) rows loaded into ")
-_KEPT = re.compile(r"tap-csv: (?P<what>.+, column .+: kept as text, .+)$")
+_KEPT = re.compile(r"tap-csv: (?P<what>.+(, column .+: kept as text| rows do not fit), .+)$")
 """Pattern of a warning of the tap that only the author of the model can judge."""
+_REFUSED = re.compile(r"tap-csv: (?P<file>.+?), line \d+[:,]")
+"""Pattern of an error of the tap about a place in a file."""
 _RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
 _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _HEAD = re.compile(r"(Compilation|Parsing|Runtime|Database|Dependency) Error( in (?P<where>.+))?$")
@@ -195,7 +197,9 @@ class Outcome:
         if self.loaded:
             return self._last(DBT)
         if any(re.search("Extractor (and loader )?failed", text) for _, text in self._lines):
-            return self._last("tap-")
+            text = self._last("tap-")
+            refused = _REFUSED.match(text)
+            return f"{text} (`elt inspect {refused['file']}` explains)" if refused else text
         if any("Loader failed" in text for _, text in self._lines):
             return self._last("target-")
         return self._last(QUOTED, "meltano")

@@ -65,6 +65,8 @@ def show(found: dict[str, t.Any]) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     keys = " or ".join(f"[{', '.join(some)}]" for some in found["keys"][:3]) or "none"
     print(f"key candidates, by {of_what} {found['rows']:,} rows: {keys}")
+    if found["ragged"]:
+        print(f"{found['ragged']:,} rows have too few or too many fields: see `ragged`")
     if found["rejected"]:
         print(f"a load would end {found['rejected']}")
 
@@ -78,7 +80,7 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
     pinned = {
         one["name"]: "string" if one["where"] else one["type"]
         for one in found["columns"]
-        if one["where"] or one["type"].startswith("decimal")
+        if one["where"] or one["type"].startswith(("decimal", "money", "date(", "date-time("))
     }
     settings = {
         "entity": name_of(path),
@@ -87,6 +89,7 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
         "columns": pinned,
         "delimiter": found["delimiter"],
         "encoding": found["encoding"],
+        **found["settings"],
     }
     usual = {"columns": {}, "delimiter": ",", "encoding": "utf-8"}
     return {name: value for name, value in settings.items() if value != usual.get(name)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 import sys
 import typing as t
 
 import pytest
 import yaml
-from workspace import ROOT, apart, copy
+from workspace import BIN, ROOT, apart, copy
 
 from elt import layout
 from elt.errors import ConfigError, DataError
@@ -180,3 +181,82 @@ def test_what_it_wrote_is_loaded_by_a_run(tmp_path, state):
         done = subprocess.run([*command, *words], cwd=clone, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "raw.shops: 28 rows" in done.stdout
+
+
+UGLY: dict[str, tuple[str, str, dict[str, t.Any], list[t.Any]]] = {
+    "a bank statement": (
+        "latin-1",
+        'Konto;DE12\nvon;bis\n\n"Tag";"Zweck";"Betrag"\n'
+        + "".join(f'"{day:02}.03.2024";"Bäcker";"-1.00{day % 10},50"\n' for day in range(1, 28))
+        + "\nSaldo;1.234,56\n",
+        {"skip": 3, "skip_footer": 2, "decimal_separator": ",", "thousands_separator": "."}
+        | {"columns": {"Tag": "date(%d.%m.%Y)", "Betrag": "decimal(16,2)"}, "delimiter": ";", "encoding": "cp1252"},
+        ["2024-03-01", "Bäcker", -1001.5],
+    ),
+    "a dump of MySQL": (
+        "utf-8",
+        "id\tname\tscore\n" + "".join(f"{n}\t\\N\t{n}\n" for n in range(1, 9)) + "9\tx\t\\N\n",
+        {"null_values": ["\\N"], "delimiter": "\t", "keys": ["id"]},
+        [1, None, 1],
+    ),
+    "a log": (
+        "utf-8",
+        "# v 1\ntime,path\n" + "".join(f"01/Jan/2024:10:{n:02}:00 +0100,/{n}\n" for n in range(9)) + "# end\n",
+        {"comment": "#", "keys": ["time"], "columns": {"time": "date-time(%d/%b/%Y:%H:%M:%S %z)"}},
+        ["2024-01-01T09:00:00.000000Z", "/0"],
+    ),
+    "an export of Excel": (
+        "utf-8-sig",
+        "sep=;\r\na;b;\r\n" + "".join(f"x;{n},5 €;\r\n" for n in range(9)),
+        {"decimal_separator": ",", "delimiter": ";", "keys": ["b"], "columns": {"b": "money(16,2)"}},
+        ["x", 0.5],
+    ),
+    "no header, American dates and numbers": (
+        "utf-8",
+        "".join(f'{n},{n % 12 + 1}/{n}/2024,"$1,000.{n:02}"\n' for n in range(1, 20)),
+        {"header": False, "names": ["column_1", "column_2", "column_3"], "thousands_separator": ","}
+        | {"columns": {"column_2": "date(%m/%d/%Y)", "column_3": "money(16,2)"}, "keys": ["column_1"]},
+        [1, "2024-02-01", 1000.01],
+    ),
+    "a survey": (
+        "utf-8",
+        ",".join(["id", *(f"q{n}" for n in range(799))])
+        + "\n"
+        + "".join(f"{row}" + ",N/A" * 10 + f",{row}" * (789 - row % 9 // 8) + "\n" for row in range(1, 40)),
+        {"ragged": "pad", "null_values": ["N/A"], "keys": ["id"]},
+        [1, *[None] * 10, *[1] * 789],
+    ),
+    "a few rows of more fields": (
+        "utf-8",
+        "id,a\n" + "".join(f"{n},x\n" for n in range(1, 40)) + "40,x,y\n41,x\n42,x\n",
+        {"ragged": "quarantine", "max_rejected": "5%", "keys": ["id"]},
+        [1, "x"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("encoding", "text", "settings", "first"), UGLY.values(), ids=UGLY)
+def test_an_ugly_file_is_loaded_by_the_entry_that_inspect_proposes(tmp_path, encoding, text, settings, first):
+    path = tmp_path / "ugly.csv"
+    path.write_bytes(text.encode(encoding))
+    entry = inspection.entry(look(path))
+    proposed = {name: value for name, value in entry.items() if name not in ("entity", "path")}
+    assert {"keys": proposed["keys"], **settings} == proposed
+    (tmp_path / "tap.json").write_text(json.dumps({"files": [entry]}))
+    tap = [str(BIN / "tap-csv"), "--config", str(tmp_path / "tap.json")]
+    done = subprocess.run(tap, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    records = [one for one in map(json.loads, done.stdout.splitlines()) if one["type"] == "RECORD"]
+    assert [*records[0]["record"].values()] == first
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_plain_file_needs_no_settings(tmp_path, delimiter):
+    path = tmp_path / "plain.csv"
+    rows = (f'{n},{n}.25,2024-01-01,"a\nb,",1/2/2024' for n in range(1, 50))
+    path.write_text(
+        "id,n,d,t,u\n".replace(",", delimiter) + "".join(f"{row}\n".replace(",", delimiter) for row in rows)
+    )
+    found = look(path)
+    assert (found["settings"], found["ragged"]) == ({}, 0)
+    assert [one["type"] for one in found["columns"]] == ["integer", "decimal(16,2)", "date", "string", "string"]

@@ -166,7 +166,7 @@ def _possible(columns: t.Sequence[str], opened: Mapping[File, Opened], entity: E
     """Return the types that come into question, by column."""
     is_plain = entity.shape.notation() == formats.PLAIN
     delimiters = {one.dialect.delimiter for one in opened.values()} if is_plain else set()
-    found = {column: _candidates(entity, delimiters, key=column in entity.keys) for column in columns}
+    found = {column: candidates(entity, delimiters, key=column in entity.keys) for column in columns}
     if not next(iter(opened.values())).kinds:
         return found
     seen = {name: {kind for one in opened.values() for kind in one.kinds.get(name, ())} for name in columns}
@@ -328,7 +328,8 @@ def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: File, where: s
         raise InputError(where, file, line=opened.line, column=min(missing))
 
 
-def _candidates(entity: Entity, delimiters: set[str], *, key: bool) -> list[types.Type]:
+def candidates(entity: Entity, delimiters: set[str], *, key: bool) -> list[types.Type]:
+    """The types that a column may be found to be of, the narrowest first, as the entity writes numbers."""
     kinds = types.candidates(";" if ";" in delimiters else ",", key=key)
     return [formats.written(kind, entity.shape.notation(key=key)) for kind in kinds]
 

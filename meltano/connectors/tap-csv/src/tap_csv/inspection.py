@@ -8,38 +8,46 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import dataclasses
 import itertools
 import json
 import logging
+import os
 import sys
 import tempfile
 import typing as t
+from collections import Counter
 from pathlib import Path
 
 import charset_normalizer
 import duckdb
 from elt_singer.errors import ConnectorError, one_line
 
-from tap_csv import types
-from tap_csv.catalog import discover, split
-from tap_csv.config import SAMPLE_ROWS, Config, Dialect, Entity
+from tap_csv.catalog import candidates, discover, split
+from tap_csv.config import SAMPLE_ROWS, Config, Entity
 from tap_csv.convert import Converter, Form
 from tap_csv.errors import InputError
+from tap_csv.guess import guess
+from tap_csv.packed import MARK, packing_of
 from tap_csv.reader import OpenEndError
-from tap_csv.source import Segment, Source
+from tap_csv.source import Segment, Source, begin_of_last
 from tap_csv.tables import format_of
+
+if t.TYPE_CHECKING:
+    from tap_csv import types
 
 PIECE = 1 << 20
 """Bytes of a sample for encoding and delimiter, and of those from the middle and the end."""
-DELIMITERS = ",;\t|"
+TAIL = 1 << 16
+"""Bytes in which lines behind the rows are looked for."""
 COMMON = ("cp1252", "latin_1")
 """Encodings that are taken before others by which a text reads alike."""
+WESTERN = "\u20ac\u00a3\u00a7\u00b0\u00a0\u00ab\u00bb\u201c\u201d\u201e\u2018\u2019\u2013\u2014\u2026"
+"""Signs beside letters: of currencies, sections and degrees, quotation marks and dashes."""
 GUESSED = 0.5
 """How sure a guess by the frequency of letters is said to be."""
-LINES = 50
-"""Lines in which the delimiter is looked for."""
+KEYS_AT_ONCE = 50
+"""Columns that are looked at at once for keys."""
 MOST_KEYS = 8
 """Columns whose pairs are tried as keys, where no column alone is one."""
 
@@ -79,6 +87,8 @@ class Findings:
         is_whole: whether the sample is the whole file.
         columns: in the order of the header.
         keys: candidates: columns that hold a different value in each row of the sample.
+        settings: of the entity that the file needs beside these, such as `skip`.
+        ragged: how many rows of the beginning have too few or too many fields.
         rejected: why a row beyond the sample would be refused; empty if none was found.
     """
 
@@ -91,6 +101,8 @@ class Findings:
     is_whole: bool
     columns: list[Column]
     keys: list[list[str]]
+    settings: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    ragged: int = 0
     rejected: str = ""
 
 
@@ -145,20 +157,20 @@ class Examiner(Converter):
         number = 0
         with self._as_text(segment, form, rows) as (table, _):
             for size, columns in ((1, range(len(form.header))), (2, range(min(most, len(form.header))))):
-                tried = [*itertools.combinations(columns, size)]
-                counts = ["count(*)"]
-                for some in tried:
-                    texts = [f"row[{place + 1}]" for place in some]
-                    filled = " and ".join(f"{text} <> ''" for text in texts)
-                    counts.append(f"count(distinct [{', '.join(texts)}]) filter ({filled})")
-                query = f"select {', '.join(counts)} from {table}"  # noqa: S608 - of numbers of columns
-                row = self._engine().execute(query).fetchone()
-                assert row
-                number, *distinct = row
-                unique = [some for some, count in zip(tried, distinct, strict=True) if count == number > 0]
-                found = [[form.header[place] for place in some] for some in unique]
-                if found:
-                    break
+                combined = itertools.combinations(columns, size)
+                # Of a wide table not all at once, and no more than the first that are unique.
+                while not found and (tried := [*itertools.islice(combined, KEYS_AT_ONCE)]):
+                    counts = ["count(*)"]
+                    for some in tried:
+                        texts = [f"row[{place + 1}]" for place in some]
+                        filled = " and ".join(f"{text} <> ''" for text in texts)
+                        counts.append(f"count(distinct [{', '.join(texts)}]) filter ({filled})")
+                    query = f"select {', '.join(counts)} from {table}"  # noqa: S608 - of numbers of columns
+                    row = self._engine().execute(query).fetchone()
+                    assert row
+                    number, *distinct = row
+                    unique = [some for some, count in zip(tried, distinct, strict=True) if count == number > 0]
+                    found = [[form.header[place] for place in some] for some in unique]
         return found, number
 
 
@@ -182,18 +194,26 @@ def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
     if format_of(head) != "csv":
         return _of_table(path, rows)
     encoding, confidence = (known["encoding"], 1.0) if "encoding" in known else encoding_of(head)
-    dialect = Dialect(delimiter=known.get("delimiter") or delimiter_of(head.decode(encoding, "replace")))
-    entity = Entity(path.stem, str(path), encoding=encoding, dialect=dialect)
-    config = Config((entity,), infer_rows=rows)
+    is_all = len(head) < PIECE
+    text = head.decode(encoding, "replace")
+    guessed = guess(text, text if is_all else _tail(path, encoding), known.get("delimiter"), is_whole=is_all)
+    entry = {"entity": path.stem, "path": str(path), "keys": [], "encoding": encoding, "columns": guessed.types}
+    entry |= {"delimiter": guessed.delimiter, **guessed.settings}
+    config = Config.from_dict({"files": [entry], "infer_rows": -1 if rows is None else rows})
+    (entity,) = config.entities
     with tempfile.TemporaryDirectory(prefix="tap-csv-") as folder, contextlib.closing(Examiner(Path(folder))) as own:
         stream = discover(entity, config, own)
         found = {name: Column(name, kind.name) for name, kind in stream.types.items()}
         first, form = _sample(path, entity)
-        candidates = types.candidates(dialect.delimiter)
+        narrower = candidates(entity, {guessed.delimiter}, key=False)
         deciding = {
-            name: candidates[: candidates.index(kind) if kind in candidates else None]
+            name: narrower[: narrower.index(kind) if kind in narrower else None]
             for name, kind in stream.types.items()
+            if name not in guessed.types
         }
+        named = {name: [stream.types[name]] for name in guessed.types}
+        for (name, _), (line, value) in own.first_misfits(first, form, rows, named).items():
+            found[name].doubt, found[name].where = value, f"line {line:,}"
         for name, (line, value) in _last_to_fall(own.first_misfits(first, form, rows, deciding)).items():
             found[name].line, found[name].value = line, value
         keys, number = own.keys(first, form, rows, MOST_KEYS)
@@ -202,12 +222,14 @@ def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
             str(path),
             encoding,
             confidence,
-            dialect.delimiter,
-            dialect.quotechar,
+            guessed.delimiter,
+            entity.dialect.quotechar,
             number,
             is_whole,
             [*found.values()],
             keys,
+            guessed.settings,
+            guessed.ragged,
         )
         if not is_whole:
             _look_further(path, form, stream.types, own, findings)
@@ -237,6 +259,8 @@ def encoding_of(head: bytes) -> tuple[str, float]:
     try:
         head[: max(len(head) - 4, 0) or None].decode()  # its last character may be cut
     except UnicodeDecodeError:
+        if _is_western(head):
+            return COMMON[0], GUESSED
         best = charset_normalizer.from_bytes(head[: PIECE // 4]).best()
         if best is None:
             return "latin-1", 0.0
@@ -245,18 +269,25 @@ def encoding_of(head: bytes) -> tuple[str, float]:
     return "utf-8", 1.0
 
 
-def delimiter_of(text: str) -> str:
-    """Return the delimiter by which the first lines have most fields and equally many."""
-    lines = text.splitlines(keepends=True)[:LINES]
-    if len(lines) > 2:
-        lines.pop()  # it may be cut
+def _is_western(head: bytes) -> bool:
+    """Whether it is mostly ASCII with letters and signs of western Europe; a guess by frequency needs more."""
+    try:
+        text = head.decode(COMMON[0])
+    except UnicodeDecodeError:
+        return False
+    letters = Counter(letter.isascii() for letter in text if letter.isalpha())
+    strange = {letter for letter in text if not letter.isascii()}
+    return letters[False] * 3 < letters[True] and all(one.isalpha() or one in WESTERN for one in strange)
 
-    def fields(delimiter: str) -> tuple[float, int]:
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
-        return (sum(width == widths[0] for width in widths) / len(widths), widths[0]) if widths else (0.0, 0)
 
-    wide = {one: found for one in DELIMITERS if (found := fields(one))[1] > 1}
-    return max(wide, key=lambda one: wide[one], default=",")
+def _tail(path: Path, encoding: str) -> str:
+    """The last lines of a file; empty if it can be read from its beginning alone."""
+    with path.open("rb") as file:
+        begin = file.read(MARK)
+        if encoding.startswith("utf-16") or packing_of(begin) or begin.startswith(b"PK"):
+            return ""
+        file.seek(-min(path.stat().st_size, TAIL), os.SEEK_END)
+        return file.read().partition(b"\n")[2].decode(encoding, "replace")
 
 
 def _sample(path: Path, entity: Entity) -> tuple[Segment, Form]:
@@ -280,11 +311,15 @@ def _look_further(
     """Look at samples from the middle and the end of a file for what a load would refuse."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(2) == b"\x1f\x8b" or findings.encoding != "utf-8":
+        mark = file.read(MARK)
+        if packing_of(mark) or mark.startswith(b"PK") or findings.encoding != "utf-8":
             return  # such a file is read from its beginning alone
         for begin in (size // 2, max(size - PIECE, 0)):
             file.seek(begin)
             data = file.read(PIECE)
+            if form.shape.skip_footer and begin + len(data) >= size:
+                data = data[: begin_of_last(data, form.shape.skip_footer)]
+                size = begin + len(data)
             start = data.find(b"\n") + 1
             end = len(data) if begin + len(data) >= size else data.rfind(b"\n") + 1
             segment = Segment(data[start:end], 1, begin + start, last=True, quotes=0)

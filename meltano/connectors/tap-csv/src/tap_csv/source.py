@@ -121,7 +121,7 @@ def size_of_lines(data: bytes, lines: int) -> int:
     return found.end() if found and found.end() < len(data) else 0
 
 
-def _begin_of_last(data: bytes, lines: int) -> int:
+def begin_of_last(data: bytes, lines: int) -> int:
     """Where the last lines begin, be the very last one ended or not."""
     end = len(data)
     for _ in range(lines + (data[-1:] in {b"\n", b"\r"})):
@@ -138,11 +138,11 @@ def _without_last(chunks: Iterator[bytes], lines: int) -> Iterator[bytes]:
     held = b""
     for chunk in chunks:
         held += chunk
-        end = _begin_of_last(held, lines + 2)  # a mark, and half of a CRLF, may look like lines
+        end = begin_of_last(held, lines + 2)  # a mark, and half of a CRLF, may look like lines
         yield held[:end]
         held = held[end:]
     held = held.removesuffix(_END_OF_FILE)
-    yield held[: _begin_of_last(held, lines)]
+    yield held[: begin_of_last(held, lines)]
 
 
 class Recut:

@@ -1,0 +1,257 @@
+"""Guess from the first and last lines of a file which settings it needs: what stands around rows, how values look."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import itertools
+import math
+import re
+import typing as t
+from collections import Counter
+from dataclasses import dataclass, field
+
+DELIMITERS = ",;\t|"
+COMMENTS = ("#", "--", "//", "%")
+_LINES, _HEADER_LINES, _VALUES, _FOOTER_LINES = 2_000, 50, 1_000, 20
+"""Lines that are looked at, in which the header is looked for, values of a column, and most lines of a footer."""
+_ENOUGH = 0.8
+"""Share of rows of one width from which a text is taken for a table."""
+NULLS = ("\\N", "NULL", "null", "N/A", "n/a", "NA", "#N/A", "None", "NaN", "nan", "-")
+FORMATS = (
+    *("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y"),
+    *("%d-%b-%Y", "%d %B %Y", "%B %d, %Y"),
+)
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ":%H:%M:%S %z")
+_SEPARATOR = re.compile(r'("?)sep=(.)\1$')
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_GERMAN = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
+_ENGLISH = re.compile(r"[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
+_SURELY_GERMAN = re.compile(r"[-+]?[\d.]+,(\d\d?|\d{4,})|[-+]?\d{1,3}(\.\d{3})+,\d+|[-+]?0,\d+")
+_SURELY_ENGLISH = re.compile(r"[-+]?\d{1,3}(,\d{3})+\.\d+|[-+]?\d{1,3}(,\d{3}){2,}")
+_SIGNS = "$€£¥"
+_MONEY = re.compile(
+    rf"\(?[-+]?\s?(?P<sign>[{_SIGNS}]|[A-Z]{{3}})?\s?[-+]?[\d.,]*\d\s?(?P<code>[{_SIGNS}]|[A-Z]{{3}})?\)?"
+)
+_ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T].*)?")
+
+
+@dataclass
+class Guess:
+    """What a file needs.
+
+    Attributes:
+        delimiter: between fields.
+        settings: of the entity, beside the delimiter.
+        types: of columns that no sample would find.
+        ragged: how many rows of the sample do not have as many fields as the header.
+        rows: how many rows the sample has.
+    """
+
+    delimiter: str
+    settings: dict[str, t.Any] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    ragged: int = 0
+    rows: int = 0
+
+
+def guess(head: str, tail: str, delimiter: str | None = None, *, is_whole: bool) -> Guess:
+    """Guess what a file needs.
+
+    Args:
+        head: its beginning.
+        tail: its end.
+        delimiter: where it is known.
+        is_whole: whether the beginning is all of it.
+    """
+    lines = head.removeprefix("\ufeff").splitlines(keepends=True)[:_LINES]
+    if (not is_whole or len(lines) == _LINES) and len(lines) > 1:
+        lines.pop()  # it may be cut
+    named = _SEPARATOR.match(lines[0].rstrip("\r\n")) if lines else None
+    if named:
+        lines, delimiter = lines[1:], delimiter or named[2]
+    comment = _comment(lines, delimiter)
+    delimiter, width = _table([line for line in lines if not _is_comment(line, comment)], delimiter)
+    found = Guess(delimiter)
+    if width < 2:  # a column alone shows nothing
+        return found
+    if comment:
+        found.settings["comment"] = comment
+    skip = _skip(lines, delimiter, width, comment)
+    if skip and not named:
+        found.settings["skip"] = skip
+    rows = [row for row in _rows([one for one in lines[skip:] if not _is_comment(one, comment)], delimiter) if row]
+    footer = (
+        0 if comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment) else _footer(tail, delimiter, width)
+    )
+    if footer:
+        found.settings["skip_footer"] = footer
+    if is_whole and footer:
+        while rows and len(rows[-1]) != width:
+            rows.pop()
+    if rows:
+        _look_at_rows(rows, width, found)
+    return found
+
+
+def _is_comment(line: str, comment: str | None) -> bool:
+    return comment is not None and line.startswith(comment)
+
+
+def _rows(lines: t.Iterable[str], delimiter: str) -> list[list[str]]:
+    try:
+        return [*csv.reader((line.replace("\0", "") for line in lines), delimiter=delimiter)]
+    except csv.Error:
+        return []
+
+
+def _table(lines: list[str], delimiter: str | None) -> tuple[str, int]:
+    """The delimiter by which most rows have most fields, and how many."""
+    best = (0, 0, 0, delimiter or ",")
+    for one in delimiter or DELIMITERS:
+        widths = Counter(len(row) for row in _rows(lines, one) if row)
+        width = max(widths, key=lambda width: (widths[width] * (width - 1), width), default=0)
+        if widths[width] == 1:
+            width = next(iter(widths))
+        best = max(best, (widths[width] * (width - 1), width, -DELIMITERS.find(one), one))
+    return best[3], best[1]
+
+
+def _comment(lines: list[str], delimiter: str | None) -> str | None:
+    """What lines begin with that are no rows; a header may begin so, too."""
+    for mark in COMMENTS:
+        marked = [line for line in lines if line.startswith(mark)]
+        others = [line for line in lines if not line.startswith(mark)]
+        if not marked or not others:
+            continue
+        found, width = _table(others, delimiter)
+        if width > 1 and any(len(row) != width for row in _rows(marked, found)):
+            return mark
+    return None
+
+
+def _skip(lines: list[str], delimiter: str, width: int, comment: str | None) -> int:
+    """How many lines stand before the header."""
+    for place in range(min(len(lines), _HEADER_LINES)):
+        if _is_comment(lines[place], comment):
+            continue
+        row = next(iter(_rows(itertools.islice(lines, place, place + _HEADER_LINES), delimiter)), [])
+        if len(row) == width and sum(not name.strip() for name in row) * 2 < width:
+            before = [line for line in lines[:place] if not _is_comment(line, comment)]
+            return place if before else 0
+    return 0
+
+
+def _footer(tail: str, delimiter: str, width: int) -> int:
+    """How many lines stand behind the last row."""
+    lines = tail.removesuffix("\x1a").splitlines(keepends=True)
+    reader = csv.reader((line.replace("\0", "") for line in lines), delimiter=delimiter)
+    fitting = last = 0
+    try:
+        for row in reader:
+            if len(row) == width:
+                fitting, last = fitting + 1, reader.line_num
+    except csv.Error:
+        return 0
+    behind = lines[last:]
+    is_footer = fitting > 2 * len(behind) and any(map(str.strip, behind))
+    return len(behind) if is_footer and len(behind) <= _FOOTER_LINES else 0
+
+
+def _look_at_rows(rows: list[list[str]], width: int, found: Guess) -> None:
+    header, values = rows[0], [row for row in rows[1:] if len(row) == width][:_VALUES]
+    short = sum(len(row) < width for row in rows[1:])
+    found.rows, found.ragged = len(rows) - 1, sum(len(row) != width for row in rows[1:])
+    if 0 < found.ragged <= found.rows * (1 - _ENOUGH):
+        found.settings["ragged"] = "pad" if found.ragged == short else "quarantine"
+        share = math.ceil(200 * found.ragged / found.rows)
+        if found.ragged != short and share > 1:
+            found.settings["max_rejected"] = f"{min(share, 100)}%"
+    columns = [[*filter(None, column)] for column in zip(*values, strict=True)] if values else []
+    nulls = _nulls(columns)
+    columns = [[value for value in column if value not in nulls] for column in columns]
+    if nulls:
+        found.settings["null_values"] = nulls
+    if _is_value_row(header, columns):
+        header = [f"column_{place}" for place in range(1, width + 1)]
+        found.settings |= {"header": False, "names": header}
+    nameless = [place for place, name in enumerate(header) if not name.strip()]
+    if nameless and nameless != [width - 1] and columns:
+        found.settings["unnamed_columns"] = "keep" if any(columns[place] for place in nameless) else "drop"
+    found.settings |= _separators(columns)
+    for name, column in zip(header, columns, strict=False):
+        kind = _kind(column, found.settings)
+        if kind and name.strip():
+            found.types[name] = kind
+
+
+def _nulls(columns: list[list[str]]) -> list[str]:
+    """Texts that stand for no value: in a column that has nothing else but numbers or dates."""
+    found: set[str] = set()
+    for column in columns:
+        others = [value for value in column if value not in NULLS]
+        is_typed = all(map(_is_typed, others))
+        found |= {value for value in {*column} & {*NULLS} if is_typed or value == NULLS[0]}
+    return [value for value in NULLS if value in found]
+
+
+def _is_typed(value: str) -> bool:
+    forms = (_NUMBER, _GERMAN, _ENGLISH, _ISO)
+    return any(form.fullmatch(value) for form in forms) or bool(
+        re.fullmatch(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*", value)
+    )
+
+
+def _is_value_row(header: list[str], columns: list[list[str]]) -> bool:
+    """Whether the first row is one of values: where all others are numbers or dates, it has such, too."""
+    typed = [place for place, column in enumerate(columns) if column and all(map(_is_typed, column))]
+    return bool(typed) and all(_is_typed(header[place]) for place in typed)
+
+
+def _bare(value: str) -> str:
+    return re.sub(rf"[{_SIGNS}()\sA-Z]", "", value)
+
+
+def _separators(columns: list[list[str]]) -> dict[str, str]:
+    """How numbers are written, where some value leaves no doubt of it."""
+    german = english = grouped = 0
+    for column in columns:
+        bare = [_bare(value) for value in column if _NUMBER.fullmatch(value) or _MONEY.fullmatch(value)]
+        if not column or len(bare) != len(column):
+            continue
+        if all(map(_GERMAN.fullmatch, bare)) and any(map(_SURELY_GERMAN.fullmatch, bare)):
+            german += 1
+            grouped += any("." in value for value in bare)
+        elif all(map(_ENGLISH.fullmatch, bare)):
+            english += any(map(_SURELY_ENGLISH.fullmatch, bare))
+    if german and not english:
+        return {"decimal_separator": ","} | ({"thousands_separator": "."} if grouped else {})
+    return {"thousands_separator": ","} if english and not german else {}
+
+
+def _kind(column: list[str], settings: t.Mapping[str, t.Any]) -> str:
+    """The type that `columns` must name, since no sample finds it; empty if there is none."""
+    if not column or all(_NUMBER.fullmatch(value) or _ISO.fullmatch(value) for value in column):
+        return ""
+    money = [_MONEY.fullmatch(value) for value in column]
+    if all(money) and any(one and (one["sign"] or one["code"] or "(" in one[0]) for one in money):
+        codes = {one[part] for one in money if one for part in ("sign", "code") if one[part]}
+        mark = settings.get("decimal_separator", ".")
+        scale = max(2, *(len(_bare(value).partition(mark)[2]) for value in column))
+        return f"money({scale + 14},{scale})" if len(codes) < 2 else ""
+    kinds = []
+    for form, clock in itertools.product(FORMATS, CLOCKS):
+        if all(_is_date(value, form + clock) for value in column):
+            kinds.append(f"date-time({form}{clock})" if clock else f"date({form})")
+    kinds += [
+        f"date-time(%d/%b/%Y{clock})" for clock in CLOCKS[-1:] if all(_is_date(v, f"%d/%b/%Y{clock}") for v in column)
+    ]
+    return kinds[0] if len(kinds) == 1 else ""
+
+
+def _is_date(value: str, form: str) -> bool:
+    try:
+        dt.datetime.strptime(value, form)  # noqa: DTZ007 - only whether it is one
+    except ValueError:
+        return False
+    return True
