@@ -36,7 +36,14 @@ def is_of_files() -> bool:
     Raises:
         ConfigError: meltano.yml cannot be read, or has no job EXTRACT_LOAD.
     """
-    return all(task[0] == TAP for task in _tasks())
+    return all(task[0] == TAP for task in _tasks()) and not any("://" in path for path in _paths())
+
+
+def _paths() -> list[str]:
+    with readable():
+        plugins = project()["plugins"]
+        configs = [one["config"] for one in plugins.get("extractors") or [] if one["name"] == TAP]
+        return [str(one["path"]) for one in configs[0]["files"]] if configs else []
 
 
 def states() -> list[str]:
@@ -82,7 +89,7 @@ def listed(extract: Path | None = None) -> list[Extract]:
                 path=layout.MELTANO_PROJECT / str(one["path"]).replace("$ELT_EXTRACT", folder),
                 delimiter=str(one.get("delimiter", ",")),
                 encoding=str(one.get("encoding", "utf-8")),
-                other=tuple(sorted(one.keys() - KNOWN)),
+                other=("a `path` elsewhere",) if "://" in str(one["path"]) else tuple(sorted(one.keys() - KNOWN)),
             )
             for one in files
         ]

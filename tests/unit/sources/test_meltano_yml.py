@@ -96,3 +96,5 @@ def test_settings_that_choose_rows_are_known(project):
     """Records of such an entry are not counted, since the count would not be that of the tap."""
     project({"entity": "a", "path": "a.csv", "keys": ["id"]}, {"entity": "b", "path": "b.zip", "members": "*"})
     assert [one.other for one in meltano_yml.listed()] == [(), ("members",)]
+    project({"entity": "a", "path": "s3://lake/*.csv", "keys": ["id"]})
+    assert meltano_yml.listed()[0].uncounted() == "its entry sets a `path` elsewhere"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import glob
 import os
@@ -11,7 +12,9 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tap_csv import remote
 from tap_csv.errors import InputError
+from tap_csv.remote import Remote, Stream
 
 SUFFIXES = tuple(f".csv{packing}" for packing in ("", ".gz", ".zst", ".bz2", ".xz", ".zip"))
 """What a folder is searched for; a file or a glob is taken as named."""
@@ -29,14 +32,16 @@ class Facts(t.NamedTuple):
     size: int
     """Bytes."""
     mtime_ns: int
-    """When it was changed last, in nanoseconds since 1970."""
+    """When it was changed last, in nanoseconds since 1970; 0 if that is unknown."""
+    etag: str = ""
+    """By what a server tells versions of a file apart."""
 
 
 @dataclass(frozen=True)
 class Member:
     """A file in a zip file."""
 
-    archive: Path
+    archive: Path | Remote
     info: zipfile.ZipInfo = field(compare=False)
     opened: zipfile.ZipFile = field(compare=False)
 
@@ -50,11 +55,11 @@ class Member:
         return f"{self.archive}!{self.info.filename}"
 
 
-File: t.TypeAlias = "Path | Member"
+File: t.TypeAlias = "Path | Member | Remote"
 """What is read as one file; its text names it."""
 
 
-def opened(file: File) -> t.IO[bytes] | _Checked:
+def opened(file: File) -> t.IO[bytes] | _Checked | Stream:
     """Open a file to read its bytes; those of a member are checked against its sum at the end.
 
     Raises:
@@ -63,6 +68,8 @@ def opened(file: File) -> t.IO[bytes] | _Checked:
     """
     if isinstance(file, Path):
         return file.open("rb", buffering=0)
+    if isinstance(file, Remote):
+        return Stream(file)
     if file.info.flag_bits & _ENCRYPTED:
         raise InputError("is encrypted: unpack it, and name the folder", file)
     if file.info.compress_type not in _PACKED_BY:
@@ -76,6 +83,8 @@ def local(file: File) -> Path:
     Raises:
         InputError: it has none.
     """
+    if isinstance(file, Remote):
+        return file.copy()
     if not isinstance(file, Path):
         raise InputError("is within a zip file, and read from its end: unpack it, and name the folder", file)
     return file
@@ -120,11 +129,15 @@ def facts(file: File) -> Facts:
     Raises:
         InputError: it cannot be read.
     """
+    origin = file.archive if isinstance(file, Member) else file
+    if isinstance(origin, Remote):
+        size = file.info.file_size if isinstance(file, Member) else origin.size or 0
+        return Facts(size, origin.mtime_ns, origin.etag)
     try:
-        found = (file if isinstance(file, Path) else file.archive).stat()
+        found = origin.stat()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file) from None
-    return Facts(found.st_size if isinstance(file, Path) else file.info.file_size, found.st_mtime_ns)
+    return Facts(file.info.file_size if isinstance(file, Member) else found.st_size, found.st_mtime_ns)
 
 
 def find(named: str, members: str | None = None) -> list[File]:
@@ -137,6 +150,8 @@ def find(named: str, members: str | None = None) -> list[File]:
     Raises:
         InputError: nothing is there, a folder cannot be listed, or a zip file is damaged.
     """
+    if "://" in named:
+        return [file for one in remote.find(named, SUFFIXES) for file in _elsewhere(one, members)]
     return [file for path in _paths(named) for file in _within(path, members)]
 
 
@@ -159,6 +174,14 @@ def _paths(named: str) -> list[Path]:
     if not found:
         raise InputError("no file matches", path)
     return list(found.values())
+
+
+def _elsewhere(file: Remote, pattern: str | None) -> list[File]:
+    """The file, or those in it if it is named as a zip file; such is copied, since it is read from its end."""
+    if pattern is None and not file.url.lower().endswith(".zip"):
+        return [file]
+    found = _within(file.copy(), pattern)
+    return [dataclasses.replace(one, archive=file) for one in found if isinstance(one, Member)]
 
 
 def _within(path: Path, pattern: str | None) -> list[File]:

@@ -321,6 +321,9 @@ class _Known:
                 wanted = {str(file) for file in stream.files}
                 known = {file: one for file, one in bookmark.get("files", {}).items() if file in wanted}
                 self._files = {file: {name: one[name] for name in self._FIELDS} for file, one in known.items()}
+                for file, one in known.items():
+                    if "etag" in one:
+                        self._files[file]["etag"] = one["etag"]
         except (AttributeError, KeyError, TypeError) as error:
             what = f"the state of stream {entity.name!r} is not of the form in which this tap says it: {error!r}"
             raise SettingsError(what) from None
@@ -334,16 +337,20 @@ class _Known:
         one = self._files.get(str(file))
         if one is None or one["size"] != stat.size:
             return False
-        if one["mtime_ns"] != stat.mtime_ns:
+        if (one["mtime_ns"], one.get("etag", "")) != stat[1:] or not (stat.mtime_ns or stat.etag):
             if Source(file, stream.entity, hashed=True).drain() != one["sha256"]:
                 return False
             one["mtime_ns"] = stat.mtime_ns
+            if stat.etag:
+                one["etag"] = stat.etag
         return True
 
     def add(self, file: File, stat: Facts, sha256: str) -> None:
         """Remember a file that was sent."""
         if self._remember:
-            self._files[str(file)] = dict(zip(self._FIELDS, (*stat, sha256), strict=True))
+            self._files[str(file)] = {"size": stat.size, "mtime_ns": stat.mtime_ns, "sha256": sha256}
+            if stat.etag:
+                self._files[str(file)]["etag"] = stat.etag
 
 
 def _forget(_: Segment, path: Path, future: Future[Made]) -> None:
