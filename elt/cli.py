@@ -230,7 +230,7 @@ def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is 
 
 @app.command()
 def inspect(
-    file: t.Annotated[Path, typer.Argument(help="A CSV file.")],
+    file: t.Annotated[str, typer.Argument(help="A file of CSV, JSON, parquet or Excel; or its URL.")],
     rows: t.Annotated[
         int | None, typer.Option(min=1, help="Rows that types are found from; default: as a load.")
     ] = None,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import typing as t
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from rich.console import Console
@@ -26,11 +27,11 @@ MAX_VALUE_CHARACTERS = 40
 """Characters of a value that are shown."""
 
 
-def inspect(file: Path, *, rows: int | None, encoding: str | None, delimiter: str | None) -> dict[str, t.Any]:
+def inspect(file: Path | str, *, rows: int | None, encoding: str | None, delimiter: str | None) -> dict[str, t.Any]:
     """Inspect a CSV file by tap-csv.
 
     Args:
-        file: its path.
+        file: its path or URL.
         rows: number of rows from which types are inferred; None for the number of a load, -1 for all.
         encoding: a Python codec, where it is known.
         delimiter: where it is known.
@@ -41,15 +42,16 @@ def inspect(file: Path, *, rows: int | None, encoding: str | None, delimiter: st
     Raises:
         DataError: the file cannot be read as CSV; the message says where.
     """
-    if "://" in str(file):
-        raise DataError(f"inspect: {file}: only files of this machine are read: download it first")
     given = {"--rows": rows, "--encoding": encoding, "--delimiter": delimiter}
     options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     command = [sys.executable, "-m", "tap_csv.inspection", str(file), *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise DataError(f"inspect: {last_line(done.stderr)}")
-    return dict(json.loads(done.stdout))
+    found = dict(json.loads(done.stdout))
+    if (url := urlsplit(str(file))).netloc and url.password is None and not url.query:
+        found["path"] = str(file)  # with its user, whom messages of the tap leave out
+    return found
 
 
 def show(found: dict[str, t.Any]) -> None:
@@ -76,6 +78,7 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
 
     Columns of money keep the type that was found, and one with a value that does not fit becomes a string.
     """
+    is_url = "://" in found["path"]
     path = Path(found["path"]).absolute()
     pinned = {
         one["name"]: "string" if one["where"] else one["type"]
@@ -84,7 +87,7 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
     }
     settings = {
         "entity": name_of(path),
-        "path": _as_meltano_says(path),
+        "path": found["path"] if is_url else _as_meltano_says(path),
         "keys": found["keys"][0] if found["keys"] else [],
         "columns": pinned,
         "delimiter": found["delimiter"],

@@ -117,8 +117,8 @@ def test_what_cannot_be_read_is_one_line(tmp_path, content, said):
 def test_a_folder_and_an_address_are_refused(tmp_path):
     with pytest.raises(DataError, match="is a folder: name one of its files"):
         look(tmp_path)
-    with pytest.raises(DataError, match="only files of this machine"):
-        look(t.cast("t.Any", "https://example.com/a.csv"))
+    with pytest.raises(DataError, match="and files of this machine are read"):
+        look(t.cast("t.Any", "gs://bucket/a.csv"))
 
 
 def test_what_is_written_is_added_once_and_nothing_else_changes(project, capsys):

@@ -18,7 +18,7 @@ import zipfile
 
 import duckdb
 import pytest
-from tap_csv import remote
+from tap_csv import inspection, remote
 from tap_csv_harness import TEXT
 
 if t.TYPE_CHECKING:
@@ -194,6 +194,12 @@ def test_what_is_not_read(sync: Sync, web: Server, monkeypatch: pytest.MonkeyPat
     for url in ("s3://bucket/in.csv", "sftp://host/in.csv"):
         assert f"{url}: " in str(sync(url).error)
         assert "is missing: install the optional group `remote`" in str(sync(url).error)
+
+
+def test_inspection(web: Server) -> None:
+    found = inspection.inspect_named(f"{web.url}/in.csv")
+    assert (found.path, found.rows) == (f"{web.url}/in.csv", 5000)
+    assert [(one.name, one.type) for one in found.columns] == [("id", "integer"), ("a", "string")]
 
 
 def test_globs() -> None:

@@ -329,7 +329,7 @@ def refuse_missing(wanted: t.Iterable[str], opened: Opened, file: File, where: s
 
 
 def candidates(entity: Entity, delimiters: set[str], *, key: bool) -> list[types.Type]:
-    """The types that a column may be found to be of, the narrowest first, as the entity writes numbers."""
+    """List the types that a column may be found to be of, the narrowest first, as the entity writes numbers."""
     kinds = types.candidates(";" if ";" in delimiters else ",", key=key)
     return [formats.written(kind, entity.shape.notation(key=key)) for kind in kinds]
 

@@ -177,7 +177,7 @@ def _paths(named: str) -> list[Path]:
 
 
 def _elsewhere(file: Remote, pattern: str | None) -> list[File]:
-    """The file, or those in it if it is named as a zip file; such is copied, since it is read from its end."""
+    """List the file, or those in it if it is named as a zip file; such is copied, since it is read from its end."""
     if pattern is None and not file.url.lower().endswith(".zip"):
         return [file]
     found = _within(file.copy(), pattern)

@@ -106,7 +106,7 @@ def _rows(lines: t.Iterable[str], delimiter: str) -> list[list[str]]:
 
 
 def _table(lines: list[str], delimiter: str | None) -> tuple[str, int]:
-    """The delimiter by which most rows have most fields, and how many."""
+    """Find the delimiter by which most rows have most fields, and how many."""
     best = (0, 0, 0, delimiter or ",")
     for one in delimiter or DELIMITERS:
         widths = Counter(len(row) for row in _rows(lines, one) if row)
@@ -118,7 +118,7 @@ def _table(lines: list[str], delimiter: str | None) -> tuple[str, int]:
 
 
 def _comment(lines: list[str], delimiter: str | None) -> str | None:
-    """What lines begin with that are no rows; a header may begin so, too."""
+    """Find what lines begin with that are no rows; a header may begin so, too."""
     for mark in COMMENTS:
         marked = [line for line in lines if line.startswith(mark)]
         others = [line for line in lines if not line.startswith(mark)]
@@ -230,7 +230,7 @@ def _separators(columns: list[list[str]]) -> dict[str, str]:
 
 
 def _kind(column: list[str], settings: t.Mapping[str, t.Any]) -> str:
-    """The type that `columns` must name, since no sample finds it; empty if there is none."""
+    """Find the type that `columns` must name, since no sample finds it; empty if there is none."""
     if not column or all(_NUMBER.fullmatch(value) or _ISO.fullmatch(value) for value in column):
         return ""
     money = [_MONEY.fullmatch(value) for value in column]

@@ -23,10 +23,12 @@ import charset_normalizer
 import duckdb
 from elt_singer.errors import ConnectorError, one_line
 
+from tap_csv import remote
 from tap_csv.catalog import candidates, discover, split
 from tap_csv.config import SAMPLE_ROWS, Config, Entity
 from tap_csv.convert import Converter, Form
 from tap_csv.errors import InputError
+from tap_csv.files import SUFFIXES
 from tap_csv.guess import guess
 from tap_csv.packed import MARK, packing_of
 from tap_csv.reader import OpenEndError
@@ -281,7 +283,7 @@ def _is_western(head: bytes) -> bool:
 
 
 def _tail(path: Path, encoding: str) -> str:
-    """The last lines of a file; empty if it can be read from its beginning alone."""
+    """Read the last lines of a file; empty if it can be read from its beginning alone."""
     with path.open("rb") as file:
         begin = file.read(MARK)
         if encoding.startswith("utf-16") or packing_of(begin) or begin.startswith(b"PK"):
@@ -336,10 +338,25 @@ def _look_further(
                     columns[name].where = f"near byte {begin + start + segment.size_before(line):,}"
 
 
+def inspect_named(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, str] | None = None) -> Findings:
+    """As `inspect`, of a path or a URL of one file, which is copied first.
+
+    Raises:
+        InputError: it cannot be read, or the URL is one of several files.
+    """
+    if "://" not in named:
+        return inspect(Path(named), rows, given)
+    file, *others = remote.find(named, SUFFIXES)
+    if others:
+        raise InputError("stands for several files: name one of them", str(file))
+    found = inspect(file.copy(), rows, given)
+    return dataclasses.replace(found, path=str(file))
+
+
 def main() -> None:
     """Print what was found as JSON; a failure is one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="tap-csv-inspection", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", help="a path or a URL")
     parser.add_argument("--rows", type=int, default=SAMPLE_ROWS, help="rows that types are found from; -1 for all")
     parser.add_argument("--encoding")
     parser.add_argument("--delimiter")
@@ -347,7 +364,7 @@ def main() -> None:
     logging.disable()
     given = {name: getattr(arguments, name) for name in ("encoding", "delimiter") if getattr(arguments, name)}
     try:
-        found = inspect(arguments.file, None if arguments.rows == -1 else arguments.rows, given)
+        found = inspect_named(arguments.file, None if arguments.rows == -1 else arguments.rows, given)
     except (ConnectorError, OSError, duckdb.Error, LookupError) as error:
         sys.exit(one_line(error))
     json.dump(dataclasses.asdict(found), sys.stdout)

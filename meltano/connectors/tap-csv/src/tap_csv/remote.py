@@ -80,7 +80,7 @@ class Remote:
         return self.url
 
     def copy(self) -> Path:
-        """A copy on this machine, for what is not read from its beginning to its end; it goes with this object.
+        """Copy it to this machine, for what is not read from its beginning to its end; it goes with this object.
 
         Raises:
             InputError: the file cannot be read, or does not fit the disk.
@@ -111,7 +111,7 @@ class Stream:
         self._is_open = False
 
     def __enter__(self) -> t.Self:
-        """The stream itself."""
+        """Return the stream itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,7 +155,7 @@ class Stream:
 
 
 def find(named: str, suffixes: tuple[str, ...]) -> list[Remote]:
-    """The files of a URL, sorted by their names.
+    """List the files of a URL, sorted by their names.
 
     Args:
         named: a URL, but for https with `*`, `?`, `[...]` and `**`, or of a folder, which ends with `/`.
