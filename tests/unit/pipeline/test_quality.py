@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 from collections import defaultdict
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from elt.errors import DataError
 from elt.pipeline import quality
-from elt.sources import columns
+from elt.sources import columns, csv_files
 
 CHECKS = quality.load(quality.CHECKS / "completejourney.py")
 LINE = st.tuples(
@@ -92,3 +93,20 @@ def test_a_line_that_cannot_be_added_is_named(tmp_path, line, message):
 def test_cents_are_rounded_as_the_warehouse_rounds(text):
     expected = duckdb.execute("select (?::varchar::decimal(12, 2) * 100)::bigint", [text]).fetchone()[0]
     assert CHECKS._cents(text) == expected
+
+
+def test_rows_that_cannot_be_counted_are_named(tmp_path, monkeypatch, capsys):
+    """A count that is not that of the tap would fail the check of a load that is right."""
+    path = tmp_path / "a.csv"
+    path.write_text("id\n1\n2\n")
+    extracts = [csv_files.Extract("a", path), csv_files.Extract("b", path, other=("skip",))]
+    monkeypatch.setattr(quality, "listed", lambda _: extracts)
+    monkeypatch.setattr(quality, "CHECKS", tmp_path / "none")
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create schema raw; create table raw.a as from range(2); create table raw.b as from range(1)"
+        )
+        warehouse = mock.Mock(connect=lambda: contextlib.nullcontext(connection))
+        figures = quality._compare(tmp_path, warehouse)
+    assert [(one.name, one.agrees) for one in figures] == [("raw.a: rows", True)]
+    assert capsys.readouterr().out == "quality: raw.b: rows are not compared: its entry sets skip\n"

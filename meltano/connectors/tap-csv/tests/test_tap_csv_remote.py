@@ -115,6 +115,7 @@ def test_a_file_of_the_web(sync: Sync, web: Server) -> None:
     assert got.error is None
     assert len(got.records) == 5000
     assert got.records[0]["_sdc_source_file"] == f"{web.url}/in.csv"
+    assert got.records[0]["_sdc_source_file_mtime"] is None  # the server does not say
     web.asked.clear()
     again = sync(f"{web.url}/in.csv", settings={**STATEFUL, "add_metadata_columns": True}, state=got.state)
     assert again.records == []

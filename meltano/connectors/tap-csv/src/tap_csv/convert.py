@@ -431,7 +431,10 @@ class Converter:
         stamps = [column for column, kind in form.types.items() if kind.sql == "TIMESTAMP"]
         if form.modified is not None:
             modified = datetime.fromtimestamp(form.modified, UTC).replace(tzinfo=None).isoformat(" ")
-            values |= {FILE: sql.literal(str(form.path)), MODIFIED: f"timestamp {sql.literal(modified)}", LINE: line}
+            when = (
+                f"timestamp {sql.literal(modified)}" if form.modified else "null::TIMESTAMP"
+            )  # a server may not say
+            values |= {FILE: sql.literal(str(form.path)), MODIFIED: when, LINE: line}
             stamps.append(MODIFIED)
         if form.stream is None:
             chosen = ", ".join(f"{value} as {sql.name(column)}" for column, value in values.items())
