@@ -208,6 +208,17 @@ def test_refusals(warehouse: Warehouse, folder: Path) -> None:
     )
 
 
+def test_a_line_without_an_object_is_no_row(warehouse: Warehouse, folder: Path) -> None:
+    keyless = schema() | {"key_properties": []}
+    for line in ("null", " null \r", "1", "[]", "true"):
+        file = jsonl(folder, {"id": 1, "a": "null"})
+        with (path := Path(file.removeprefix("file://"))).open("a", newline="") as lines:
+            lines.write(f"\n{line}\n")
+        got = warehouse.load(keyless, batch(file, form="jsonl"))
+        assert got.error, line
+        assert f"{path}, line 3" in str(got.error)
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | TEXTS,

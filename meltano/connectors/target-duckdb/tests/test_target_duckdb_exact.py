@@ -486,7 +486,7 @@ def test_keys_do_not_merge(warehouse: Warehouse, tmp_path: Path, way: str) -> No
     assert "column 'a': " in str(got.error)
 
 
-MISFITS = {
+UNFIT = {
     "nanoseconds": ("timestamp_ns '2024-01-01 00:00:00.123456789'", MOMENT),
     "a time of a date": ("timestamp '2024-01-01 10:00:00'", DATE),
     "a moment of a date": ("timestamptz '2024-01-01 10:00:00+00'", DATE),
@@ -499,7 +499,7 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize(("value", "of"), MISFITS.values(), ids=MISFITS)
+@pytest.mark.parametrize(("value", "of"), UNFIT.values(), ids=UNFIT)
 def test_values_of_parquet_that_would_change(
     warehouse: Warehouse, tmp_path: Path, value: str, of: dict[str, t.Any]
 ) -> None:

@@ -101,7 +101,7 @@ def test_a_record_of_3000_columns(tmp_path: Path) -> None:
     assert house.rows("select c0, c2999 from things order by 1") == [("0 c0", "0 c2999"), ("1 c0", "1 c2999")]
 
 
-def test_a_misfit_among_many_columns(tmp_path: Path) -> None:
+def test_a_value_that_does_not_fit_among_many_columns(tmp_path: Path) -> None:
     house = Warehouse(tmp_path / "w.duckdb")
     columns = {"id": {"type": "integer"}} | {f"c{n}": {"type": ["null", "integer"]} for n in range(400)}
     error = house.load(schema(columns), record({"id": 1, "c350": 1}), record({"id": 2, "c350": "x"})).error

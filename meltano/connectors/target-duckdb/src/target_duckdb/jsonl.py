@@ -42,6 +42,7 @@ _ANY = r"[0-9.]+(?:[eE][+-]?[0-9]+)?"
 _ANY_NUMBERS, _LONG_NUMBERS = re.compile(_ANY), re.compile(r"[0-9][0-9.eE+-]{15,}")
 _IS_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _BLANKS = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")|\s+')
+_NULL_LINE = re.compile(rb"null[ \t\r]*(?:\n|\Z)")
 _KEYS = re.compile(rb'"((?:[^"\\]++|\\.)*+)"\s*:')
 _TOKEN = rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}\[\]]|'
 
@@ -130,6 +131,18 @@ def blocks(path: Path) -> Iterator[bytes]:
     """Read a file in blocks of whole lines."""
     with path.open("rb") as lines:
         yield from messages.blocks(lines)
+
+
+def first_null(path: Path) -> int | None:
+    """Find the first line that is `null`, counted from 0: DuckDB makes a row without a value of it."""
+    before = 0
+    for block in blocks(path):
+        if _NULL_LINE.search(block):
+            for number, line in enumerate(block.split(b"\n"), before):
+                if line.strip() == b"null":
+                    return number
+        before += block.count(b"\n")
+    return None
 
 
 def rewrite(source: Path, goal: Path, transform: Callable[[bytes], bytes]) -> None:

@@ -32,7 +32,7 @@ if t.TYPE_CHECKING:
 
 LOGGER = logging.getLogger("target-duckdb")
 
-MISFITS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException)
+CONVERSION_ERRORS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException)
 """What DuckDB raises when a value is the reason."""
 _OBJECT_SIZE = 2 << 20
 """Longest line the JSON reader expects; it splits a file among threads by twice this size."""
@@ -43,7 +43,7 @@ _COLUMNS_AT_ONCE = 2000
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
 
 
-class _MisfitError(Exception):
+class _ConversionError(Exception):
     """A row does not fit."""
 
     def __init__(self, row: int, column: str | None, what: str) -> None:
@@ -268,9 +268,9 @@ class Loader:
         reader = jsonl.Reader(stream.columns, "record", metadata=stream.metadata, versions=stream.versions)
         try:
             stage = self._staged(reader, spool.path, max(_OBJECT_SIZE, spool.longest), stream)
-        except _MisfitError as misfit:
-            line = spool.line(misfit.row)
-            raise InputError(misfit.what, stream=stream.name, line=line, column=misfit.column) from misfit.__cause__
+        except _ConversionError as error:
+            line = spool.line(error.row)
+            raise InputError(error.what, stream=stream.name, line=line, column=error.column) from error.__cause__
         stage.spool = spool
         self._refuse_without_key(stream, stage)
         if stage.rows != spool.rows:  # not known to happen; better to stop than to lose a row
@@ -292,11 +292,14 @@ class Loader:
             if gzipped:  # DuckDB (1.5.5) does not look at the checksum
                 with gzip.open(path) as packed, plain.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked, messages.BLOCK)
+            # With a key it lacks that.
+            if not stream.keys and (row := jsonl.first_null(plain)) is not None:
+                raise InputError("is no object", stream=stream.name, file=path, line=row + 1)
             return self._staged(jsonl.Reader(stream.columns, ""), plain, _FILE_OBJECT_SIZE, stream)
-        except _MisfitError as misfit:
+        except _ConversionError as error:
             raise InputError(
-                misfit.what, stream=stream.name, file=path, line=misfit.row + 1, column=misfit.column
-            ) from misfit.__cause__
+                error.what, stream=stream.name, file=path, line=error.row + 1, column=error.column
+            ) from error.__cause__
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"cannot be read: {error}", stream=stream.name, file=path) from error
         finally:
@@ -307,7 +310,7 @@ class Loader:
         """Read a file of JSON into a temporary table: fast first, and where that is not exact, exactly.
 
         Raises:
-            _MisfitError: a row does not fit.
+            _ConversionError: a row does not fit.
         """
         self._stages += 1
         self._use(len(reader.columns), half=False)
@@ -320,7 +323,7 @@ class Loader:
         try:
             try:
                 reader.read(self._connection, table, path, object_size, exact=False)
-            except MISFITS:
+            except CONVERSION_ERRORS:
                 self._read_exactly(reader, table, path, object_size)
         except duckdb.Error as error:
             raise DatabaseError(f"stream {stream.name!r}: {one_line(error)}") from error
@@ -339,8 +342,9 @@ class Loader:
             path, object_size = rewritten, object_size + object_size // 8
         try:
             reader.read(self._connection, table, path, object_size, exact=True)
-        except MISFITS as error:
-            raise _MisfitError(*locate.misfit(self._connection, reader, path, error, self._folder)) from error
+        except CONVERSION_ERRORS as error:
+            found = locate.conversion_error(self._connection, reader, path, error, self._folder)
+            raise _ConversionError(*found) from error
         finally:
             rewritten.unlink(missing_ok=True)
 
@@ -359,7 +363,7 @@ class Loader:
         firsts = ((self._first(stage, f"{stage.values[key]} is null"), key) for key in stream.keys)
         if found := [(row, key) for row, key in firsts if row is not None]:
             row, key = min(found)
-            raise stage.misfit(row, LACKS_KEY, key, stream.name)
+            raise stage.error(row, LACKS_KEY, key, stream.name)
 
     def _hold_numbers(self, stream: Stream, stage: Stage) -> None:
         """Let columns of numbers, which the table has of another type, hold what is staged; else refuse it."""
@@ -376,5 +380,5 @@ class Loader:
                 wider = stream.table.become(self._connection, column.name, there, column.type)
             if wider is None or (wider != column.type and first(wider) is not None):
                 what = f"the value does not fit {there}, which the table has"
-                raise stage.misfit(row, what, column.name, stream.name)
+                raise stage.error(row, what, column.name, stream.name)
             stream.there[column.name] = wider

@@ -23,7 +23,7 @@ _TWICE = re.compile(r'^.* has duplicate key "(.*)"$', re.MULTILINE)
 """What comes before it is the record; a quote within that has a backslash before it."""
 
 
-def misfit(
+def conversion_error(
     connection: duckdb.DuckDBPyConnection, reader: Reader, path: Path, error: Exception, folder: Path
 ) -> tuple[int, str | None, str]:
     """Find the first line that cannot be read, by halves: DuckDB itself is asked, so its opinion is what counts.
@@ -61,10 +61,10 @@ def misfit(
         return numbers[low], None, f"is not JSON: {found[1].strip()}"
     if found := _TWICE.search(str(said)):
         return numbers[low], None, f"the key {found[1]!r} stands twice"
-    return numbers[low], *_first_misfit(attempt, reader, line)
+    return numbers[low], *_first_error(attempt, reader, line)
 
 
-def _first_misfit(attempt: _Attempt, reader: Reader, line: bytes) -> tuple[str | None, str]:
+def _first_error(attempt: _Attempt, reader: Reader, line: bytes) -> tuple[str | None, str]:
     """Return the column for which a line cannot be read, if it is known, and what is wrong."""
     bare = replace(reader, columns=[], metadata=False, versions=False)
     columns = list(reader.columns)

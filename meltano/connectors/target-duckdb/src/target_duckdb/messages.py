@@ -40,7 +40,7 @@ def blocks(source: t.BinaryIO) -> Iterator[bytes]:
 
 
 def _enlarge_pipe(source: t.BinaryIO) -> None:
-    """Return a pipe holds 64 KiB, for which the tap and this program would take turns; it may hold more on Linux."""
+    """Enlarge a pipe where Linux allows it: for its 64 KiB the tap and this program would take turns."""
     if sys.platform == "linux":
         import fcntl  # noqa: PLC0415 - not on every platform
 

@@ -142,7 +142,7 @@ def _scale(decimal: str) -> int:
 
 
 def _checked(value: str, condition: str, result: str, target: str) -> str:
-    return f"case when {value} is null then null when {condition} then {result} else error('misfit')::{target} end"
+    return f"case when {value} is null then null when {condition} then {result} else error('unfit')::{target} end"
 
 
 def _to_json(value: str, source: str) -> str:
@@ -194,7 +194,7 @@ def _to_double(value: str, source: str, target: str) -> str:
 
 
 def _to_decimal(value: str, source: str, target: str) -> str:
-    """Return a number with more digits than fit is refused, but for what a DOUBLE adds behind its 15th digit."""
+    """Return an expression that refuses more digits than fit, but for what a DOUBLE adds behind its 15th digit."""
     scale, number = _scale(target), f"{value}::{target}"
     if source in WHOLE:
         return number
@@ -211,7 +211,7 @@ def _to_decimal(value: str, source: str, target: str) -> str:
 
 
 def _to_boolean(value: str, source: str, target: str) -> str:
-    """Return True and false, as words or as 1 and 0."""
+    """Return an expression that takes true and false as words or as 1 and 0."""
     number = f"try_cast({value} as DOUBLE)"
     if source != "VARCHAR":
         return _checked(value, f"{number} in (0, 1)", f"{value}::{target}", target)
@@ -257,7 +257,7 @@ def _time_from_text(value: str, target: str) -> str:
     if target == "TIME":
         whole, bound, end = f"'2000-01-01 ' || {value}", f"{value} < '24'", "::TIME"
     moment = f"epoch_us(({whole})::TIMESTAMPTZ)"
-    slow = f"make_timestamp(case when {moment} between {_YEARS} then {moment} else error('misfit')::BIGINT end){end}"
+    slow = f"make_timestamp(case when {moment} between {_YEARS} then {moment} else error('unfit')::BIGINT end){end}"
     if target == "DATE":
         slow, end = f"regexp_extract({value}, '^[^T ]*')::DATE", "::DATE"
     quick = _QUICK[target].format(v=value)
@@ -265,7 +265,7 @@ def _time_from_text(value: str, target: str) -> str:
     return (
         f"case when ({quick}) and {bound} then ({whole})::TIMESTAMP{end} when {value} is null then null "
         f"when regexp_matches({value}, {form}) and {bound} then {slow} "
-        f"when lower({value}) in ('infinity', '-infinity') then {value}::{target} else error('misfit')::{target} end"
+        f"when lower({value}) in ('infinity', '-infinity') then {value}::{target} else error('unfit')::{target} end"
     )
 
 

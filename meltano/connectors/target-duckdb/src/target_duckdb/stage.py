@@ -32,7 +32,7 @@ class Stage:
     spool: Spool | None = None
     """Else the lines of the input that they are of."""
 
-    def misfit(self, row: int, what: str, column: str, stream: str) -> InputError:
+    def error(self, row: int, what: str, column: str, stream: str) -> InputError:
         """Return the error that a row, counted from 0, does not fit."""
         kind = MissingKeyError if what == LACKS_KEY else InputError
         if self.spool:

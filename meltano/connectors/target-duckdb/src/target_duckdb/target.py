@@ -258,9 +258,9 @@ class Target:
             if column.name in stream.keys and len(column.path) == 1 and record.get(column.path[0]) is None:
                 raise MissingKeyError("the record lacks a key", column=column.name)
         if stream.validator:
-            for misfit in stream.validator.iter_errors(record):
-                where = ".".join(map(str, misfit.absolute_path)) or None
-                raise InputError(f"the record does not fit its schema: {misfit.validator}", column=where)
+            for error in stream.validator.iter_errors(record):
+                where = ".".join(map(str, error.absolute_path)) or None
+                raise InputError(f"the record does not fit its schema: {error.validator}", column=where)
         else:
             head = messages.head(line)
             if messages.tells_stream(head, stream.name):
