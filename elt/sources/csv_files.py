@@ -244,16 +244,20 @@ def _begins(path: Path, mark: bytes) -> bool:
 
 
 def _other_format(path: Path) -> str:
-    """Return what a file is that is none of CSV, by its first bytes; empty if it may be one."""
+    """Return what a file is that is not counted here, by its first bytes; empty if it may be one."""
     with contextlib.suppress(OSError, EOFError, zlib.error, lzma.LZMAError), opened(path) as file:
         begin = file.read(1024)
         for mark, kind in ((b"PK", "a zip file or a workbook"), (b"PAR1", "a parquet file")):
             if begin.startswith(mark):
                 return kind
+        if _SEPARATOR.match(begin):
+            return "a file whose first line names its delimiter"
         return "a file of JSON" if _BEGINS_JSON.match(begin) else ""
     return ""
 
 
+_SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?(\"?)sep=.\1\r?\n")
+"""The first line in which Excel looks for the delimiter."""
 _BEGINS_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*(?:\{|\])|\{\s*[\"}])")
 
 

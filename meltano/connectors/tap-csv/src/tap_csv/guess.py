@@ -154,7 +154,9 @@ def _footer(tail: str, delimiter: str, width: int) -> int:
     except csv.Error:
         return 0
     behind = lines[last:]
-    is_footer = fitting > 2 * len(behind) and any(map(str.strip, behind))
+    widths = [len(row) for row in _rows(behind, delimiter) if row]
+    # Lines of nearly as many fields are rows that lack one, or have one too many.
+    is_footer = widths and fitting > 2 * len(behind) and all(2 * one <= max(width, 4) for one in widths)
     return len(behind) if is_footer and len(behind) <= _FOOTER_LINES else 0
 
 
