@@ -264,3 +264,4 @@ def test_texts_that_mean_null(sync: Sync, tmp_path: Path, line_end: bytes, *, ba
     with pytest.raises(InputError, match="column 'n': the value is no integer"):
         values(sync, tmp_path, content + b"4,null,x,\n", columns=named, **entry)
     assert "null_values: must be a list of texts" in settings_error(null_values=[1])
+    assert "escapechar takes the '\\\\' away" in settings_error(null_values=["\\N"], escapechar="\\")

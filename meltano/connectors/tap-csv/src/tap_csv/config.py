@@ -333,8 +333,7 @@ def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
     if shape.thousands_separator not in {None, *formats.THOUSANDS_SEPARATORS} - {shape.decimal_separator}:
         known = formats.THOUSANDS_SEPARATORS
         raise SettingsError(f"{who}: thousands_separator: one of {known!r}, and not the decimal_separator")
-    if not all(isinstance(value, str) for value in shape.null_values):
-        raise SettingsError(f"{who}: null_values: must be a list of texts")
+    _check_null_values(shape, dialect, who)
     _check_limits(shape, who)
     _check_names(shape, given["keys"], who)
     return shape
@@ -343,6 +342,15 @@ def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
 def _with_text(entry: dict[str, t.Any], name: str) -> dict[str, t.Any]:
     """Return the entry with a text for a setting that may be a number, too."""
     return {**entry, name: str(entry[name])} if type(entry.get(name)) is int else entry
+
+
+def _check_null_values(shape: Shape, dialect: Dialect, who: str) -> None:
+    if not all(isinstance(value, str) for value in shape.null_values):
+        raise SettingsError(f"{who}: null_values: must be a list of texts")
+    escape = dialect.escapechar
+    if escape and (escaped := [value for value in shape.null_values if escape in value]):
+        what = f"escapechar takes the {escape!r} away from {escaped[0]!r} before it is found; leave one of both out"
+        raise SettingsError(f"{who}: null_values: {what}")
 
 
 def _check_limits(shape: Shape, who: str) -> None:
