@@ -7,6 +7,7 @@ import fcntl
 import importlib.metadata
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import typing as t
 from pathlib import Path
 from unittest import mock
 
+from elt.bootstrap import uv
 from elt.config import services, settings
 from elt.supervisor import guard
 
@@ -36,6 +38,19 @@ print(json.dumps({one.name: one.version for one in distributions()}, sort_keys=T
 def packages() -> dict[str, str]:
     """Version of each package of this environment."""
     return {one.name: one.version for one in importlib.metadata.distributions()}
+
+
+def default_packages() -> dict[str, str]:
+    """Version of each package of this environment that every way in installs, too: without those of $ELT_GROUPS."""
+    command = [uv.find()[0], "export", "--frozen", "--no-hashes", "--no-header", "--no-annotate", "--no-emit-project"]
+
+    def names(*groups: str) -> set[str]:
+        lines = subprocess.check_output([*command, *groups], cwd=ROOT, env=uv.variables(), text=True).splitlines()
+        return {line.split("==")[0] for line in lines if "==" in line}
+
+    chosen = [word for name in os.environ.get("ELT_GROUPS", "").split() for word in ("--group", name)]
+    added = names(*chosen) - names()
+    return {name: one for name, one in packages().items() if re.sub(r"[-_.]+", "-", name).lower() not in added}
 
 
 REMARKS: list[str] = []

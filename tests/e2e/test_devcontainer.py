@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ways_in import chroot, container, debian
-from workspace import PACKAGES, PORTS, REMARKS, ROOT, packages
+from workspace import PACKAGES, PORTS, REMARKS, ROOT, default_packages
 
 from .fresh_clone import clone_working_tree, given_to
 
@@ -74,7 +74,7 @@ def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):
     assert not (here.root / ".state").exists()
     REMARKS.append(f"a second `devcontainer up` took {here.up():.1f} s")
     found = json.loads(here.exec("python", "-c", PACKAGES).splitlines()[-1])
-    assert {name: version for name, version in found.items() if name not in ONLY_OLD_PYTHON} == packages()
+    assert {name: version for name, version in found.items() if name not in ONLY_OLD_PYTHON} == default_packages()
 
 
 def test_the_container_follows_another_user_id(engine, outside):

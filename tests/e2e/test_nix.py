@@ -16,7 +16,7 @@ from pathlib import Path
 import documents
 import pytest
 from ways_in import nix as nix_way
-from workspace import PACKAGES, REMARKS, ROOT, copy, packages
+from workspace import PACKAGES, REMARKS, ROOT, copy, default_packages
 
 from .fresh_clone import FreshClone, clone_working_tree
 
@@ -232,7 +232,7 @@ def test_a_shell_in_which_bootstrap_fails_opens_to_mend_it(nix, here):
 def test_the_packages_are_those_of_every_way_in(nix, here):
     code, output = with_double(nix, here, "develop", "-c", str(here.root / ".venv/bin/python"), "-c", PACKAGES)
     assert code == 0, output
-    assert json.loads(output.splitlines()[-1]) == packages()
+    assert json.loads(output.splitlines()[-1]) == default_packages()
 
 
 def test_a_program_of_a_wheel_starts_by_the_loader_of_the_shell(nix, here):

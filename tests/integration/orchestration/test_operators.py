@@ -33,7 +33,7 @@ def operators(tmp_path_factory):
 @pytest.mark.parametrize(
     ("output", "error", "reason"),
     [
-        (REFUSED, "AirflowFailException", "tap-csv: /x/a.csv, line 3: ragged row"),
+        (REFUSED, "AirflowFailException", "tap-csv: /x/a.csv, line 3: ragged row (`elt inspect /x/a.csv` explains)"),
         (LOCKED, "AirflowException", "/x/w.duckdb is locked by python (process 1)"),
         ("", "AirflowException", "meltano failed"),
     ],
