@@ -24,7 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tap_csv import catalog, source
 from tap_csv.config import Config, Entity
-from tap_csv.convert import Converter, Form
+from tap_csv.convert import Converter
+from tap_csv.form import Form
 from tap_csv.source import Source
 from tap_csv.tap import Tap
 from tap_csv.types import STRING

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tap_csv import readable
 from tap_csv.config import Entity
-from tap_csv.convert import Form
 from tap_csv.errors import InputError
+from tap_csv.form import Form
 from tap_csv.source import Source
 from tap_csv_harness import TEXT, run
 

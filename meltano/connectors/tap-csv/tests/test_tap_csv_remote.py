@@ -19,6 +19,8 @@ import zipfile
 import duckdb
 import pytest
 from tap_csv import inspection, remote
+from tap_csv.errors import InputError
+from tap_csv.remote import base
 from tap_csv_harness import TEXT
 
 if t.TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(remote, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(base, "_FIRST_PAUSE_SECONDS", 0.001)
     with Server(("127.0.0.1", 0), Handler) as server:
         server.files, server.asked = {"/in.csv": ROWS}, []
         thread = threading.Thread(target=server.serve_forever)
@@ -148,7 +150,7 @@ def test_a_file_that_changes_meanwhile(web: Server) -> None:
     with remote.Stream(file) as stream:
         stream.read(1000)
         web.files["/in.csv"] = ROWS.replace(b"x", b"y")
-        with pytest.raises(remote.InputError, match="was changed while it was read"):
+        with pytest.raises(InputError, match="was changed while it was read"):
             stream.read(1000)
 
 
@@ -341,7 +343,7 @@ def test_a_server_of_sftp(sync: Sync, tmp_path: Path, monkeypatch: pytest.Monkey
     known.touch()
     monkeypatch.setenv("TAP_CSV_SFTP_KNOWN_HOSTS", str(known))
     monkeypatch.setenv("TAP_CSV_SFTP_PASSWORD", SECRET)
-    monkeypatch.setattr(remote, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(base, "_FIRST_PAUSE_SECONDS", 0.001)
     key = paramiko.ECDSAKey.generate()
     with sftp_server(folder, key) as port:
         url = f"sftp://me@127.0.0.1:{port}/in"

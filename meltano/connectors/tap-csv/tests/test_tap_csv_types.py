@@ -117,7 +117,7 @@ VALUES = {
     ],
     "string": [("x", "x"), (" x", " x"), ("é\u2028", "é\u2028")],
 }
-MISFITS = {
+NOT_SUCH = {
     "integer": ["1.5", "x", "12e-1", "9223372036854775808", "9007199254740993.5", "nan", "inf"],
     "number": ["x", "nan", "inf", "1e400"],
     "decimal(20,2)": ["0.125", "1" * 19, "1.0000000000000001e+18", "x"],
@@ -158,8 +158,8 @@ def test_values(sync: Sync, tmp_path: Path, way: str, kind: str) -> None:
     assert sent == [*values, None]
 
 
-@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in MISFITS.items() for text in texts])
-def test_a_misfit_is_refused_where_it_stands(sync: Sync, tmp_path: Path, way: str, kind: str, text: str) -> None:
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in NOT_SUCH.items() for text in texts])
+def test_a_conversion_error_names_its_place(sync: Sync, tmp_path: Path, way: str, kind: str, text: str) -> None:
     good = VALUES[kind][0][0]
     content = f'id,v\n1,{good}\n\n2,{text}\n3,"{text}"\n'
     (tmp_path / "batch").mkdir()
@@ -171,7 +171,7 @@ def test_a_misfit_is_refused_where_it_stands(sync: Sync, tmp_path: Path, way: st
     assert got.state is None
 
 
-def test_a_misfit_late_in_the_file(sync: Sync) -> None:
+def test_a_conversion_error_late_in_the_file(sync: Sync) -> None:
     """Its type was found from rows before it; whoever looks at all rows finds another."""
     content = b"id,v\n" + b"".join(b"%d,1\n" % number for number in range(30_000)) + b"x,y\n"
     got = sync(content, settings=TYPED)

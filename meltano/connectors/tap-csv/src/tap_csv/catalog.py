@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from elt_singer.selection import is_chosen, marks_of
 
 from tap_csv import formats, types
-from tap_csv.convert import FILE, LINE, MODIFIED, Form
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.files import find, local
+from tap_csv.form import FILE, LINE, MODIFIED, Form
 from tap_csv.readable import number_of_rows
 from tap_csv.reader import OpenEndError, Reader
 from tap_csv.source import FIRST, Source, line_ends

@@ -26,7 +26,7 @@ from elt_singer.errors import ConnectorError, one_line
 from tap_csv import remote
 from tap_csv.catalog import candidates, discover, split
 from tap_csv.config import SAMPLE_ROWS, Config, Entity
-from tap_csv.convert import Converter, Form
+from tap_csv.convert import Converter
 from tap_csv.errors import InputError
 from tap_csv.files import SUFFIXES
 from tap_csv.guess import guess
@@ -37,6 +37,7 @@ from tap_csv.tables import format_of
 
 if t.TYPE_CHECKING:
     from tap_csv import types
+    from tap_csv.form import Form
 
 PIECE = 1 << 20
 """Bytes of a sample for encoding and delimiter, and of those from the middle and the end."""
@@ -111,7 +112,7 @@ class Findings:
 class Examiner(Converter):
     """Looks at texts of a sample in the way in which a load makes values of them."""
 
-    def first_misfits(
+    def first_conversion_errors(
         self, segment: Segment, form: Form, rows: int | None, wanted: t.Mapping[str, t.Sequence[types.Type]]
     ) -> dict[tuple[str, types.Type], tuple[int, str]]:
         """Find the first text of each column that is not meant as each of some types.
@@ -134,8 +135,8 @@ class Examiner(Converter):
             for kind in dict.fromkeys(itertools.chain.from_iterable(wanted.values())):
 
                 def first(text: str, kind: types.Type = kind) -> tuple[str, str]:
-                    misfit = f"filter (not coalesce({kind.meant(text)}, false))"
-                    return f"min(line) {misfit}", f"arg_min({text}, line) {misfit}"
+                    failing = f"filter (not coalesce({kind.meant(text)}, false))"
+                    return f"min(line) {failing}", f"arg_min({text}, line) {failing}"
 
                 chosen = [column for column, those in wanted.items() if kind in those]
                 for column, line, text in self._by_column(first, table, form.header, chosen, listed=True):
@@ -214,9 +215,9 @@ def inspect(path: Path, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
             if name not in guessed.types
         }
         named = {name: [stream.types[name]] for name in guessed.types}
-        for (name, _), (line, value) in own.first_misfits(first, form, rows, named).items():
+        for (name, _), (line, value) in own.first_conversion_errors(first, form, rows, named).items():
             found[name].doubt, found[name].where = value, f"line {line:,}"
-        for name, (line, value) in _last_to_fall(own.first_misfits(first, form, rows, deciding)).items():
+        for name, (line, value) in _last_to_fall(own.first_conversion_errors(first, form, rows, deciding)).items():
             found[name].line, found[name].value = line, value
         keys, number = own.keys(first, form, rows, MOST_KEYS)
         is_whole = rows is None or (first.last and number < rows)
@@ -298,12 +299,12 @@ def _sample(path: Path, entity: Entity) -> tuple[Segment, Form]:
 
 
 def _last_to_fall(
-    misfits: t.Mapping[tuple[str, types.Type], tuple[int, str]],
+    errors: t.Mapping[tuple[str, types.Type], tuple[int, str]],
 ) -> dict[str, tuple[int, str]]:
     """Of each column the value that ruled out the last of the types that are narrower than its own."""
     found: dict[str, tuple[int, str]] = {}
-    for (name, _), misfit in misfits.items():
-        found[name] = max(found.get(name, (0, "")), misfit)
+    for (name, _), error in errors.items():
+        found[name] = max(found.get(name, (0, "")), error)
     return found
 
 
@@ -327,12 +328,12 @@ def _look_further(
             segment = Segment(data[start:end], 1, begin + start, last=True, quotes=0)
             wanted = {name: [kind] for name, kind in kinds.items() if kind.name != "string"}
             try:
-                misfits = own.first_misfits(segment, form, None, wanted)
+                errors = own.first_conversion_errors(segment, form, None, wanted)
             except (InputError, OpenEndError) as error:
                 findings.rejected = findings.rejected or f"near byte {begin:,}: {getattr(error, 'what', error)}"
                 continue
             columns = {column.name: column for column in findings.columns}
-            for (name, _), (line, value) in misfits.items():
+            for (name, _), (line, value) in errors.items():
                 if not columns[name].doubt:
                     columns[name].doubt = value
                     columns[name].where = f"near byte {begin + start + segment.size_before(line):,}"

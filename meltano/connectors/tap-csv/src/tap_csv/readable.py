@@ -11,7 +11,7 @@ from tap_csv.source import line_ends
 
 if t.TYPE_CHECKING:
     from tap_csv.config import Dialect
-    from tap_csv.convert import Form
+    from tap_csv.form import Form
     from tap_csv.source import Segment
 
 

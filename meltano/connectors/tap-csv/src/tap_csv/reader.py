@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
     from tap_csv.source import Segment
 
     Row = tuple[int, list[str]]
-    Misfits = Mapping[int, tuple[str, str]]
+    ConversionErrors = Mapping[int, tuple[str, str]]
     """What is wrong with a row, by its first line: a column, and why its value does not fit."""
 
 _DELIMITERS = ";\t|,"
@@ -60,7 +60,7 @@ class _Wanted(t.NamedTuple):
     keys: Sequence[int]
     """Indexes of the columns that must hold a value."""
     nulls: Container[str]
-    misfits: Misfits
+    failed: ConversionErrors
     ends_empty: bool
 
 
@@ -120,14 +120,14 @@ class Reader:
         return header
 
     def rows(
-        self, header: Sequence[str], keys: Sequence[str], misfits: Misfits, *, ends_empty: bool = False
+        self, header: Sequence[str], keys: Sequence[str], failed: ConversionErrors, *, ends_empty: bool = False
     ) -> Iterator[Row]:
         """Each row, with the number of its first line.
 
         Args:
             header: names of the columns.
             keys: columns that must hold a value in every row.
-            misfits: rows of which it is known that they do not fit.
+            failed: rows of which it is known that they do not fit.
             ends_empty: whether the last column has no name, and must hold none.
 
         Yields:
@@ -139,7 +139,7 @@ class Reader:
         """
         reader = csv.reader(self._lines(), **self._dialect)
         key_indexes, nulls = [header.index(key) for key in keys], {"", *self._shape.null_values}
-        wanted = _Wanted(header, key_indexes, nulls, misfits, ends_empty)
+        wanted = _Wanted(header, key_indexes, nulls, failed, ends_empty)
         before, width = self._segment.line, len(header)
         if self._shape.quarantines:
             self._taken = []
@@ -152,7 +152,7 @@ class Reader:
                 if (
                     len(row) == width
                     and nulls.isdisjoint([row[index] for index in key_indexes])
-                    and line not in misfits
+                    and line not in failed
                     and not (ends_empty and row[-1])
                 ):
                     yield line, row
@@ -263,7 +263,7 @@ class Reader:
         width = len(wanted.header)
         if self._shape.ragged == "pad" and not any(row[width:]):
             row = row[:width] + [""] * (width - len(row))
-        what, column = self._misfit(row, line, wanted)
+        what, column = self._why_not(row, line, wanted)
         if not what:
             return row
         if not self._shape.quarantines:
@@ -274,7 +274,7 @@ class Reader:
         self.rejected.append(Rejected(line, reason, raw.removesuffix(end)))
         return None
 
-    def _misfit(self, row: list[str], line: int, wanted: _Wanted) -> tuple[str, str | None]:
+    def _why_not(self, row: list[str], line: int, wanted: _Wanted) -> tuple[str, str | None]:
         """Why a row does not fit, and in which column; empty if it does."""
         header = wanted.header
         if len(row) != len(header):
@@ -288,5 +288,5 @@ class Reader:
                 return "a key must not be empty", header[index]
         if wanted.ends_empty and row[-1]:
             return f"a value in column {len(header)}, which has no name in the header; {_UNNAMED}", None
-        column, what = wanted.misfits.get(line, ("", ""))
+        column, what = wanted.failed.get(line, ("", ""))
         return what, column

@@ -317,13 +317,14 @@ class Native:
         if self.fits == "true":
             return self.expression.format(v=name)
         made, fits = self.expression.format(v=name), self.fits.format(v=name)
-        return f"case when {name} is null then null when {fits} then {made} else error('misfit')::{kind.sql} end"
+        refuse = f"error('conversion error')::{kind.sql}"
+        return f"case when {name} is null then null when {fits} then {made} else {refuse} end"
 
-    def misfit(self, column: str, kind: types.Type) -> str:
+    def fails(self, column: str, kind: types.Type) -> str:
         """Whether a value is none of that type."""
         name = sql.name(column)
         if not self._is(kind):
-            return kind.misfit(self._text(name))
+            return kind.fails(self._text(name))
         return f"({name} is not null and not coalesce({self.fits.format(v=name)}, false))"
 
     def _is(self, kind: types.Type) -> bool:

@@ -23,9 +23,10 @@ from elt_singer.errors import SchemaError
 from elt_singer.selection import is_selected
 
 from tap_csv import catalog
-from tap_csv.convert import Converter, Made
+from tap_csv.convert import Converter
 from tap_csv.errors import InputError, SettingsError
 from tap_csv.files import facts
+from tap_csv.form import Made
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Recut, Source
 
@@ -36,8 +37,8 @@ if t.TYPE_CHECKING:
 
     from tap_csv.catalog import Opened, Stream
     from tap_csv.config import Config, Entity
-    from tap_csv.convert import Form
     from tap_csv.files import Facts, File
+    from tap_csv.form import Form
     from tap_csv.source import Segment
 
     Json = dict[str, t.Any]

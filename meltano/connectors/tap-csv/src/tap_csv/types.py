@@ -53,7 +53,7 @@ class Type:
         """Return the expression that converts what was read, and fails where it does not fit; null stays null."""
         if self.from_text == "{v}" or (self.fast == "true" and not text):
             return value
-        refuse = f"error('misfit')::{self.sql}"
+        refuse = f"error('conversion error')::{self.sql}"
         slow = f"coalesce({self.from_text.format(v=value)}, {refuse})" if text or self.read == "VARCHAR" else refuse
         fast = f"when {self.fast.format(v=value)} then {self.quick.format(v=value)}" if self.fast and not text else ""
         return f"case {fast} when {value} is null then null else {slow} end"
@@ -63,7 +63,7 @@ class Type:
         found = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.sql)
         return f"DECIMAL({int(found[1]) + 1},{found[2]})" if found and found[1] == found[2] else ""
 
-    def misfit(self, value: str) -> str:
+    def fails(self, value: str) -> str:
         """Whether a text is no such value."""
         return f"({value} is not null and {self.from_text.format(v=value)} is null)"
 
