@@ -109,8 +109,8 @@ class Tap:
             batch.remove_stale(folder, self._config.batch_prefix + _OURS)
         for stream in list(self._streams(chosen)):  # all are looked at before the first row is sent
             name = stream.entity.name
-            known = _Known(stream, said["bookmarks"].get(name), self._config)
-            said["bookmarks"][name] = known.bookmark()
+            known = _Bookmark(stream, said["bookmarks"].get(name), self._config)
+            said["bookmarks"][name] = known.state()
             messages.write(self._output, messages.schema(name, stream.schema(), stream.entity.keys))
             rejected = stream.entity.rejected
             if rejected:
@@ -122,7 +122,7 @@ class Tap:
                 for one in self._within_limit(made, stream) if rejected else made:
                     self._send(one, stream)
                 if self._config.incremental:
-                    said["bookmarks"][name] = known.bookmark()
+                    said["bookmarks"][name] = known.state()
                     messages.write(self._output, messages.state(said))
         if not self._config.incremental and said["bookmarks"]:  # by this a target knows that the tap did not die
             messages.write(self._output, messages.state(said))
@@ -146,7 +146,7 @@ class Tap:
         except (AttributeError, KeyError, TypeError, SchemaError) as error:
             raise SettingsError(f"the catalog is not of the form that --discover prints: {error!r}") from None
 
-    def _read(self, stream: Stream, file: File, known: _Known) -> Iterator[Made]:
+    def _read(self, stream: Stream, file: File, known: _Bookmark) -> Iterator[Made]:
         """Return the rows of a file, unless it is known and did not change."""
         started, before = time.monotonic(), facts(file)
         if known.unchanged(file, before, stream):
@@ -290,7 +290,7 @@ class Tap:
             path.unlink()
 
 
-class _Known:
+class _Bookmark:
     """The files of a stream that were sent as a whole."""
 
     _FIELDS = ("size", "mtime_ns", "sha256")
@@ -329,7 +329,7 @@ class _Known:
             what = f"the state of stream {entity.name!r} is not of the form in which this tap says it: {error!r}"
             raise SettingsError(what) from None
 
-    def bookmark(self) -> Json:
+    def state(self) -> Json:
         """Return what a state has to say of the stream."""
         return {"form": self._form, "files": {**self._files}} if self._remember else {}
 
