@@ -1,10 +1,13 @@
-"""Let Flower answer under no foreign name; it reads this file before it listens."""
+"""Let Flower answer under no foreign name and show no secret; it reads this file before it listens."""
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from flower.app import Flower  # type: ignore[import-untyped]
+from flower.events import EventsState  # type: ignore[import-untyped]
+from flower.inspector import Inspector  # type: ignore[import-untyped]
 from tornado.web import ErrorHandler
 
 from elt.services.allowed_hosts import REFUSAL, is_allowed
@@ -12,7 +15,12 @@ from elt.services.allowed_hosts import REFUSAL, is_allowed
 if t.TYPE_CHECKING:
     from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 
+SECRET = re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)|\beyJ[\w-]{8,}\.[\w.-]+")
+"""Pattern of a URL's password, as workers tell the broker's, and of a token, as the arguments of tasks hold it."""
+
 find_any = Flower.find_handler
+take_event = EventsState.event
+take_answer = Inspector._on_update  # noqa: SLF001 - all that a worker answers passes it
 
 
 class Refused(ErrorHandler):
@@ -32,4 +40,16 @@ def find_handler(self: Flower, request: HTTPServerRequest, **named: t.Any) -> HT
     return t.cast("HTTPMessageDelegate", self.get_handler_delegate(request, Refused, {"status_code": 400}))
 
 
+def masked(value: object) -> t.Any:  # noqa: ANN401
+    """Return a copy of what a worker tells, with *** for each secret."""
+    if isinstance(value, str):
+        return SECRET.sub(r"\1***", value)
+    if isinstance(value, dict):
+        return {name: masked(one) for name, one in value.items()}
+    return [masked(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+# Before Flower keeps it: a search in what it keeps would tell as much as a page.
 Flower.find_handler = find_handler
+EventsState.event = lambda self, event: take_event(self, masked(event))
+Inspector._on_update = lambda self, *told: take_answer(self, *map(masked, told))  # noqa: SLF001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -23,6 +24,7 @@ from workspace import run
 
 from elt import layout
 from elt.config import env_file, process_env
+from elt.orchestration import runs
 from elt.services import databases
 
 SECRETS = [name.lower() for name, value, _ in env_file.example_settings() if not value]
@@ -199,6 +201,27 @@ def test_whoever_logs_in_to_flower_only_looks(platform):
         *("worker/pool/grow/any", "worker/pool/autoscale/any", "worker/queue/add-consumer/any"),
     ):
         assert httpx.post(f"{url}/api/{path}", auth=auth, timeout=60, trust_env=False).status_code == 403, path
+
+
+def test_flower_shows_no_password_and_no_token(platform):
+    url, auth = platform.settings.url(platform.settings.flower_port), ("admin", platform.settings.admin_password)
+    runs.run_pipeline(platform.api, 120)
+    with httpx.Client(base_url=url, auth=auth, timeout=60, trust_env=False) as client:
+        workers = client.get("/api/workers", params={"refresh": "true"}).json()
+        (worker,) = workers
+        (task, *_) = tasks = client.get("/api/tasks").json()
+        paths = ("/", "/broker", "/tasks", f"/worker/{worker}", f"/task/{task}", f"/api/task/info/{task}")
+        texts = [client.get(path).raise_for_status().text for path in paths]
+        columns = {"draw": 1, "start": 0, "length": 9, "order[0][column]": 0, "columns[0][data]": "name"}
+        rows = [
+            client.get("/tasks/datatable", params={**columns, "search[value]": words}).raise_for_status().json()
+            for words in ("", "eyJ", "args:eyJ", "args:token")
+        ]
+    told = "\n".join([json.dumps([workers, tasks, rows]), *texts])
+    assert [len(one["data"]) > 0 for one in rows] == [True, False, False, True]
+    assert "redis+socket://:***@" in workers[worker]["stats"]["broker"]["hostname"]
+    assert "eyJ" not in told
+    assert not [name for name in SECRETS if getattr(platform.settings, name) in told]
 
 
 def test_the_login_is_printed(platform):
