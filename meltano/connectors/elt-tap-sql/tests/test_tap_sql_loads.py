@@ -82,6 +82,19 @@ def test_discovery_finds_each_kind_of_table_once(pg: Source) -> None:
     assert ran.of_type("SCHEMA", "public-seen")[0]["key_properties"] == ["id"]
 
 
+def test_tables_that_the_scanner_would_take_for_another_are_read_whole(pg: Source) -> None:
+    pg.execute('create table t (id int); create table "T" (id int, n int); insert into t values (1)')
+    pg.execute('insert into "T" select 2, i from generate_series(1, 3) i; create table above (id int)')
+    pg.execute(
+        "create table below (m int) inherits (above); insert into below select i, i from generate_series(1, 5000) i"
+    )
+    ran = pg.run()
+    assert ran.error is None
+    count = {name: len(ran.of_type("RECORD", f"public-{name}")) for name in ("t", "T", "above", "below")}
+    assert count == {"t": 1, "T": 3, "above": 5000, "below": 5000}
+    assert "n" not in ran.of_type("RECORD", "public-t")[0]["record"]
+
+
 def test_tables_that_may_not_be_read_are_left_out(pg: Source) -> None:
     pg.execute("create table open (id int, secret int); create table closed (id int); drop role if exists guest")
     pg.execute("create role guest login password 'guest'")  # pragma: allowlist secret

@@ -20,13 +20,15 @@ class Kind:
     duckdb: str
     """DuckDB's type of the values that are sent."""
     remote: str = "{}"
-    """The server's expression of a value; `{}` stands for the column's quoted name, `{number}` for its place."""
+    """The server's expression of a value; `{}` stands for the column's quoted name."""
     local: str = "{}"
     """DuckDB's expression over what the server sends."""
     bound: str = ""
     """`timestamp`, `timestamptz`, `date`, `integer` or `text` if the column may be a replication key."""
     is_scanned: bool = True
     """Whether the scanner reads the bare column exactly."""
+    conversion_error: str = ""
+    """The server's condition of a value that DuckDB would read as another, with `{0}` for the column."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Table:
     columns: dict[str, Column]
     keys: tuple[str, ...] = ()
     is_view: bool = False
+    is_plain: bool = False
+    """Whether the scanner finds this table, and it alone, by its name, and all its rows."""
     rows: int | None = None
     """The catalog's estimate of their number."""
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -56,6 +60,11 @@ class Table:
     def stream(self) -> str:
         """Name of its stream."""
         return f"{self.schema}-{self.name}"
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether the scanner may read it; DuckDB tells no names apart that differ only in case."""
+        return self.is_plain and len({name.lower() for name in self.columns}) == len(self.columns)
 
     @property
     def label(self) -> str:

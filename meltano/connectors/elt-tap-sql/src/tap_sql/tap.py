@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import shutil
 import time
 import typing as t
@@ -18,9 +17,9 @@ from elt_singer import batch, messages, scratch, sql
 from elt_singer.batch import Batch
 
 from tap_sql import catalog, incremental, records
-from tap_sql.dialects.postgres import MARK
 from tap_sql.engine import Engine
 from tap_sql.errors import LostError, SettingsError, SourceError
+from tap_sql.incremental import Part
 from tap_sql.pieces import pieces
 
 if t.TYPE_CHECKING:
@@ -40,7 +39,6 @@ VERSION = "_sdc_table_version"
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 """Seconds before the first try again, and at most."""
 _COPY = 1 << 20
-_UNFIT = re.compile(re.escape(MARK) + r"(\d+)")
 
 
 @dataclass
@@ -136,13 +134,17 @@ class Tap:
             horizon = self._horizon(engine, choices)
             with engine.snapshot():
                 streams = self._resolved(engine, [one for one in choices if one.stream not in run.sent])
+                parts = [self._part(engine, stream, run, horizon) for stream in streams]
+                for stream, part in zip(streams, parts, strict=True):
+                    if not part.is_empty:
+                        self._refuse_conversion_errors(engine, stream, part)
                 for stream in streams:  # what all of them are is said, and so was looked at, before the first row
                     messages.write(self._output, messages.schema(stream.name, stream.schema(), stream.keys))
                 if not rows:
                     return
                 version = time.time_ns() // 1_000_000
-                for stream in streams:
-                    self._send_stream(engine, stream, run, horizon, version)
+                for stream, part in zip(streams, parts, strict=True):
+                    self._send_stream(engine, stream, part, run, version)
         for stream in streams:
             if stream.key is None:
                 activate = {"type": "ACTIVATE_VERSION", "stream": stream.name, "version": version}
@@ -165,23 +167,29 @@ class Tap:
         found = {(one.schema, one.name): one for one in tables}
         return [catalog.resolve(one, found.get((one.schema, one.table)), self._logger) for one in choices]
 
-    def _send_stream(self, engine: Engine, stream: Stream, run: _Run, horizon: Horizon | None, version: int) -> None:
-        started, where, bookmark = time.monotonic(), "", None
-        if stream.key is not None:
-            assert horizon
-            part = incremental.part(
-                stream,
-                run.bookmarks.get(stream.name),
-                horizon,
-                self._dialect,
-                self._config,
-                engine.ask,
-                self._logger,
-            )
-            where, bookmark = part.where, part.bookmark
-            if part.is_empty:
-                run.sent.add(stream.name)
-                return
+    def _part(self, engine: Engine, stream: Stream, run: _Run, horizon: Horizon | None) -> Part:
+        if stream.key is None:
+            return Part("", None)
+        assert horizon
+        known = run.bookmarks.get(stream.name)
+        return incremental.part(stream, known, horizon, self._dialect, self._config, engine.ask, self._logger)
+
+    def _refuse_conversion_errors(self, engine: Engine, stream: Stream, part: Part) -> None:
+        statement = self._dialect.conversion_errors(stream.table, stream.columns, part.where)
+        if statement is None:
+            return
+        (found,) = engine.ask(statement)
+        looked = (one for one in stream.columns if one.kind.conversion_error)
+        for column, is_inexact in zip(looked, found, strict=True):
+            if is_inexact:
+                what = f"a value is NaN, or a time after 294246, which no {column.kind.duckdb} holds"
+                raise SourceError(f"{what}; deselect the column", table=stream.table.label, column=column.name)
+
+    def _send_stream(self, engine: Engine, stream: Stream, part: Part, run: _Run, version: int) -> None:
+        if part.is_empty:
+            run.sent.add(stream.name)
+            return
+        started, where = time.monotonic(), part.where
         zeros = self._dialect.zeros(stream.table, stream.columns, where)
         if zeros and (count := int(engine.ask(zeros)[0][0])):
             what = "%s: %d dates without a month or a day are null here"
@@ -191,8 +199,8 @@ class Tap:
             run.bookmarks.pop(stream.name, None)
         else:
             run.sent.add(stream.name)
-            if bookmark:
-                run.bookmarks[stream.name] = bookmark
+            if part.bookmark:
+                run.bookmarks[stream.name] = part.bookmark
             messages.write(self._output, messages.state({"bookmarks": run.bookmarks}))
         self._logger.info("%s: %d rows in %.1f s", stream.table.label, rows, time.monotonic() - started)
 
@@ -236,8 +244,5 @@ class Tap:
 
 
 def _placed(error: SourceError, stream: Stream) -> SourceError:
-    """Say of which table and column an error of reading is."""
-    if found := _UNFIT.search(str(error)):
-        what = "a value is NaN, or a time after 294246, which DuckDB's type does not hold; deselect the column"
-        return SourceError(what, table=stream.table.label, column=stream.columns[int(found[1])].name)
+    """Say of which table an error of reading is."""
     return type(error)(str(error), table=stream.table.label)

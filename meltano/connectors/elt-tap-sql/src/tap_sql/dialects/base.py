@@ -105,11 +105,16 @@ class Dialect(abc.ABC):
 
     def rows(self, table: Table, columns: Sequence[Column], where: str) -> str:
         """Return what DuckDB selects the columns' values from: the server's own statement, which reads exactly."""
-        values = (
-            f"{one.kind.remote.format(self.quote(one.name), number=place)} as {self.quote(one.name)}"
-            for place, one in enumerate(columns)
-        )
+        values = (f"{one.kind.remote.format(self.quote(one.name))} as {self.quote(one.name)}" for one in columns)
         return self.query(f"select {', '.join(values)} from {self.place(table)}{where}")
+
+    def conversion_errors(self, table: Table, columns: Sequence[Column], where: str) -> str | None:
+        """Return a statement that says of columns whether values cannot be carried; none where all can."""
+        found = [
+            one.kind.conversion_error.format(self.quote(one.name)) for one in columns if one.kind.conversion_error
+        ]
+        said = ", ".join(f"coalesce(bool_or({one}), false) as n{place}" for place, one in enumerate(found))
+        return f"select {said} from {self.place(table)}{where}" if found else None
 
     def zeros(self, table: Table, columns: Sequence[Column], where: str) -> str | None:  # noqa: ARG002
         """Return a statement that counts values that become null, for a warning; none where none can."""
@@ -142,6 +147,11 @@ class Listed:
             replace(table, keys=tuple(column for _, column in sorted(self._keys.get(at, ()))))
             for at, table in self._tables.items()
         ]
+
+
+def scan(table: Table) -> str:
+    """Write a table as DuckDB's scanner reads it: in parallel, and streamed."""
+    return f"{SOURCE}.{sql.name(table.schema)}.{sql.name(table.name)}"
 
 
 def secret(kind: str, server: Server, database: str) -> str:

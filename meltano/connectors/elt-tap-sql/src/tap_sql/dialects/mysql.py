@@ -27,9 +27,13 @@ if t.TYPE_CHECKING:
 _OWN = "('information_schema', 'mysql', 'performance_schema', 'sys')"
 _TABLES = """
 select c.table_schema, c.table_name, b.table_type = 'VIEW', b.table_rows, c.column_name, c.is_nullable = 'YES',
-    lower(c.data_type), lower(c.column_type), c.numeric_precision, c.numeric_scale, k.ordinal_position
+    lower(c.data_type), lower(c.column_type), c.numeric_precision, c.numeric_scale, w.n is null, k.ordinal_position
 from information_schema.columns c
 join information_schema.tables b on b.table_schema = c.table_schema and b.table_name = c.table_name
+left join (
+    select lower(table_schema) as s, lower(table_name) as t, count(*) as n
+    from information_schema.tables group by lower(table_schema), lower(table_name) having count(*) > 1
+) as w on w.s = lower(c.table_schema) and w.t = lower(c.table_name)
 left join information_schema.key_column_usage k on k.constraint_name = 'PRIMARY'
     and k.table_schema = c.table_schema and k.table_name = c.table_name and k.column_name = c.column_name
 where {schemas} and {tables} and b.table_type in ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED')
@@ -171,9 +175,10 @@ class MySQL(Dialect):
         tables = "1" if pairs is None else f"(c.table_schema, c.table_name) in ({pairs})"
         found = Listed()
         for row in ask(_TABLES.format(schemas=schemas, tables=tables)):
-            schema, name, is_view, rows, column, nullable, *kind, place = row
+            schema, name, is_view, rows, column, nullable, *kind, is_plain, place = row
             read = Column(column, kind_of(*kind), bool(nullable))
-            found.add(Table(schema, name, {}, is_view=bool(is_view), rows=rows), read, place)
+            table = Table(schema, name, {}, is_view=bool(is_view), is_plain=bool(is_plain), rows=rows)
+            found.add(table, read, place)
         return found.tables()
 
     def horizon(self, ask: Ask, overlap_seconds: int) -> Horizon:
@@ -208,8 +213,8 @@ class MySQL(Dialect):
 
     def rows(self, table: Table, columns: Sequence[Column], where: str) -> str:
         """Scan, which streams; what the scanner reads inexactly, and parts of tables, come as one result."""
-        if not where and all(one.kind.is_scanned for one in columns):
-            return f"{SOURCE}.{sql.name(table.schema)}.{sql.name(table.name)}"
+        if not where and table.is_scanned and all(one.kind.is_scanned for one in columns):
+            return base.scan(table)
         return super().rows(table, columns, where)
 
     def zeros(self, table: Table, columns: Sequence[Column], where: str) -> str | None:

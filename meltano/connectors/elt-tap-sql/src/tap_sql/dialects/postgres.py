@@ -15,7 +15,7 @@ from tap_sql.dialects.base import Dialect, Listed
 from tap_sql.model import Column, Horizon, Kind, Table
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tap_sql.config import Config
     from tap_sql.dialects.base import Ask, Server
@@ -30,12 +30,18 @@ with recursive base(oid, type, typmod) as (
 select n.nspname, c.relname, c.relkind in ('v', 'm') as is_view, c.reltuples::bigint as rows, a.attname,
     not a.attnotnull as is_nullable, y.typname::text, y.typtype::text, y.typcategory::text,
     pg_catalog.format_type(b.type, null) as type, coalesce(nullif(a.atttypmod, -1), b.typmod) as typmod,
-    a.atttypid <> b.type as is_domain, array_position(i.indkey::int2[], a.attnum) as place
+    a.atttypid <> b.type as is_domain, c.relkind = 'r' and not c.relhassubclass and w.name is null as is_plain,
+    array_position(i.indkey::int2[], a.attnum) as place
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join base b on b.oid = a.atttypid
 join pg_catalog.pg_type y on y.oid = b.type
+left join (
+    select lower(n.nspname) as schema, lower(c.relname) as name
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    group by lower(n.nspname), lower(c.relname) having count(*) > 1
+) as w on w.schema = lower(n.nspname) and w.name = lower(c.relname)
 left join pg_catalog.pg_index i on i.indrelid = c.oid and i.indisprimary
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
     and {schemas} and {tables}
@@ -54,19 +60,13 @@ select to_char(h at time zone 'UTC', {form}) as utc, to_char(h at time zone z, {
 ) as horizon
 """
 _FORM = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
-MARK = "tap-sql column "
-"""Begins what the server cannot convert, where it would send a value that DuckDB reads as another."""
 _LATEST = "'294246-12-31'"
 """DuckDB's years end here; later ones would come out as others, without an error."""
 _SERIAL_LENGTH = 4
 """What a typmod of numeric is offset by."""
 
 
-def _guarded(kind: str) -> str:
-    mark = f"('{MARK}{{number}} ' || {{0}}::text)::{kind}"
-    return f"case when {{0}} > {_LATEST} and isfinite({{0}}) then {mark} else {{0}} end"
-
-
+_LATE = f"{{0}} > {_LATEST} and isfinite({{0}})"
 _TEXT = replace(kinds.TEXT, remote="({}::text)")
 _NESTED = replace(kinds.JSON, remote="(to_json({})::text)")
 _KINDS: dict[str, Kind] = {
@@ -76,9 +76,9 @@ _KINDS: dict[str, Kind] = {
     "bool": kinds.BOOLEAN,
     "date": kinds.DATE,
     "time": kinds.TIME,
-    "timestamp": replace(kinds.TIMESTAMP, remote=_guarded("timestamp")),
+    "timestamp": replace(kinds.TIMESTAMP, conversion_error=_LATE),
     "timestamptz": replace(
-        kinds.TIMESTAMP, remote=_guarded("timestamptz"), local="({} at time zone 'UTC')", bound="timestamptz"
+        kinds.TIMESTAMP, conversion_error=_LATE, local="({} at time zone 'UTC')", bound="timestamptz"
     ),
     **dict.fromkeys(("text", "varchar", "bpchar"), kinds.TEXT),
     "bytea": kinds.BYTES,
@@ -102,8 +102,7 @@ def kind_of(name: str, sort: str, category: str, modifier: int) -> Kind:
     if name == "numeric" and modifier >= _SERIAL_LENGTH:
         precision, scale = (modifier - _SERIAL_LENGTH) >> 16 & 0xFFFF, (modifier - _SERIAL_LENGTH) & 0x7FF
         if kinds.is_decimal(precision, scale):
-            guard = f"case when {{0}} = 'NaN' then ('{MARK}{{number}} ' || {{0}}::text)::numeric else {{0}} end"
-            return kinds.decimal(precision, scale, f"(({guard})::numeric({precision},{scale}))")
+            return replace(kinds.decimal(precision, scale), conversion_error="{0} = 'NaN'")
     return _KINDS.get(name, _TEXT)
 
 
@@ -171,11 +170,12 @@ class Postgres(Dialect):
         found = Listed()
         for row in ask(_TABLES.format(schemas=schemas, tables=tables)):
             schema, name, is_view, rows, column, nullable, kind, sort, category, *rest = row
-            of_type, modifier, is_domain, place = rest
+            of_type, modifier, is_domain, is_plain, place = rest
             read = kind_of(kind, sort, category, modifier)
             if is_domain and read.remote == "{}":
                 read = replace(read, remote=f"({{}}::{of_type})")
-            found.add(Table(schema, name, {}, is_view=is_view, rows=rows), Column(column, read, nullable), place)
+            table = Table(schema, name, {}, is_view=is_view, is_plain=is_plain, rows=rows)
+            found.add(table, Column(column, read, nullable), place)
         return found.tables()
 
     def horizon(self, ask: Ask, overlap_seconds: int) -> Horizon:
@@ -192,3 +192,9 @@ class Postgres(Dialect):
         if bound == "timestamptz":
             expression = f"({expression} at time zone 'UTC')"
         return f"to_char({expression}, {_FORM})" if bound.startswith("timestamp") else f"{expression}::text"
+
+    def rows(self, table: Table, columns: Sequence[Column], where: str) -> str:
+        """Scan a whole table by several connections, unless a value needs the server's help."""
+        if not where and table.is_scanned and all(one.kind.remote == "{}" for one in columns):
+            return base.scan(table)
+        return super().rows(table, columns, where)
