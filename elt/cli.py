@@ -230,13 +230,15 @@ def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is 
 
 @app.command()
 def inspect(
-    file: t.Annotated[str, typer.Argument(help="A file of CSV, JSON, parquet or Excel; or its URL.")],
+    file: t.Annotated[str, typer.Argument(help="A file of CSV, JSON, parquet or Excel, a URL, or a glob in quotes.")],
     rows: t.Annotated[
         int | None, typer.Option(min=1, help="Rows that types are found from; default: as a load.")
     ] = None,
     all_rows: t.Annotated[bool, typer.Option("--all", help="Find types from all rows.")] = False,
     encoding: t.Annotated[str | None, typer.Option(help="Where the guess is wrong.")] = None,
     delimiter: t.Annotated[str | None, typer.Option(help="Where the guess is wrong.")] = None,
+    members: t.Annotated[str | None, typer.Option(help="Which files of a zip file: '2024-*.csv'.")] = None,
+    sheet: t.Annotated[str | None, typer.Option(help="Which one of a workbook.")] = None,
     write: t.Annotated[
         bool, typer.Option("--write", help="Add it to meltano.yml, and write the dbt source.")
     ] = False,
@@ -244,7 +246,10 @@ def inspect(
     """Say what would become of a file, and the entry that loads it: elt inspect stores.csv --write."""
     from elt.sources import inspection
 
-    found = inspection.inspect(file, rows=-1 if all_rows else rows, encoding=encoding, delimiter=delimiter)
+    if all_rows:
+        print("... reading all rows", flush=True)
+    given = {"encoding": encoding, "delimiter": delimiter, "members": members, "sheet": sheet}
+    found = inspection.inspect(file, rows=-1 if all_rows else rows, **given)
     inspection.show(found)
     if write:
         inspection.write(found)

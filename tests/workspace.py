@@ -41,14 +41,14 @@ def packages() -> dict[str, str]:
 
 
 def default_packages() -> dict[str, str]:
-    """Version of each package of this environment that every way in installs, too: without those of $ELT_GROUPS."""
+    """Version of each package of this environment that every way in installs, too: without those of ELT_GROUPS."""
     command = [uv.find()[0], "export", "--frozen", "--no-hashes", "--no-header", "--no-annotate", "--no-emit-project"]
 
     def names(*groups: str) -> set[str]:
         lines = subprocess.check_output([*command, *groups], cwd=ROOT, env=uv.variables(), text=True).splitlines()
         return {line.split("==")[0] for line in lines if "==" in line}
 
-    chosen = [word for name in os.environ.get("ELT_GROUPS", "").split() for word in ("--group", name)]
+    chosen = [word for name in uv.optional_groups() for word in ("--group", name)]
     added = names(*chosen) - names()
     return {name: one for name, one in packages().items() if re.sub(r"[-_.]+", "-", name).lower() not in added}
 

@@ -26,6 +26,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from elt import layout
+from elt.config.env_file import ASSIGNMENT
 from elt.errors import SetupError, last_line
 from elt.supervisor import lockfile
 
@@ -52,7 +53,7 @@ would give another virtual environment of the same lock."""
 
 
 def sync() -> str:
-    """Install the virtual environment of uv.lock, with a fitting uv and the optional groups that $ELT_GROUPS names.
+    """Install the virtual environment of uv.lock, with a fitting uv and the optional groups that ELT_GROUPS names.
 
     Bytecode is not compiled ahead: 13 s for 1.6 GB of which a run uses a tenth.
 
@@ -60,7 +61,7 @@ def sync() -> str:
         SetupError: it cannot be made; the message says how to fix it.
     """
     files = [(layout.ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")]
-    groups = [word for name in os.environ.get("ELT_GROUPS", "").split() for word in ("--group", name)]
+    groups = [word for name in optional_groups() for word in ("--group", name)]
     wanted = hashlib.sha256(b"".join([*files, " ".join(groups).encode()]))
     with _locked() as lock:
         program, source = find()
@@ -82,6 +83,22 @@ def sync() -> str:
         if was != wanted.hexdigest():
             INSTALLED_STAMP.write_text(wanted.hexdigest())
     return f"Python {platform.python_version()}, {source}"
+
+
+def optional_groups() -> list[str]:
+    """Return the optional groups that ELT_GROUPS names, in the environment or else in `.env`.
+
+    Raises:
+        SetupError: one is none of pyproject.toml.
+    """
+    lines = layout.ENV_FILE.read_text() if layout.ENV_FILE.is_file() else ""
+    chosen = {name.upper(): value.strip("\"'") for name, value in ASSIGNMENT.findall(lines)}.get("ELT_GROUPS", "")
+    named: list[str] = os.environ.get("ELT_GROUPS", chosen).replace(",", " ").split()
+    known = tomllib.loads((layout.ROOT / "pyproject.toml").read_text())["dependency-groups"].keys() - {"dev"}
+    if strange := [name for name in named if name not in known]:
+        there = ", ".join(sorted(known))
+        raise SetupError(f"{layout.ENV_FILE}: ELT_GROUPS: no group is called {strange[0]!r}; there are {there}")
+    return named
 
 
 def variables() -> dict[str, str]:

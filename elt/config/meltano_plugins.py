@@ -13,6 +13,9 @@ from dotenv import dotenv_values
 from elt import layout
 from elt.errors import ConfigError
 
+BUCKETS = "AWS_"
+"""How the variables begin by which libraries of the plugins enter buckets."""
+
 
 def project() -> dict[str, t.Any]:
     """Read meltano.yml.
@@ -58,9 +61,9 @@ class PluginSettings(t.NamedTuple):
 def plugin_settings() -> PluginSettings:
     """Find the settings of plugins that stand in `.env` or in the environment, by Meltano's names for them.
 
-    A setting `password` of the plugin `tap-postgres` is TAP_POSTGRES_PASSWORD. The environment goes before `.env`,
-    but for what only meltano.yml itself says, in `config`: a variable that somebody exports for other purposes must
-    not change that.
+    A setting `password` of the plugin `tap-postgres` is TAP_POSTGRES_PASSWORD; those of buckets begin with AWS_. The
+    environment goes before `.env`, but for what only meltano.yml itself says, in `config`: a variable that somebody
+    exports for other purposes must not change that.
 
     Raises:
         ConfigError: meltano.yml cannot be read.
@@ -75,6 +78,8 @@ def plugin_settings() -> PluginSettings:
     of_plugins = tuple(prefixes)
     lines = dotenv_values(layout.ENV_FILE, interpolate=False)
     in_file = {name: value for name, value in lines.items() if value and name.startswith(of_plugins)}
+    # Those that are exported are there anyway, and a session's change by the hour: a stack is joined all the same.
+    in_file |= {name: value for name, value in lines.items() if value and _is_of_buckets(name)}
     exported = {name: value for name, value in os.environ.items() if name.startswith(of_plugins)}
     ignored = {
         name
@@ -84,6 +89,10 @@ def plugin_settings() -> PluginSettings:
     return PluginSettings(
         {name: value for name, value in (in_file | exported).items() if name not in ignored}, ignored
     )
+
+
+def _is_of_buckets(name: str) -> bool:
+    return name.startswith(BUCKETS) and name not in os.environ
 
 
 def _plugins() -> t.Iterator[dict[str, t.Any]]:

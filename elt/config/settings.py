@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     worker_concurrency: t.Annotated[int, Field(ge=1, le=64)]
     task_retry_seconds: t.Annotated[int, Field(ge=1, le=86_400)]
     elt_parts: str
+    elt_groups: str
     elt_supervisor: t.Literal["auto", "process-compose", "embedded"]
     elt_preload: bool
     postgres_password: Secret

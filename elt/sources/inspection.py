@@ -1,11 +1,13 @@
-"""Inspect a CSV file: its dialect, types and keys, and the entry of meltano.yml that loads it.
+"""Inspect a file: its dialect, types and keys, and the entry of meltano.yml that loads it.
 
 tap-csv itself inspects the file, in a process of its own, so that a load finds the same.
 """
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,37 +22,45 @@ from rich.table import Table
 
 from elt import layout
 from elt.atomic import atomic_write
+from elt.config import meltano_plugins
 from elt.errors import ConfigError, DataError, last_line
 from elt.sources import meltano_yml
 
+PLAIN_PARAMETER = re.compile(
+    r"(?![^=]*(?:auth|credential|expires|key|pass|secret|sig|token))[^=]{1,40}(?:=.{0,40})?", re.IGNORECASE
+)
+"""Parameters of a URL that are no credentials, by their names and length."""
+_SUFFIXES = re.compile(r"(\.(csv|tsv|txt|xlsx|jsonl?|ndjson|parquet|gz|zst|bz2|xz|zip))+$")
 MAX_VALUE_CHARACTERS = 40
 """Characters of a value that are shown."""
 
 
-def inspect(file: Path | str, *, rows: int | None, encoding: str | None, delimiter: str | None) -> dict[str, t.Any]:
-    """Inspect a CSV file by tap-csv.
+def inspect(named: Path | str, *, rows: int | None = None, **given: str | None) -> dict[str, t.Any]:
+    """Inspect a file by tap-csv, or the first of several.
 
     Args:
-        file: its path or URL.
+        named: its path, a glob, a folder or a URL.
         rows: number of rows from which types are inferred; None for the number of a load, -1 for all.
-        encoding: a Python codec, where it is known.
-        delimiter: where it is known.
+        given: settings of its entry that are known: `encoding`, `delimiter`, `members`, `sheet`.
 
     Returns:
         What tap_csv.inspection says: `columns`, `keys`, `delimiter`, `encoding` and more.
 
     Raises:
-        DataError: the file cannot be read as CSV; the message says where.
+        DataError: the file cannot be read; the message says where.
     """
-    given = {"--rows": rows, "--encoding": encoding, "--delimiter": delimiter}
-    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    command = [sys.executable, "-m", "tap_csv.inspection", str(file), *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    options = [word for name, value in {"rows": rows, **given}.items() if value for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "tap_csv.inspection", str(named), *options]
+    env = os.environ | meltano_plugins.plugin_settings().given
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise DataError(f"inspect: {last_line(done.stderr)}")
     found = dict(json.loads(done.stdout))
-    if (url := urlsplit(str(file))).netloc and url.password is None and not url.query:
-        found["path"] = str(file)  # with its user, whom messages of the tap leave out
+    if (url := urlsplit(str(named))).netloc and url.password is None:
+        if not url.query or all(map(PLAIN_PARAMETER.fullmatch, url.query.split("&"))):
+            found["path"] = str(named)  # with its user, whom messages of the tap leave out
+        else:
+            print("the entry lacks what follows `?`, which may be a secret: add it by a variable of .env", flush=True)
     return found
 
 
@@ -58,7 +68,10 @@ def show(found: dict[str, t.Any]) -> None:
     """Print what was found, for a person."""
     of_what = "all" if found["is_whole"] else "the first"
     sure = " (a guess)" if found["confidence"] < 1 else ""
-    print(f"{found['path']}: {found['encoding']}{sure}, delimiter {found['delimiter']!r}")
+    how = f"{found['encoding']}{sure}, delimiter {found['delimiter']!r}" if found["format"] == "csv" else _how(found)
+    print(f"{found['path']}: {how}")
+    if found["number"] > 1:
+        print(f"  {found['number']:,} files, types by all of them, the rest by the first: {found['examples'][0]}")
     table = Table("column", "type", "decided by", "a load would refuse")
     for one in found["columns"]:
         decided = f"line {one['line']:,}: {_short(one['value'])}" if one["line"] else ""
@@ -66,11 +79,22 @@ def show(found: dict[str, t.Any]) -> None:
         table.add_row(*map(escape, (one["name"], one["type"], decided, refused)))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     keys = " or ".join(f"[{', '.join(some)}]" for some in found["keys"][:3]) or "none"
-    print(f"key candidates, by {of_what} {found['rows']:,} rows: {keys}")
+    of_file = " of that file" if found["number"] > 1 else ""
+    print(f"key candidates, by {of_what} {found['rows']:,} rows{of_file}: {keys}")
     if found["ragged"]:
         print(f"{found['ragged']:,} rows have too few or too many fields: see `ragged`")
     if found["rejected"]:
         print(f"a load would end {found['rejected']}")
+
+
+def _how(found: dict[str, t.Any]) -> str:
+    settings = found["settings"]
+    sheet = f", sheet {settings['sheet']!r}" if "sheet" in settings else ""
+    return (
+        str(found["format"])
+        + sheet
+        + (f", header in row {settings['header_row']}" if "header_row" in settings else "")
+    )
 
 
 def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -79,15 +103,14 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
     Columns of money keep the type that was found, and one with a value that does not fit becomes a string.
     """
     is_url = "://" in found["path"]
-    path = Path(found["path"]).absolute()
     pinned = {
         one["name"]: "string" if one["where"] else one["type"]
         for one in found["columns"]
         if one["where"] or one["type"].startswith(("decimal", "money", "date(", "date-time("))
     }
     settings = {
-        "entity": name_of(path),
-        "path": found["path"] if is_url else _as_meltano_says(path),
+        "entity": name_of(found["path"], found["settings"].get("sheet", "")),
+        "path": found["path"] if is_url else _as_meltano_says(Path(found["path"]).absolute()),
         "keys": found["keys"][0] if found["keys"] else [],
         "columns": pinned,
         "delimiter": found["delimiter"],
@@ -98,11 +121,24 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
     return {name: value for name, value in settings.items() if value != usual.get(name)}
 
 
-def name_of(path: Path) -> str:
-    """Return the name of the table that a file becomes: its own, as a plain word in lower case."""
-    name = re.sub(r"(\.(csv|xlsx|jsonl?|ndjson|parquet|gz|zst|bz2|xz|zip))+$", "", path.name.lower())
-    plain = re.sub(r"\W+", "_", name).strip("_")
+def name_of(named: Path | str, sheet: str = "") -> str:
+    """Return the name of the table that a file becomes: its own, as a plain word in lower case.
+
+    Args:
+        named: its path, a URL, or a glob, whose folder gives the name if the rest is one of marks and numbers.
+        sheet: the one of a workbook that is loaded.
+    """
+    url = urlsplit(str(named))
+    path = Path(f"{url.netloc}{url.path}") if "://" in str(named) else Path(named).absolute()
+    words = [_word(_SUFFIXES.sub("", part.lower())) for part in reversed(path.parts)]
+    is_one = not glob.has_magic(path.name)
+    plain = words[0] if is_one else next((word for word in words if re.search("[^0-9_]", word)), "")
+    plain = "_".join(filter(None, [plain, _word(sheet.lower())]))
     return f"t_{plain}" if not plain or plain[0].isdigit() else plain
+
+
+def _word(text: str) -> str:
+    return re.sub(r"\W+", "_", text).strip("_")
 
 
 def _as_meltano_says(path: Path) -> str:

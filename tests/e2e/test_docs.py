@@ -6,6 +6,7 @@ import typing as t
 
 import documents
 import pytest
+import s3
 from workspace import ROOT
 
 from .fresh_clone import below, shell
@@ -35,7 +36,31 @@ def clone(fresh_clone) -> Iterator[FreshClone]:
     assert below(fresh_clone.root) == []
 
 
+@pytest.fixture
+def bucket(clone, page, tmp_path) -> Iterator[None]:
+    """For a page that reads from s3://shop: the bucket, with orders of three months."""
+    if "s3://shop/" not in (ROOT / page).read_text():
+        yield
+        return
+    orders = tmp_path / "data" / "shop" / "orders"
+    orders.mkdir(parents=True)
+    for month in (1, 2, 3):
+        rows = (f"{month}{n:03},2024-{month:02}-{n:02},{n}.50\n" for n in range(1, 29))
+        (orders / f"2024-{month:02}.csv").write_text("order_id,ordered_on,amount\n" + "".join(rows))
+    before = dict(clone.env)
+    try:
+        with s3.server(tmp_path, "secret-of-the-test") as variables:  # pragma: allowlist secret
+            clone.env |= variables
+            yield
+    except LookupError as error:
+        pytest.skip(str(error))
+    finally:
+        clone.env.clear()
+        clone.env |= before
+
+
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("bucket")
 def test_the_commands_of_a_page_run(clone, page):
     here = clone.root
     clone.begin_anew()

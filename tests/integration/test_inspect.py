@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import typing as t
+import zipfile
 
+import openpyxl
 import pytest
 import yaml
 from workspace import BIN, ROOT, apart, copy
@@ -23,7 +25,7 @@ SHOPS = "id;Straße;seit;Miete\n" + "".join(f"{n};Weg {n};2024-01-{n:02};{n}.50\
 
 
 def look(path: Path, **more: t.Any) -> dict[str, t.Any]:
-    return inspection.inspect(path, **({"rows": None, "encoding": None, "delimiter": None} | more))
+    return inspection.inspect(path, **more)
 
 
 @pytest.fixture
@@ -78,6 +80,17 @@ def test_what_a_load_would_refuse_is_found_beyond_the_sample(tmp_path):
     assert look(path, rows=-1)["columns"][1]["type"] == "string"
 
 
+def test_all_rows_are_looked_at_for_keys_and_types(tmp_path):
+    """Of a file that is read in several segments: what the first one shows is not what all of them do."""
+    path = tmp_path / "large.csv"
+    with path.open("w") as file:
+        file.write("id,once,code\n")
+        file.writelines(f"{n},{n if n < 899_999 else 0},{n}{'x' * (n == 800_000)}\n" for n in range(900_000))
+    found = look(path, rows=-1)
+    assert (found["rows"], found["is_whole"], found["keys"]) == (900_000, True, [["id"], ["code"]])
+    assert (found["columns"][2]["type"], found["columns"][2]["line"]) == ("string", 800_002)
+
+
 def test_a_pair_of_columns_may_be_the_key(tmp_path):
     path = tmp_path / "lines.csv"
     path.write_text("basket,line,x\n" + "".join(f"{n // 3},{n % 3},\n" for n in range(30)))
@@ -102,7 +115,7 @@ def test_a_gzip_file_is_inspected_from_its_beginning(tmp_path):
         (b"", "the file is empty"),
         (b"a,a\n1,2\n", "names it 2 times"),
         (b"a,b\n1,2,3\n", "line 2"),
-        (None, "No such file"),
+        (None, "no such file"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path, content, said):
@@ -114,9 +127,33 @@ def test_what_cannot_be_read_is_one_line(tmp_path, content, said):
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_and_an_address_are_refused(tmp_path):
-    with pytest.raises(DataError, match="is a folder: name one of its files"):
-        look(tmp_path)
+def test_several_files_are_one_entry_whose_types_fit_all_of_them(tmp_path):
+    for month, amount in ((1, "5"), (2, "5.25"), (3, "x")):
+        (tmp_path / f"2024-{month}.csv").write_text(f"id,amount\n{month},{amount}\n")
+    found = look(t.cast("t.Any", f"{tmp_path}/2024-[12].csv"))
+    assert (found["number"], found["columns"][1]["type"]) == (2, "decimal(16,2)")
+    assert inspection.entry(found)["path"] == f"{tmp_path}/2024-[12].csv"
+    found = look(tmp_path)
+    assert (found["number"], found["columns"][1]["type"]) == (3, "string")
+
+
+@pytest.mark.parametrize(
+    ("named", "sheet", "table"),
+    [
+        ("s3://shop/2024/orders-*.csv", "", "orders"),
+        ("s3://shop/orders/2024/**/*.csv", "", "orders"),
+        ("s3://shop/*.csv", "", "shop"),
+        ("https://host/in.csv.gz?x=1", "", "in"),
+        ("/data/sales/2024-*.csv", "", "sales"),
+        ("2024.csv", "", "t_2024"),
+        ("Book 1.xlsx", "Q1 (net)", "book_1_q1_net"),
+    ],
+)
+def test_the_name_of_a_table(named, sheet, table):
+    assert inspection.name_of(named, sheet) == table
+
+
+def test_an_address_is_refused():
     with pytest.raises(DataError, match="and files of this machine are read"):
         look(t.cast("t.Any", "gs://bucket/a.csv"))
 
@@ -211,6 +248,18 @@ UGLY: dict[str, tuple[str, str, dict[str, t.Any], list[t.Any]]] = {
         {"decimal_separator": ",", "delimiter": ";", "keys": ["b"], "columns": {"b": "money(16,2)"}},
         ["x", 0.5],
     ),
+    "single quotes": (
+        "utf-8",
+        "id;'name'\n" + "".join(f"{n};'it''s; {n}'\n" for n in range(1, 9)),
+        {"quotechar": "'", "delimiter": ";", "keys": ["id"]},
+        [1, "it's; 1"],
+    ),
+    "quotes behind backslashes": (
+        "utf-8",
+        "id,name\n" + "".join(f'{n},"5\\" x, {n}"\n' for n in range(1, 9)),
+        {"escapechar": "\\", "keys": ["id"]},
+        [1, '5" x, 1'],
+    ),
     "no header, American dates and numbers": (
         "utf-8",
         "".join(f'{n},{n % 12 + 1}/{n}/2024,"$1,000.{n:02}"\n' for n in range(1, 20)),
@@ -260,3 +309,42 @@ def test_a_plain_file_needs_no_settings(tmp_path, delimiter):
     found = look(path)
     assert (found["settings"], found["ragged"]) == ({}, 0)
     assert [one["type"] for one in found["columns"]] == ["integer", "decimal(16,2)", "date", "string", "string"]
+
+
+def test_a_zip_file_of_several_and_a_workbook_of_several_sheets(tmp_path):
+    with zipfile.ZipFile(tmp_path / "months.zip", "w") as archive:
+        for month in (1, 2):
+            archive.writestr(f"2024-{month}.csv", f"id;day\n{month};31.01.2024\n")
+    found = look(tmp_path / "months.zip")
+    assert inspection.entry(found) == {
+        "entity": "months",
+        "path": str(tmp_path / "months.zip"),
+        "keys": ["id"],
+        "columns": {"day": "date(%d.%m.%Y)"},
+        "delimiter": ";",
+        "members": "*.csv",
+    }
+    with zipfile.ZipFile(tmp_path / "months.zip", "a") as archive:
+        archive.writestr("read.me", "words")
+    with pytest.raises(DataError, match=r"holds 3 files: set `members`"):
+        look(tmp_path / "months.zip")
+    assert look(tmp_path / "months.zip", members="*-2.csv")["number"] == 1
+    book = openpyxl.Workbook()
+    book.active.append(["id", "price"])
+    book.active.append([1, 1.5])
+    book.active.append([2, "none"])
+    book.create_sheet("Other")
+    book.save(tmp_path / "book.xlsx")
+    with pytest.raises(DataError, match=r"has 2 sheets: set `sheet` to one of Sheet, Other"):
+        look(tmp_path / "book.xlsx")
+    found = look(tmp_path / "book.xlsx", sheet="Sheet")
+    assert [(one["type"], one["line"], one["value"]) for one in found["columns"]] == [
+        ("integer", 0, ""),
+        ("string", 3, "none"),
+    ]
+    assert inspection.entry(found) == {
+        "entity": "book_sheet",
+        "path": str(tmp_path / "book.xlsx"),
+        "keys": ["id"],
+        "sheet": "Sheet",
+    }

@@ -11,7 +11,9 @@ import pytest
 from packaging.markers import Marker
 from workspace import ROOT
 
+from elt import layout
 from elt.bootstrap import uv
+from elt.errors import SetupError
 
 UV_SAYS = (
     b"Resolved 300 packages in 1ms\r\n\x1b[2K\x1b[37m[1/2]\x1b[0m Installing wheels...\r\n\x1b[2mInstalled "
@@ -28,6 +30,34 @@ def test_the_list_of_packages_is_left_out_wherever_the_words_of_uv_are_cut(said,
         terminal = io.BytesIO()
         assert uv._pass_on((said[at : at + size] for at in range(0, len(said), size)), terminal) == said
         assert terminal.getvalue() == shown, size
+
+
+@pytest.mark.parametrize(
+    ("line", "variable", "groups"),
+    [
+        ("", None, []),
+        ('ELT_GROUPS=""', None, []),
+        ("ELT_GROUPS=remote", None, ["remote"]),
+        ('export elt_groups = "remote, remote"', None, ["remote", "remote"]),
+        ("ELT_GROUPS=remote", "", []),
+        ('ELT_GROUPS=""', "remote", ["remote"]),
+    ],
+)
+def test_the_environment_goes_before_the_file_in_which_groups_are_installed(
+    clone, monkeypatch, line, variable, groups
+):
+    layout.ENV_FILE.write_text(f"AIRFLOW_PORT=8080\n{line}\n")
+    monkeypatch.delenv("ELT_GROUPS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("ELT_GROUPS", variable)
+    assert uv.optional_groups() == groups
+
+
+def test_a_group_that_does_not_exist_is_refused(clone, monkeypatch):
+    monkeypatch.delenv("ELT_GROUPS", raising=False)
+    layout.ENV_FILE.write_text("ELT_GROUPS=remtoe\n")
+    with pytest.raises(SetupError, match=r"\.env: ELT_GROUPS: no group is called 'remtoe'; there are .*remote"):
+        uv.optional_groups()
 
 
 SYSTEMS = {

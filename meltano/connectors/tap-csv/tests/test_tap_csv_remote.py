@@ -6,22 +6,21 @@ import contextlib
 import hashlib
 import http.server
 import importlib.util
-import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
-import time
 import typing as t
 import zipfile
 
 import duckdb
 import pytest
+import s3
 from tap_csv import inspection, remote
 from tap_csv.errors import InputError
 from tap_csv.remote import base
 from tap_csv_harness import TEXT
+from workspace import free_ports
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +190,7 @@ def test_a_copy_leaves_the_disk_room(sync: Sync, web: Server, monkeypatch: pytes
 def test_what_is_not_read(sync: Sync, web: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lists no files: name each" in str(sync(f"{web.url}/*.csv").error)
     assert "only https, http, s3, sftp and files of this machine" in str(sync("gs://bucket/in.csv").error)
-    assert "cannot be reached, after 6 tries" in str(sync(f"http://127.0.0.1:{free_port()}/in.csv").error)
+    assert "cannot be reached, after 6 tries" in str(sync(f"http://127.0.0.1:{free_ports(1)[0]}/in.csv").error)
     for name in ("obstore", "paramiko"):
         monkeypatch.setitem(sys.modules, name, None)
     for url in ("s3://bucket/in.csv", "sftp://host/in.csv"):
@@ -200,7 +199,7 @@ def test_what_is_not_read(sync: Sync, web: Server, monkeypatch: pytest.MonkeyPat
 
 
 def test_inspection(web: Server) -> None:
-    found = inspection.inspect_named(f"{web.url}/in.csv")
+    found = inspection.inspect(f"{web.url}/in.csv")
     assert (found.path, found.rows) == (f"{web.url}/in.csv", 5000)
     assert [(one.name, one.type) for one in found.columns] == [("id", "integer"), ("a", "string")]
 
@@ -211,46 +210,17 @@ def test_globs() -> None:
     assert not remote.matches("a/b/c.csv", "a/*.csv")
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that is a bucket of a server of S3, with a file in it."""
-    program = shutil.which("versitygw")
-    if not program:
-        pytest.skip("no versitygw on PATH")
-    port = free_port()
-    data, state = tmp_path / "data", tmp_path / "state"
-    (data / "lake" / "sub").mkdir(parents=True)
-    state.mkdir()
-    keys = {"ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": SECRET}
-    server = subprocess.Popen(
-        [program, "--port", f"127.0.0.1:{port}", "posix", data],
-        env={**os.environ, **keys},
-        cwd=state,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    """The folder that is a bucket of a server of S3."""
+    (tmp_path / "data" / "lake" / "sub").mkdir(parents=True)
     try:
-        for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        yield data / "lake"
-    finally:
-        server.terminate()
-        server.wait(10)
+        with s3.server(tmp_path, SECRET) as variables:
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+            yield tmp_path / "data" / "lake"
+    except LookupError as error:
+        pytest.skip(str(error))
 
 
 @needs_obstore

@@ -278,9 +278,9 @@ def test_parquet_that_is_broken(sync: Sync, tmp_path: Path) -> None:
 
 def test_inspection(tmp_path: Path) -> None:
     (tmp_path / "in.json").write_bytes(LINES)
-    found = inspection.inspect(tmp_path / "in.json")
+    found = inspection.inspect(str(tmp_path / "in.json"))
     assert {one.name: one.type for one in found.columns}["price"] == "decimal(16,2)"
     assert found.rows == 3
     assert ["id"] in found.keys
-    found = inspection.inspect(parquet(tmp_path / "in.parquet", "select 1.5::decimal(9,3) as a"))
+    found = inspection.inspect(str(parquet(tmp_path / "in.parquet", "select 1.5::decimal(9,3) as a")))
     assert [(one.name, one.type) for one in found.columns] == [("a", "decimal(9,3)")]

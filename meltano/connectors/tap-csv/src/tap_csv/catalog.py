@@ -128,7 +128,7 @@ def discover(entity: Entity, config: Config, converter: Converter) -> Stream:
     if config.infer_types and begin.natives:
         found |= natives_of(begin.natives)
     elif config.infer_types and set(columns) - set(entity.columns):
-        found |= _infer(entity, files, _possible(columns, opened, entity), config.infer_rows, converter)
+        found |= _infer(entity, files, possible(columns, opened, entity), config.infer_rows, converter)
     found |= {key: types.exact(found[key]) for key in entity.keys}
     return Stream(entity, files, found | entity.columns, config.metadata)
 
@@ -162,8 +162,8 @@ def _check_columns(columns: t.Sequence[str], opened: Mapping[File, Opened], enti
                 raise InputError(f"{what} {where}", first, line=begin.line, column=column)
 
 
-def _possible(columns: t.Sequence[str], opened: Mapping[File, Opened], entity: Entity) -> dict[str, list[types.Type]]:
-    """Return the types that come into question, by column."""
+def possible(columns: t.Sequence[str], opened: Mapping[File, Opened], entity: Entity) -> dict[str, list[types.Type]]:
+    """Return the types that come into question, by column, the narrowest first."""
     is_plain = entity.shape.notation() == formats.PLAIN
     delimiters = {one.dialect.delimiter for one in opened.values()} if is_plain else set()
     found = {column: candidates(entity, delimiters, key=column in entity.keys) for column in columns}

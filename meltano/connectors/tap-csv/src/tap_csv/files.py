@@ -90,6 +90,37 @@ def local(file: File) -> Path:
     return file
 
 
+def size_of(file: File) -> int:
+    """Bytes of a file of which pieces can be read; 0 if that is not known, or it is a member of a zip file."""
+    if isinstance(file, Remote):
+        return file.size or 0
+    return file.stat().st_size if isinstance(file, Path) else 0
+
+
+def piece(file: Path | Remote, begin: int, size: int) -> bytes:
+    """Read so many bytes from one on, or what there is of them.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    found = b""
+    with Stream(file, begin) if isinstance(file, Remote) else file.open("rb") as opened:
+        if isinstance(file, Path):
+            t.cast("t.IO[bytes]", opened).seek(begin)
+        while len(found) < size and (chunk := opened.read(size - len(found))):
+            found += chunk
+    return found
+
+
+class SeveralMembersError(InputError):
+    """A zip file holds several files, and no setting says which are meant."""
+
+    def __init__(self, number: int, pattern: str, path: Path) -> None:
+        """Keep the pattern that all of them fit; empty if there is none."""
+        super().__init__(f'holds {number} files: set `members`, such as `members: "{pattern or "*.csv"}"`', path)
+        self.pattern = pattern
+
+
 class _Checked:
     """A member that is read; what is wrong with it is said as of a file."""
 
@@ -212,14 +243,11 @@ def _members(path: Path, archive: zipfile.ZipFile, pattern: str | None) -> list[
         what = "holds no file" if pattern is None else f"holds {len(held)} files, and `members: {pattern}` fits none"
         raise InputError(what, path)
     if pattern is None and len(chosen) > 1:
-        raise InputError(f'holds {len(held)} files: set `members`, such as `members: "{_example(chosen)}"`', path)
+        suffixes = {Path(name).suffix for name in chosen}
+        raise SeveralMembersError(len(held), f"*{suffixes.pop()}" if len(suffixes) == 1 else "", path)
     if twice := [name for name in chosen if archive.namelist().count(name) > 1]:
         raise InputError(f"holds two files of the name {twice[0]}", path)
     return [Member(path, held[name], archive) for name in chosen]
-
-
-def _example(names: list[str]) -> str:
-    return f"*{Path(names[0]).suffix}"
 
 
 def _is_special(path: Path) -> bool:

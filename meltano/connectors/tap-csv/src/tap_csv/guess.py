@@ -23,6 +23,11 @@ FORMATS = (
     *("%d-%b-%Y", "%d %B %Y", "%B %d, %Y"),
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ":%H:%M:%S %z")
+_FIELD = r"(?:^|[,;\t|]){quote}(?:[^{quote}\r\n]|{quote}{quote})*{quote}(?=[,;\t|\r\n]|$)"
+_IN_QUOTES = {quote: re.compile(_FIELD.format(quote=quote), re.MULTILINE) for quote in "\"'"}
+"""Fields that stand in such quotes."""
+_ESCAPED = re.compile(r'"[^"\r\n]*\\"[^",;\t|\r\n]')
+"""A quote within quotes behind a backslash, which closes nothing."""
 _SEPARATOR = re.compile(r'("?)sep=(.)\1$')
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _GERMAN = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
@@ -55,6 +60,14 @@ class Guess:
     rows: int = 0
 
 
+class _Marks(t.NamedTuple):
+    """What stands between, around and within fields, by the names that Python's csv has for it."""
+
+    delimiter: str = ""
+    quotechar: str = '"'
+    escapechar: str | None = None
+
+
 def guess(head: str, tail: str, delimiter: str | None = None, *, is_whole: bool) -> Guess:
     """Guess what a file needs.
 
@@ -70,20 +83,25 @@ def guess(head: str, tail: str, delimiter: str | None = None, *, is_whole: bool)
     named = _SEPARATOR.match(lines[0].rstrip("\r\n")) if lines else None
     if named:
         lines, delimiter = lines[1:], delimiter or named[2]
-    comment = _comment(lines, delimiter)
-    delimiter, width = _table([line for line in lines if not _is_comment(line, comment)], delimiter)
-    found = Guess(delimiter)
+    marks = _quoting("".join(lines))._replace(delimiter=delimiter or "")
+    comment = _comment(lines, marks)
+    marks, width = _table([line for line in lines if not _is_comment(line, comment)], marks)
+    found = Guess(marks.delimiter)
     if width < 2:  # a column alone shows nothing
         return found
+    usual = _Marks()
+    found.settings |= {
+        name: getattr(marks, name)
+        for name in ("quotechar", "escapechar")
+        if getattr(marks, name) != getattr(usual, name)
+    }
     if comment:
         found.settings["comment"] = comment
-    skip = _skip(lines, delimiter, width, comment)
+    skip = _skip(lines, marks, width, comment)
     if skip and not named:
         found.settings["skip"] = skip
-    rows = [row for row in _rows([one for one in lines[skip:] if not _is_comment(one, comment)], delimiter) if row]
-    footer = (
-        0 if comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment) else _footer(tail, delimiter, width)
-    )
+    rows = [row for row in _rows([one for one in lines[skip:] if not _is_comment(one, comment)], marks) if row]
+    footer = 0 if comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment) else _footer(tail, marks, width)
     if footer:
         found.settings["skip_footer"] = footer
     if is_whole and footer:
@@ -98,54 +116,66 @@ def _is_comment(line: str, comment: str | None) -> bool:
     return comment is not None and line.startswith(comment)
 
 
-def _rows(lines: t.Iterable[str], delimiter: str) -> list[list[str]]:
+def _quoting(text: str) -> _Marks:
+    """Find what stands around and within values, where some leave no doubt of it."""
+    double, single = (len(_IN_QUOTES[quote].findall(text)) for quote in "\"'")
+    if single > double and single >= text.count("\n"):
+        return _Marks(quotechar="'")
+    return _Marks(escapechar="\\") if _ESCAPED.search(text) else _Marks()
+
+
+def _reader(lines: t.Iterable[str], marks: _Marks) -> t.Any:  # noqa: ANN401 - typeshed's name for it is a private one
+    return csv.reader((line.replace("\0", "") for line in lines), **marks._asdict())
+
+
+def _rows(lines: t.Iterable[str], marks: _Marks) -> list[list[str]]:
     try:
-        return [*csv.reader((line.replace("\0", "") for line in lines), delimiter=delimiter)]
+        return [*_reader(lines, marks)]
     except csv.Error:
         return []
 
 
-def _table(lines: list[str], delimiter: str | None) -> tuple[str, int]:
-    """Find the delimiter by which most rows have most fields, and how many."""
-    best = (0, 0, 0, delimiter or ",")
-    for one in delimiter or DELIMITERS:
-        widths = Counter(len(row) for row in _rows(lines, one) if row)
+def _table(lines: list[str], marks: _Marks) -> tuple[_Marks, int]:
+    """Find the delimiter by which most rows have most fields, unless it is known, and how many these are."""
+    best = (0, 0, 0, marks.delimiter or ",")
+    for one in marks.delimiter or DELIMITERS:
+        widths = Counter(len(row) for row in _rows(lines, marks._replace(delimiter=one)) if row)
         width = max(widths, key=lambda width: (widths[width] * (width - 1), width), default=0)
         if widths[width] == 1:
             width = next(iter(widths))
         best = max(best, (widths[width] * (width - 1), width, -DELIMITERS.find(one), one))
-    return best[3], best[1]
+    return marks._replace(delimiter=best[3]), best[1]
 
 
-def _comment(lines: list[str], delimiter: str | None) -> str | None:
+def _comment(lines: list[str], marks: _Marks) -> str | None:
     """Find what lines begin with that are no rows; a header may begin so, too."""
     for mark in COMMENTS:
         marked = [line for line in lines if line.startswith(mark)]
         others = [line for line in lines if not line.startswith(mark)]
         if not marked or not others:
             continue
-        found, width = _table(others, delimiter)
+        found, width = _table(others, marks)
         if width > 1 and any(len(row) != width for row in _rows(marked, found)):
             return mark
     return None
 
 
-def _skip(lines: list[str], delimiter: str, width: int, comment: str | None) -> int:
+def _skip(lines: list[str], marks: _Marks, width: int, comment: str | None) -> int:
     """How many lines stand before the header."""
     for place in range(min(len(lines), _HEADER_LINES)):
         if _is_comment(lines[place], comment):
             continue
-        row = next(iter(_rows(itertools.islice(lines, place, place + _HEADER_LINES), delimiter)), [])
+        row = next(iter(_rows(itertools.islice(lines, place, place + _HEADER_LINES), marks)), [])
         if len(row) == width and sum(not name.strip() for name in row) * 2 < width:
             before = [line for line in lines[:place] if not _is_comment(line, comment)]
             return place if before else 0
     return 0
 
 
-def _footer(tail: str, delimiter: str, width: int) -> int:
+def _footer(tail: str, marks: _Marks, width: int) -> int:
     """How many lines stand behind the last row."""
     lines = tail.removesuffix("\x1a").splitlines(keepends=True)
-    reader = csv.reader((line.replace("\0", "") for line in lines), delimiter=delimiter)
+    reader = _reader(lines, marks)
     fitting = last = 0
     try:
         for row in reader:
@@ -154,7 +184,7 @@ def _footer(tail: str, delimiter: str, width: int) -> int:
     except csv.Error:
         return 0
     behind = lines[last:]
-    widths = [len(row) for row in _rows(behind, delimiter) if row]
+    widths = [len(row) for row in _rows(behind, marks) if row]
     # Lines of nearly as many fields are rows that lack one, or have one too many.
     is_footer = widths and fitting > 2 * len(behind) and all(2 * one <= max(width, 4) for one in widths)
     return len(behind) if is_footer and len(behind) <= _FOOTER_LINES else 0

@@ -7,6 +7,7 @@ import logging
 import re
 import typing as t
 import zipfile
+from collections import Counter
 from xml.etree import ElementTree as ET
 
 from tap_csv.config import RANGE
@@ -26,6 +27,7 @@ LOGGER = logging.getLogger("tap-csv")
 _MOST_BYTES = 1 << 30
 """Bytes of a sheet, unpacked; all of its cells are held in memory."""
 _ERROR_CELL = re.compile(rb"<(?:\w+:)?c\s(?=[^>]*\bt=[\"']e[\"'])[^>]*?\br=[\"']([A-Z]+)(\d+)[\"']")
+_SAMPLE_ROWS = 1000
 _LONGEST_TAG = 1 << 10
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 Row = tuple[int, list[str | None]]
@@ -93,6 +95,22 @@ class Sheet:
                     if number in rows and _number(letters) in columns:
                         raise InputError(f"cell {letters}{number} holds an error of Excel", self.name, line=number)
                 before = data[-_LONGEST_TAG:]
+
+
+def header_row(path: Path, entity: Entity) -> int | None:
+    """Guess which row holds the header, if it is not the first that is not empty: one as wide as most rows are.
+
+    Raises:
+        InputError: the sheet cannot be read.
+    """
+    cells = _sheet(path, entity.sheet).to_python(skip_empty_area=False, nrows=_SAMPLE_ROWS)
+    widths = [sum(cell != "" for cell in row) for row in cells]
+    filled = [width for width in widths if width]
+    if not filled:
+        return None
+    (usual, _), *_ = Counter(filled).most_common(1)
+    found = next(number for number, width in enumerate(widths, 1) if width >= usual)
+    return found if any(widths[: found - 1]) else None
 
 
 def _sheet(path: Path, wanted: str | None) -> CalamineSheet:

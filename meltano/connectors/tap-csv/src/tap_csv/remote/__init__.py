@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from tap_csv.errors import InputError
 from tap_csv.remote.base import LostError, Remote, Stream, matches, pause
 
-__all__ = ["SCHEMES", "Remote", "Stream", "find", "matches"]
+__all__ = ["SCHEMES", "Remote", "Stream", "find", "matches", "name_of"]
 
 SCHEMES = {"https": "http", "http": "http", "s3": "s3", "sftp": "sftp"}
 """The module of each scheme, imported where a URL has it: the libraries of HTTP alone take a tenth of a start."""
@@ -29,8 +29,7 @@ def find(named: str, suffixes: tuple[str, ...]) -> list[Remote]:
     Raises:
         InputError: there is none, the other side refuses it, or a library is missing.
     """
-    parts = urlsplit(named)
-    shown = f"{parts.scheme}://{parts.hostname or ''}{f':{_port(parts)}' if _port(parts) else ''}{parts.path}"
+    parts, shown = urlsplit(named), name_of(named)
     if parts.scheme not in SCHEMES:
         raise InputError(f"only {', '.join(SCHEMES)} and files of this machine are read", shown)
     module = importlib.import_module(f"{__name__}.{SCHEMES[parts.scheme]}")
@@ -40,6 +39,12 @@ def find(named: str, suffixes: tuple[str, ...]) -> list[Remote]:
         except LostError as error:
             pause(tries, f"cannot be reached, after {tries} tries: {error}", shown)
     raise AssertionError
+
+
+def name_of(named: str) -> str:
+    """Return a URL without user, password and query."""
+    parts = urlsplit(named)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{_port(parts)}' if _port(parts) else ''}{parts.path}"
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -90,10 +90,10 @@ class Remote:
 class Stream:
     """The bytes of a file, asked for again from where they broke off."""
 
-    def __init__(self, file: Remote) -> None:
-        """Begin."""
+    def __init__(self, file: Remote, begin: int = 0) -> None:
+        """Begin at a byte."""
         self._file = file
-        self._offset = 0
+        self._offset = begin
         self._chunks: Iterator[bytes] = iter(())
         self._left = memoryview(b"")
         self._is_open = False
@@ -166,7 +166,7 @@ def library(name: str, shown: str) -> t.Any:  # noqa: ANN401 - a module, which m
         return importlib.import_module(name)
     except ImportError:
         library = name.partition(".")[0]
-        what = f"{library} is missing: install the optional group `remote`: ELT_GROUPS=remote scripts/bootstrap.sh"
+        what = f"{library} is missing: set ELT_GROUPS=remote in .env, and run scripts/bootstrap.sh"
         raise InputError(what, shown) from None
 
 
