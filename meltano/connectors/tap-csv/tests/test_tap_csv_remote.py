@@ -195,7 +195,7 @@ def test_what_is_not_read(sync: Sync, web: Server, monkeypatch: pytest.MonkeyPat
         monkeypatch.setitem(sys.modules, name, None)
     for url in ("s3://bucket/in.csv", "sftp://host/in.csv"):
         assert f"{url}: " in str(sync(url).error)
-        assert "is missing: install the optional group `remote`" in str(sync(url).error)
+        assert "is missing: set ELT_GROUPS=remote in .env" in str(sync(url).error)
 
 
 def test_inspection(web: Server) -> None:
