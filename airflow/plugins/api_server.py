@@ -10,7 +10,7 @@ from elt.services import connection_limit, local_users
 from elt.services.allowed_hosts import AllowedHosts
 
 if t.TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 
 class ApiServerMiddleware(AllowedHosts):
@@ -20,16 +20,8 @@ class ApiServerMiddleware(AllowedHosts):
         super().__init__(app)
         from uvicorn.protocols.http.auto import AutoHTTPProtocol  # noqa: PLC0415 - not in processes that serve nothing
 
+        local_users.refuse_others(AutoHTTPProtocol)
         connection_limit.limit_connections(AutoHTTPProtocol)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request of another local user with 403, or pass it on."""
-        if scope["type"] == "http" and not local_users.is_allowed(scope):
-            from starlette.responses import PlainTextResponse  # noqa: PLC0415 - not in processes that serve nothing
-
-            await PlainTextResponse(local_users.REFUSAL, 403)(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
 
 
 class ApiServerPlugin(AirflowPlugin):  # type: ignore[misc, unused-ignore]

@@ -1,8 +1,9 @@
-"""Refuse requests of other users of this machine, who may have obtained a token.
+"""Refuse connections of other users of this machine, who may have obtained a token.
 
 Cookies ignore ports: any page can redirect a browser to `http://airflow.localhost` and a port at which another user
 listens, and the browser then sends him Airflow's token. From another machine he cannot use it while Airflow listens
-on loopback, and from this one he is refused: Linux tells which user owns the socket of a connection.
+on loopback, and from this one he is refused: Linux tells which user owns the socket of a connection. Whoever closes
+it before he is looked at is nobody, and his request is not executed either.
 """
 
 from __future__ import annotations
@@ -14,32 +15,76 @@ import socket
 import struct
 import sys
 import typing as t
+import weakref
 
 if t.TYPE_CHECKING:
-    from starlette.types import Scope
+    import asyncio
 
-REFUSAL = "Airflow answers no other user of this machine than those of ALLOWED_USERS in .env\n"
+REFUSAL = b"Airflow answers no other user of this machine than those of ALLOWED_USERS in .env\n"
+_ANSWER = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(REFUSAL), REFUSAL)
+)
 _BY_FAMILY, _SOCK_DIAG = 20, 4
 """Type of the message that asks for sockets, and the protocol of netlink that knows it."""
 _HEADER = struct.Struct("=IHHII")
 _ASKED = struct.Struct("=BBBBI 4s16s16s 3I")
 _OWNER, _OWNER_OFFSET = struct.Struct("=II"), 64
 """User and inode of the socket in the answer, a `struct inet_diag_msg`, and where they stand."""
+_PORTS_OFFSET = 4
 
 Address = tuple[str, int]
 
 
-def is_allowed(scope: Scope) -> bool:
-    """Return whether a request comes from another machine, or from this user or one of ALLOWED_USERS.
+class Connection(t.Protocol):
+    """Describe what is needed of a server's socket, which an event loop may not hand out whole."""
+
+    def getpeername(self) -> Address:
+        """Return the client's address."""
+
+    def getsockname(self) -> Address:
+        """Return the server's."""
+
+
+def refuse_others(protocol: type[asyncio.Protocol]) -> None:
+    """Make a server answer 403 to other users, before it reads what they send.
 
     Args:
-        scope: that of the request; its addresses are of IPv4, as are those that the servers listen on.
+        protocol: the server's class of connections, which have a `transport`.
     """
-    client, server = scope.get("client"), scope.get("server")
-    if sys.platform != "linux" or not client or not server or not _is_here(client[0]):
+    allowed: weakref.WeakSet[asyncio.Protocol] = weakref.WeakSet()
+    received = protocol.data_received
+
+    @functools.wraps(received)
+    def data_received(self: t.Any, data: bytes) -> None:  # noqa: ANN401 - with a transport
+        if self in allowed or is_allowed(self.transport.get_extra_info("socket")):
+            allowed.add(self)
+            received(self, data)
+        elif not self.transport.is_closing():
+            self.transport.write(_ANSWER)
+            self.transport.close()
+
+    protocol.data_received = data_received  # type: ignore[method-assign]
+
+
+def is_allowed(connection: Connection) -> bool:
+    """Return whether a connection comes from another machine, or from this user or one of ALLOWED_USERS.
+
+    Args:
+        connection: the server's end, of IPv4 as all that the servers listen on.
+    """
+    if sys.platform != "linux":
         return True
-    owner = _owner(client, server)
-    return (_owner_by_table(client, server) if owner is None else owner) in _allowed()
+    try:
+        client, server = connection.getpeername(), connection.getsockname()
+        if not _is_here(client[0]):
+            return True
+        owner = _owner(client, server)
+        owner = _owner_by_table(client, server) if owner is None else owner
+        connection.getpeername()  # else he may have closed his end, and somebody allowed got the same port
+    except OSError:
+        return False
+    return owner in _allowed()
 
 
 @functools.cache
@@ -60,7 +105,8 @@ def _is_here(address: str) -> bool:
 def _owner(client: Address, server: Address) -> int | None:
     """Return the user who owns the client's socket of a connection; None when it is closed.
 
-    Linux reports root as the owner of a closed socket, which has no inode any more.
+    Linux reports root as the owner of a closed socket, which has no inode any more, and when there is none at all a
+    socket that listens on the client's port.
     """
     ports = struct.pack("!HH", client[1], server[1])
     asked = _ASKED.pack(
@@ -73,7 +119,7 @@ def _owner(client: Address, server: Address) -> int | None:
             answer = kernel.recv(8192)
     except OSError:
         return None
-    if _HEADER.unpack_from(answer)[1] != _BY_FAMILY:
+    if _HEADER.unpack_from(answer)[1] != _BY_FAMILY or not answer.startswith(ports, _HEADER.size + _PORTS_OFFSET):
         return None
     user, inode = _OWNER.unpack_from(answer, _HEADER.size + _OWNER_OFFSET)
     return int(user) if inode else None

@@ -326,7 +326,7 @@ sys.exit("\\n".join(seen) or 0)
 
 
 THIEF = """
-import socket, sys
+import socket, struct, sys
 port, token = sys.argv[1:]
 
 def ask(verb, path, body=""):
@@ -338,7 +338,10 @@ def ask(verb, path, body=""):
 
 for verb, path in (("GET", "/api/v2/dags"), ("GET", "/"), ("POST", "/auth/token")):
     print(ask(verb, path).recv(1000).split()[1].decode())
-ask("POST", "/api/v2/variables", '{"key": "of_a_thief", "value": "x"}').close()  # he does not wait for the answer
+for number in range(100):  # he does not wait for the answer
+    connection = ask("POST", "/api/v2/variables", '{"key": "of_a_thief", "value": "x"}')
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", number % 2, 0))  # 1: reset
+    connection.close()
 """
 """A program that has a token of Airflow's."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 import socket
@@ -15,7 +16,7 @@ from workspace import wait_for
 from elt.services import local_users
 
 NOBODY = 65534
-Asks = t.Callable[[int, str], dict[str, t.Any]]
+Asks = t.Callable[[int, str], socket.socket]
 CLIENT = """
 import os, socket, struct, sys
 port, user, end = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -48,18 +49,18 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[None]:
 
 @pytest.fixture
 def asks() -> t.Iterator[Asks]:
-    """Return a function that makes a request as a user and returns its scope."""
+    """Return a function that makes a request as a user and returns the server's end of its connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         opened: list[t.Any] = []
 
-        def ask(user: int, end: str) -> dict[str, t.Any]:
+        def ask(user: int, end: str) -> socket.socket:
             words = [sys.executable, "-c", CLIENT, str(server.getsockname()[1]), str(user), end]
             client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            connection, peer = server.accept()
+            connection, _ = server.accept()
             opened.extend((client, connection))
             assert client.stdout is not None
             assert client.stdout.readline().strip() == end
-            return {"type": "http", "client": peer, "server": connection.getsockname()}
+            return connection
 
         yield ask
         for one in opened:
@@ -78,9 +79,9 @@ def test_a_request_belongs_to_the_owner_of_an_open_socket(
 ) -> None:
     if way == "table":
         monkeypatch.setattr(local_users, "_owner", lambda *_: None)
-    scope = asks(user, end)
+    connection = asks(user, end)
     is_open = end in {"open", "half"}
-    wait_for(lambda: local_users.is_allowed(scope) is (is_open and user == os.getuid()))
+    wait_for(lambda: local_users.is_allowed(connection) is (is_open and user == os.getuid()))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
@@ -89,6 +90,54 @@ def test_users_of_the_setting_are_let_in(asks: Asks, monkeypatch: pytest.MonkeyP
     assert local_users.is_allowed(asks(NOBODY, "open"))
 
 
+@dataclasses.dataclass
+class End:
+    """A server's end of a connection that says something else than a real one."""
+
+    client: local_users.Address
+    server: local_users.Address
+
+    def getpeername(self) -> local_users.Address:
+        """The client's address."""
+        return self.client
+
+    def getsockname(self) -> local_users.Address:
+        """The server's."""
+        return self.server
+
+
 def test_requests_of_other_machines_are_let_in() -> None:
-    server = ("192.0.2.1", 8080)
-    assert local_users.is_allowed({"type": "http", "client": ("192.0.2.77", 50_000), "server": server})
+    assert local_users.is_allowed(End(("192.0.2.77", 50_000), ("192.0.2.1", 8080)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no user is refused")
+def test_who_listens_on_the_port_of_a_closed_connection_does_not_own_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as client:
+        assert not local_users.is_allowed(End(client.getsockname(), server.getsockname()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no user is refused")
+def test_who_has_the_port_of_a_closed_connection_does_not_own_it(asks: Asks) -> None:
+    closed = asks(os.getuid(), "reset")
+    wait_for(lambda: not is_connected(closed))
+    opened = asks(os.getuid(), "open")
+    assert local_users.is_allowed(opened)
+
+    class Reused(End):
+        """It was closed after its addresses were read, and another one has them now."""
+
+        looks = 0
+
+        def getpeername(self) -> local_users.Address:
+            self.looks += 1
+            return closed.getpeername() if self.looks > 1 else self.client
+
+    assert not local_users.is_allowed(Reused(opened.getpeername(), opened.getsockname()))
+
+
+def is_connected(connection: socket.socket) -> bool:
+    """Whether the other end is known."""
+    try:
+        return bool(connection.getpeername())
+    except OSError:
+        return False
