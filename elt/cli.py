@@ -204,10 +204,22 @@ def seed(
     example: t.Annotated[bool, typer.Option("--example", help="The few customers of sample_data.csv.")] = False,
     scale: t.Annotated[int, typer.Option(min=1, max=1000, help="Multiply the households by this number.")] = 1,
     promotions: t.Annotated[bool, typer.Option("--promotions", help="Besides, 20,940,529 promotions.")] = False,
+    shop: t.Annotated[
+        bool, typer.Option("--shop", help="Fill the database of a shop instead, or --sample of it.")
+    ] = False,
+    engine: t.Annotated[t.Literal["postgres", "sqlite"], typer.Option(help="Where the shop is.")] = "postgres",
 ) -> None:
     """Write the extracts that the pipeline loads (default: what was written last, at first all 1,469,307 lines)."""
     from elt.sources import seed
 
+    if shop:
+        from elt.config import settings
+        from elt.sources import shop as database
+
+        if example or promotions or scale != 1:
+            raise typer.BadParameter("--shop has the full size or --sample")
+        database.seed(settings.load(), sample=sample, engine=engine)
+        return
     size = _size(full=full, sample=sample, example=example)
     if size is None and scale == 1:
         size, scale = seed.last()
@@ -262,12 +274,15 @@ def inspect(
 def run(
     select: t.Annotated[list[str] | None, typer.Argument(help="dbt selection, such as daily_sales+.")] = None,
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
+    source: t.Annotated[
+        str | None, typer.Option(metavar="JOB", help="A job of meltano.yml in place of the files, such as shop.")
+    ] = None,
 ) -> None:
     """Load, transform and test without any server, in a warehouse of its own (a local run)."""
     from elt.config import settings
     from elt.pipeline import local_run
 
-    local_run.run(settings.load(), select or [], full_refresh=full_refresh)
+    local_run.run(settings.load(), select or [], full_refresh=full_refresh, source=source)
 
 
 class _Query(typer.core.TyperCommand):
@@ -324,17 +339,20 @@ def pipeline(
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
     resume: t.Annotated[bool, typer.Option("--resume", help="Go on with the last run, where it failed.")] = False,
+    source: t.Annotated[
+        str | None, typer.Option(metavar="JOB", help="The pipeline JOB_elt_pipeline, such as shop, in its place.")
+    ] = None,
 ) -> None:
     """Run the pipeline on the running stack, through Airflow and Celery, and follow it to its end."""
     from elt.config import settings
     from elt.orchestration import runs
 
-    if resume and (environment or full_refresh):
+    if resume and (environment or full_refresh or source):
         raise typer.BadParameter("--resume goes on with a run as it was begun: no other option fits")
     if resume:
         runs.resume(settings.load())
     else:
-        runs.trigger(settings.load(), environment, full_refresh=full_refresh)
+        runs.trigger(settings.load(), environment, full_refresh=full_refresh, source=source)
 
 
 # For the workspace's own files -------------------------------------------------------------------

@@ -206,6 +206,10 @@ class AirflowApi:
             raise StackError(f"Airflow starts no run of {dag}: {answer.status_code}: {answer.text[:300]}")
         return run
 
+    def is_paused(self, dag: str) -> bool:
+        """Return whether Airflow starts no run of a DAG."""
+        return bool(self._json("GET", f"/api/v2/dags/{dag}")["is_paused"])
+
     def last_run(self, dag: str) -> tuple[str, str]:
         """Return id and state of the run that was created last.
 

@@ -27,19 +27,27 @@ ACTIVE_STATES = {"running", "deferred", "up_for_retry"}
 LOG_LINES = 30
 
 
-def trigger(settings: Settings, environment: str | None, *, full_refresh: bool) -> None:
-    """Run the pipeline on the running stack and follow it to its end.
+def trigger(settings: Settings, environment: str | None, *, full_refresh: bool, source: str | None = None) -> None:
+    """Run the pipeline of the files, or that of another source, on the running stack and follow it to its end.
 
     Raises:
-        StackError: there is no stack, or the run failed.
+        StackError: there is no stack, the pipeline is paused, or the run failed.
     """
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
     disk.refuse_full()
-    seed.ensure()
+    if source is None:
+        seed.ensure()
     conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
     with contextlib.closing(client(settings)) as api, _announcing_continuation():
-        run_pipeline(api, None, conf)
+        if source is None:
+            run_pipeline(api, None, conf)
+            return
+        dag = f"{source}_elt_pipeline"
+        api.wait_for_dag(dag, PARSED_SECONDS)
+        if api.is_paused(dag):  # else the run would wait without end
+            raise StackError(f"{dag} is paused: `.venv/bin/elt exec airflow dags unpause {dag} --yes` lets it run")
+        run_pipeline(api, None, conf, dag=dag)
 
 
 def client(settings: Settings) -> AirflowApi:
@@ -109,6 +117,7 @@ def run_pipeline(
     seconds: float | None,
     conf: dict[str, object] | None = None,
     on_task: t.Callable[[Task], None] = lambda _: None,
+    dag: str = DAG,
 ) -> str:
     """Trigger the pipeline and follow it to its end, a line for each change of a task's state.
 
@@ -117,6 +126,7 @@ def run_pipeline(
         seconds: how long it may take; None for as long as Airflow is there.
         conf: parameters of the run.
         on_task: called with each task at each poll, also when the run fails later.
+        dag: its name.
 
     Returns:
         The id of the run.
@@ -124,14 +134,18 @@ def run_pipeline(
     Raises:
         StackError: the run failed or did not end in time; the end of the task's log is part of the message.
     """
-    api.wait_for_dag(DAG, PARSED_SECONDS)
-    run = api.trigger(DAG, conf)
-    follow(api, run, seconds, on_task)
+    api.wait_for_dag(dag, PARSED_SECONDS)
+    run = api.trigger(dag, conf)
+    follow(api, run, seconds, on_task, dag)
     return run
 
 
 def follow(
-    api: AirflowApi, run: str, seconds: float | None, on_task: t.Callable[[Task], None] = lambda _: None
+    api: AirflowApi,
+    run: str,
+    seconds: float | None,
+    on_task: t.Callable[[Task], None] = lambda _: None,
+    dag: str = DAG,
 ) -> None:
     """Follow a run to its end, a line for each change of a task's state.
 
@@ -140,17 +154,18 @@ def follow(
         run: its id.
         seconds: how long it may take; None for as long as Airflow is there.
         on_task: called with each task at each poll, also when the run fails later.
+        dag: the name of the pipeline.
 
     Raises:
         StackError: the run failed or did not end in time; the end of the task's log is part of the message.
     """
-    print(f"  {DAG} {run}", flush=True)
+    print(f"  {dag} {run}", flush=True)
     seen: dict[str, str] = {}
     is_printed = False
     begin = news = time.monotonic()
     while seconds is None or time.monotonic() < begin + seconds:
-        state = api.run_state(DAG, run)
-        for task in api.tasks(DAG, run):
+        state = api.run_state(dag, run)
+        for task in api.tasks(dag, run):
             on_task(task)
             if seen.get(task.name) != task.state and task.state != "none":
                 seen[task.name], news = task.state, time.monotonic()
@@ -158,26 +173,26 @@ def follow(
         if state in FINAL_STATES:
             break
         if time.monotonic() > news + QUEUED_SECONDS and not ACTIVE_STATES & set(seen.values()):
-            api.refuse_broken(DAG)
+            api.refuse_broken(dag)
             if not seen and not is_printed:
                 is_printed = True
-                what = f"another run of {DAG} to end" if state == "queued" else "the scheduler"
+                what = f"another run of {dag} to end" if state == "queued" else "the scheduler"
                 print(f"  {time.monotonic() - begin:6.1f} s  waiting for {what}", flush=True)
         time.sleep(0.3)
     else:
-        raise StackError(f"run {run} of {DAG} did not end within {seconds:.0f} s: {seen}")
+        raise StackError(f"run {run} of {dag} did not end within {seconds:.0f} s: {seen}")
     if state != "success":
-        raise StackError(_why_failed(api, run))
+        raise StackError(_why_failed(api, run, dag))
 
 
-def _why_failed(api: AirflowApi, run: str) -> str:
+def _why_failed(api: AirflowApi, run: str, dag: str = DAG) -> str:
     """Describe why a task failed by its log: in one line if Meltano or the workspace wrote it, else by its end."""
-    failed: list[Task] = [task for task in api.tasks(DAG, run) if task.state == "failed"]
+    failed: list[Task] = [task for task in api.tasks(dag, run) if task.state == "failed"]
     if not failed:
-        return f"run {run} of {DAG} failed, and no task of it"
+        return f"run {run} of {dag} failed, and no task of it"
     task = failed[0]
-    what = f"task {task.name} of {DAG} failed"
-    lines = [line for line in api.log(DAG, run, task) if line and not line.startswith("::")]
+    what = f"task {task.name} of {dag} failed"
+    lines = [line for line in api.log(dag, run, task) if line and not line.startswith("::")]
     ends = [place for place, line in enumerate(lines) if line.startswith(meltano_log.COMMAND_ENDED)]
     reported = [
         message for kind, _, message in (line.partition(": ") for line in lines) if kind in _names_of(EltError)
@@ -190,7 +205,8 @@ def _why_failed(api: AirflowApi, run: str) -> str:
         why = [f"{what}; the end of its log:", *lines[-LOG_LINES:]]
     files = layout.LOGS.glob(f"tasks/*/run_id={run}/task_id={task.name}/attempt={task.tries}.log")
     where = [f"log: {file}" for file in files]
-    return "\n    ".join([*why, *where, "once that is fixed, `elt pipeline --resume` goes on"])
+    hint = ["once that is fixed, `elt pipeline --resume` goes on"] if dag == DAG else []
+    return "\n    ".join([*why, *where, *hint])
 
 
 def _names_of(error: type[EltError]) -> set[str]:

@@ -32,7 +32,7 @@ if t.TYPE_CHECKING:
 LOG = "run.log"
 
 
-def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False) -> None:
+def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False, source: str | None = None) -> None:
     """Load the extracts if they changed, build and test the models, and compare the result with the extracts.
 
     Args:
@@ -40,6 +40,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         select: dbt selection; empty for all models. With one the comparison is left out, since models that
             were not built may be older than the extracts.
         full_refresh: load even unchanged extracts, and build incremental models anew.
+        source: load the job of this name in place of the extracts, and build and compare what bears its tag.
 
     Raises:
         DataError: a step failed; the message says why and where the log is.
@@ -49,7 +50,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
     layout.prepare()
     layout.LOCAL_RUN.mkdir(exist_ok=True)
     with _locked():
-        listed = seed.ensure()
+        listed = [] if source else seed.ensure()
         warehouse = factory.local_warehouse(settings.elt_environment)
         if select and not warehouse.exists() and not any(one.startswith("+") for one in select):
             raise DataError(
@@ -57,25 +58,28 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
             )
         stamp, inputs = warehouse.path.with_suffix(".loaded.json"), _inputs(listed)
         is_loaded = warehouse.exists() and stamp.exists() and stamp.read_text() == inputs
-        load = full_refresh or not is_loaded or not meltano_yml.is_of_files()
-        if load:
+        load = bool(source) or full_refresh or not is_loaded or not meltano_yml.is_of_files()
+        if source:
+            select = select or [f"tag:{source}"]
+        elif load:
             stamp.unlink(missing_ok=True)
         else:
             print("load: skipped, the extracts are as they were at the last load (--full-refresh loads anew)")
         build = "build" + ("-selected" if select else "") + ("-full-refresh" if full_refresh else "")
-        blocks = [*(meltano_yml.loads() if load else ()), f"{DBT}:{build}"]
+        loads = meltano_yml.loads(source) if source else meltano_yml.loads() if load else []
+        blocks = [*loads, f"{DBT}:{build}"]
         env = process_env.build(settings, local_run=True) | {"ELT_SELECT": " ".join(select)}
         print(f"run: meltano run {' '.join(blocks)} (log: {layout.LOCAL_RUN / LOG})", flush=True)
         outcome = Outcome(started)
         code = _meltano(blocks, env, outcome)
-        if load and outcome.loaded:
+        if load and not source and outcome.loaded:
             stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
         if code != 0:
             raise DataError(f"run: {outcome.reason()} (log: {layout.LOCAL_RUN / LOG})")
-        if select:
+        if select and select != [f"tag:{source}"]:
             print("quality: left out, since only a part was built; elt run compares all")
         else:
-            quality.check(layout.EXTRACT, warehouse)
+            quality.check(layout.EXTRACT, warehouse, source=source)
     print(f"run: done in {time.perf_counter() - started:.1f} s; `elt sql --local` opens the result")
 
 

@@ -20,7 +20,7 @@ COMMAND_ENDED = "Command exited with return code"
 """Prefix of the line that a task logs after the output of a command."""
 _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 """Pattern of the time, level and plugin that Meltano puts before a line. Lines without it continue the one before."""
-_LOADING = re.compile(r"(?P<table>\w+): (?P<rows>\d+) rows loaded into ")
+_LOADING = re.compile(r': (?P<rows>\d+) rows loaded into .*?"(?P<schema>[^"]+)"\."(?P<table>[^"]+)"$')
 _KEPT = re.compile(r"tap-csv: (?P<what>.+(, column .+: kept as text| rows do not fit), .+)$")
 """Pattern of a warning of the tap that only the author of the model can judge."""
 _REFUSED = re.compile(r"tap-csv: (?P<file>.+?), line \d+[:,]")
@@ -169,7 +169,7 @@ class Outcome:
             # what Meltano only quotes, such as the standard error of a discovery, has no prefix
             self._lines.append((self._plugin if prefixed else QUOTED, text))
         if loading := _LOADING.search(text):
-            self._progress(f"load   raw.{loading['table']}: {int(loading['rows']):,} rows")
+            self._progress(f"load   {loading['schema']}.{loading['table']}: {int(loading['rows']):,} rows")
         elif kept := _KEPT.match(text):
             self._progress(f"load   {kept['what']}")
         elif result := _RESULT.match(text):

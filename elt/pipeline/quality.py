@@ -2,6 +2,7 @@
 
 For every extract of meltano.yml the number of records is compared. What a project's own marts must equal is defined
 in transform/checks: each file there has a function `figures(extract, warehouse)` that returns a list of `Figure`.
+What is loaded from another source has a folder of its name there, whose files are called for that source alone.
 """
 
 from __future__ import annotations
@@ -60,13 +61,14 @@ class DiffersError(DataError):
         self.figures = figures
 
 
-def check(extract: Path, warehouse: Warehouse, *, table: bool = False) -> list[Figure]:
+def check(extract: Path, warehouse: Warehouse, *, table: bool = False, source: str | None = None) -> list[Figure]:
     """Compare the warehouse with its extracts, and print the result.
 
     Args:
         extract: folder that $ELT_EXTRACT stands for in meltano.yml.
         warehouse: what is compared.
         table: print every figure, not only those that differ.
+        source: compare what is loaded from this source, in place of the extracts.
 
     Returns:
         Every figure that was compared.
@@ -80,7 +82,7 @@ def check(extract: Path, warehouse: Warehouse, *, table: bool = False) -> list[F
     started = time.perf_counter()
     if not warehouse.exists():
         raise DataError(f"quality: {warehouse} is missing: run the pipeline first")
-    figures = _compare(extract, warehouse)
+    figures = _compare(extract, warehouse, source)
     wrong = [figure for figure in figures if not figure.agrees]
     if table or wrong:
         _print(figures if table else wrong)
@@ -96,17 +98,18 @@ def check(extract: Path, warehouse: Warehouse, *, table: bool = False) -> list[F
     return figures
 
 
-def _compare(extract: Path, warehouse: Warehouse) -> list[Figure]:
+def _compare(extract: Path, warehouse: Warehouse, source: str | None = None) -> list[Figure]:
     try:
         with csv_files.remembering(), warehouse.connect() as connection:
-            extracts = listed(extract)
+            extracts = [] if source else listed(extract)
             for one in [*extracts]:
                 if reason := one.uncounted():
                     print(f"quality: raw.{one.table}: rows are not compared: {reason}")
                     extracts.remove(one)
                 else:
                     one.required()
-            own = [figure for path in sorted(CHECKS.glob("*.py")) for figure in _figures(path, extract, connection)]
+            folder = CHECKS / source if source else CHECKS
+            own = [figure for path in sorted(folder.glob("*.py")) for figure in _figures(path, extract, connection)]
             # What the checks have read need not be read again to be counted.
             rows = [Figure(f"raw.{one.table}: rows", one.rows(), _count(connection, one.table)) for one in extracts]
     except duckdb.Error as error:

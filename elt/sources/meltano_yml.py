@@ -21,13 +21,13 @@ EXTRACT_LOAD = "extract_load"
 """Name of the job of meltano.yml, and of the task of the DAG, that loads everything."""
 
 
-def loads() -> list[str]:
-    """List the arguments of `meltano run` that load everything: the job EXTRACT_LOAD of meltano.yml.
+def loads(job: str = EXTRACT_LOAD) -> list[str]:
+    """List the arguments of `meltano run` that load all that a job of meltano.yml lists.
 
     Raises:
         ConfigError: meltano.yml cannot be read, or has no such job.
     """
-    return [word for task in _tasks() for word in task]
+    return [word for task in _tasks(job) for word in task]
 
 
 def is_of_files() -> bool:
@@ -55,16 +55,15 @@ def states() -> list[str]:
     return [f"{task[0]}-to-{task[-1]}" for task in _tasks()]
 
 
-def _tasks() -> list[list[str]]:
+def _tasks(job: str = EXTRACT_LOAD) -> list[list[str]]:
     """List the tasks of the job, each as arguments of `meltano run`."""
     with readable():
         jobs = project().get("jobs") or []
-        tasks: list[t.Any] = next((one["tasks"] for one in jobs if one["name"] == EXTRACT_LOAD), [])
+        tasks: list[t.Any] = next((one["tasks"] for one in jobs if one["name"] == job), [])
         words = [task.split() if isinstance(task, str) else [*task] for task in tasks]
     if not words or not all(len(task) > 1 for task in words):
         raise ConfigError(
-            f"{layout.MELTANO_YML}: jobs: {EXTRACT_LOAD} must list what is loaded, such as "
-            f"`tasks: [{TAP} target-duckdb]`"
+            f"{layout.MELTANO_YML}: jobs: {job} must list what is loaded, such as `tasks: [{TAP} target-duckdb]`"
         )
     return words
 

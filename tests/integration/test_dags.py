@@ -106,6 +106,17 @@ def test_the_pipeline_is_the_five_steps_and_publish(bag):
     assert dag["params"]["full_refresh"]["type"] == "boolean"
 
 
+def test_each_pipeline_checks_before_it_publishes_and_writes_alone(bag):
+    pipelines = {name: dag for name, dag in bag["dags"].items() if name.endswith("_elt_pipeline")}
+    assert pipelines
+    for name, dag in pipelines.items():
+        tasks = {task["id"]: task for task in dag["tasks"]}
+        assert {task["pool"] for task in dag["tasks"] if task["id"] != "wait_for_extract"} == {POOL}, name
+        assert tasks["publish"]["after"] == ["data_quality"], name
+        assert dag["max"] == 1, name
+        assert dag["first"] == "" or dag["first"] > "2026-11-25 00:53:00", name
+
+
 def test_assets_name_the_raw_tables_and_the_marts(bag):
     outlets = {task["id"]: task["outlets"] for task in bag["dags"]["meltano_elt_pipeline"]["tasks"]}
     tables = sorted(one.table for one in meltano_yml.listed())

@@ -27,6 +27,10 @@ class Part:
 
     where: str
     bookmark: Json | None
+    version: int | None
+    """That of the rows; none if the state is one of an earlier version of the tap."""
+    is_whole: bool = True
+    """Whether all rows are read, so that those of other versions are gone."""
     is_empty: bool = False
 
 
@@ -38,6 +42,7 @@ def part(
     config: Config,
     ask: Ask,
     logger: logging.Logger,
+    version: int,
 ) -> Part:
     """Find what of a table is new: from the bookmark, inclusive, up to the greatest key of the snapshot.
 
@@ -49,6 +54,7 @@ def part(
         config: the settings.
         ask: runs statements in the snapshot.
         logger: told of keys that are null.
+        version: that of the rows if all are read; later loads keep it.
 
     Raises:
         SettingsError: the state is damaged.
@@ -69,11 +75,13 @@ def part(
             logger.warning("%s: %s rows have no %r, the replication key; %s", stream.table.label, nulls, name, when)
     if greatest is None:
         kept = bookmark if since is not None and isinstance(bookmark, dict) else None
-        return Part(where, kept, is_empty=bool(lower))
+        return Part(where, kept, version, is_whole=not lower, is_empty=bool(lower))
     reached = min(greatest, horizon.for_bound(bound)) if bound in TIMES else greatest
     if since is not None and bound in TIMES:
         reached = max(reached, since)
-    return Part(where, {"replication_key": name, "replication_key_value": reached})
+    own = bookmark.get("version") if lower and isinstance(bookmark, dict) else version
+    reached_at = {"replication_key": name, "replication_key_value": reached}
+    return Part(where, reached_at if own is None else reached_at | {"version": own}, own, is_whole=not lower)
 
 
 def _since(stream: Stream, bookmark: object, logger: logging.Logger) -> str | None:

@@ -134,7 +134,8 @@ class Tap:
             horizon = self._horizon(engine, choices)
             with engine.snapshot():
                 streams = self._resolved(engine, [one for one in choices if one.stream not in run.sent])
-                parts = [self._part(engine, stream, run, horizon) for stream in streams]
+                version = time.time_ns() // 1_000_000
+                parts = [self._part(engine, stream, run, horizon, version) for stream in streams]
                 for stream, part in zip(streams, parts, strict=True):
                     if not part.is_empty:
                         self._refuse_conversion_errors(engine, stream, part)
@@ -142,13 +143,11 @@ class Tap:
                     messages.write(self._output, messages.schema(stream.name, stream.schema(), stream.keys))
                 if not rows:
                     return
-                version = time.time_ns() // 1_000_000
                 for stream, part in zip(streams, parts, strict=True):
-                    self._send_stream(engine, stream, part, run, version)
+                    self._send_stream(engine, stream, part, run)
         for stream in streams:
             if stream.key is None:
-                activate = {"type": "ACTIVATE_VERSION", "stream": stream.name, "version": version}
-                messages.write(self._output, activate)
+                self._activate(stream, version)
         messages.write(self._output, messages.state({"bookmarks": run.bookmarks}))
 
     def _horizon(self, engine: Engine, choices: list[catalog.Choice]) -> Horizon | None:
@@ -167,12 +166,23 @@ class Tap:
         found = {(one.schema, one.name): one for one in tables}
         return [catalog.resolve(one, found.get((one.schema, one.table)), self._logger) for one in choices]
 
-    def _part(self, engine: Engine, stream: Stream, run: _Run, horizon: Horizon | None) -> Part:
+    def _activate(self, stream: Stream, version: int | None) -> None:
+        messages.write(self._output, {"type": "ACTIVATE_VERSION", "stream": stream.name, "version": version})
+
+    def _part(self, engine: Engine, stream: Stream, run: _Run, horizon: Horizon | None, version: int) -> Part:
         if stream.key is None:
-            return Part("", None)
+            return Part("", None, version)
         assert horizon
-        known = run.bookmarks.get(stream.name)
-        return incremental.part(stream, known, horizon, self._dialect, self._config, engine.ask, self._logger)
+        return incremental.part(
+            stream,
+            run.bookmarks.get(stream.name),
+            horizon,
+            self._dialect,
+            self._config,
+            engine.ask,
+            self._logger,
+            version,
+        )
 
     def _refuse_conversion_errors(self, engine: Engine, stream: Stream, part: Part) -> None:
         statement = self._dialect.conversion_errors(stream.table, stream.columns, part.where)
@@ -185,7 +195,7 @@ class Tap:
                 what = f"a value is NaN, or a time after 294246, which no {column.kind.duckdb} holds"
                 raise SourceError(f"{what}; deselect the column", table=stream.table.label, column=column.name)
 
-    def _send_stream(self, engine: Engine, stream: Stream, part: Part, run: _Run, version: int) -> None:
+    def _send_stream(self, engine: Engine, stream: Stream, part: Part, run: _Run) -> None:
         if part.is_empty:
             run.sent.add(stream.name)
             return
@@ -194,13 +204,15 @@ class Tap:
         if zeros and (count := int(engine.ask(zeros)[0][0])):
             what = "%s: %d dates without a month or a day are null here"
             self._logger.warning(what, stream.table.label, count)
-        rows = self._send_rows(engine, stream, where, version if stream.key is None else None)
+        rows = self._send_rows(engine, stream, where, part.version)
         if stream.key is None:
             run.bookmarks.pop(stream.name, None)
         else:
             run.sent.add(stream.name)
             if part.bookmark:
                 run.bookmarks[stream.name] = part.bookmark
+            if part.is_whole:
+                self._activate(stream, part.version)
             messages.write(self._output, messages.state({"bookmarks": run.bookmarks}))
         self._logger.info("%s: %d rows in %.1f s", stream.table.label, rows, time.monotonic() - started)
 
