@@ -1,4 +1,4 @@
-"""Make Airflow's API server refuse foreign host names and other local users, and limit its connections."""
+"""Make Airflow's API server refuse foreign names, pages and local users, and limit its connections."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from elt.services import connection_limit, local_users
 from elt.services.allowed_hosts import AllowedHosts
 
 if t.TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+READS = {"GET", "HEAD", "OPTIONS"}
+"""Methods that change nothing."""
+FOREIGN = {b"same-site", b"cross-site"}
+"""What a browser says in Sec-Fetch-Site of another port's page, and of another site's; both may send the cookie."""
+REFUSAL = "Airflow takes no changes from pages of other sites and ports\n"
 
 
 class ApiServerMiddleware(AllowedHosts):
-    """Check host name and user of each request to Airflow's API server, and limit its connections."""
+    """Check user, page and host name of each request to Airflow's API server, and limit its connections."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app)
@@ -22,6 +28,22 @@ class ApiServerMiddleware(AllowedHosts):
 
         local_users.refuse_others(AutoHTTPProtocol)
         connection_limit.limit_connections(AutoHTTPProtocol)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse what a foreign page would change with 403, and let none show Airflow in a frame."""
+
+        async def send_unframed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-frame-options", b"SAMEORIGIN")]
+            await send(message)
+
+        is_write = scope["type"] == "http" and scope["method"] not in READS
+        if is_write and dict(scope["headers"]).get(b"sec-fetch-site") in FOREIGN:
+            from starlette.responses import PlainTextResponse  # noqa: PLC0415 - not in processes that serve nothing
+
+            await PlainTextResponse(REFUSAL, 403)(scope, receive, send)
+            return
+        await super().__call__(scope, receive, send_unframed)
 
 
 class ApiServerPlugin(AirflowPlugin):  # type: ignore[misc, unused-ignore]

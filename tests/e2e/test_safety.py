@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import chromium
@@ -180,6 +182,46 @@ def test_a_browser_shows_no_page_under_a_foreign_name(platform, browser):
         assert page.goto(now.airflow_url()).status == 200
     finally:
         page.close()
+
+
+FOREIGN_PAGE = """<!doctype html><iframe src="{airflow}/"></iframe><iframe src="/nothing"></iframe><script>
+fetch("{airflow}/api/v2/connections/defaults", {{method: "POST", mode: "no-cors", credentials: "include"}})
+  .finally(() => document.title = "sent")
+</script>"""
+"""A page that shows Airflow in a frame, and sends it a request that needs no body."""
+
+
+@pytest.mark.parametrize("name", ["airflow.localhost", chromium.FOREIGN])
+def test_a_foreign_page_changes_nothing_in_airflow_and_shows_it_in_no_frame(platform, browser, claims, name):
+    token, now = signed(platform, claims), platform.settings
+    url = f"{now.url(now.airflow_port)}/api/v2/connections"
+
+    def connections():
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False)
+        return answer.json()["total_entries"]
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b"nothing" if self.path != "/" else FOREIGN_PAGE.format(airflow=now.airflow_url()).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    before = connections()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server, browser.new_context() as context:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        context.add_cookies([{"name": "_token", "value": token, "url": now.airflow_url()}])
+        page = context.new_page()
+        page.goto(f"http://{name}:{server.server_port}/", wait_until="load")
+        page.wait_for_function("document.title == 'sent'")
+        frames = [frame.url for frame in page.frames[1:]]
+        server.shutdown()
+    assert [url.startswith("chrome-error:") for url in frames] == [True, False]
+    assert connections() == before
 
 
 @pytest.mark.parametrize("auth", [None, ("admin", "wrong")])
