@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from elt import layout
 from elt.errors import ConfigError
 
-BUCKETS = "AWS_"
+BUCKETS = ("AWS_", "AZURE_", "GOOGLE_")
 """How the variables begin by which libraries of the plugins enter buckets."""
 
 
@@ -61,9 +61,9 @@ class PluginSettings(t.NamedTuple):
 def plugin_settings() -> PluginSettings:
     """Find the settings of plugins that stand in `.env` or in the environment, by Meltano's names for them.
 
-    A setting `password` of the plugin `tap-postgres` is TAP_POSTGRES_PASSWORD; those of buckets begin with AWS_. The
-    environment goes before `.env`, but for what only meltano.yml itself says, in `config`: a variable that somebody
-    exports for other purposes must not change that.
+    A setting `password` of the plugin `tap-postgres` is TAP_POSTGRES_PASSWORD. Keys of buckets begin as BUCKETS says.
+    The environment goes before `.env`, but for what only meltano.yml itself says, in `config`: a variable that
+    somebody exports for other purposes must not change that.
 
     Raises:
         ConfigError: meltano.yml cannot be read.

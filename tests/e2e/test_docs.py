@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typing as t
 
+import buckets
 import documents
 import pytest
-import s3
 from workspace import ROOT
 
 from .fresh_clone import below, shell
@@ -49,7 +49,7 @@ def bucket(clone, page, tmp_path) -> Iterator[None]:
         (orders / f"2024-{month:02}.csv").write_text("order_id,ordered_on,amount\n" + "".join(rows))
     before = dict(clone.env)
     try:
-        with s3.server(tmp_path, "secret-of-the-test") as variables:  # pragma: allowlist secret
+        with buckets.s3(tmp_path) as variables:
             clone.env |= variables
             yield
     except LookupError as error:

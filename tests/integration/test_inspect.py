@@ -155,7 +155,7 @@ def test_the_name_of_a_table(named, sheet, table):
 
 def test_an_address_is_refused():
     with pytest.raises(DataError, match="and files of this machine are read"):
-        look(t.cast("t.Any", "gs://bucket/a.csv"))
+        look(t.cast("t.Any", "ftp://host/a.csv"))
 
 
 def test_what_is_written_is_added_once_and_nothing_else_changes(project, capsys):

@@ -13,9 +13,9 @@ import threading
 import typing as t
 import zipfile
 
+import buckets
 import duckdb
 import pytest
-import s3
 from tap_csv import inspection, remote
 from tap_csv.errors import InputError
 from tap_csv.remote import base
@@ -189,7 +189,7 @@ def test_a_copy_leaves_the_disk_room(sync: Sync, web: Server, monkeypatch: pytes
 
 def test_what_is_not_read(sync: Sync, web: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lists no files: name each" in str(sync(f"{web.url}/*.csv").error)
-    assert "only https, http, s3, sftp and files of this machine" in str(sync("gs://bucket/in.csv").error)
+    assert "only https, http, s3, gs, az, sftp and files of this machine" in str(sync("ftp://host/in.csv").error)
     assert "cannot be reached, after 6 tries" in str(sync(f"http://127.0.0.1:{free_ports(1)[0]}/in.csv").error)
     for name in ("obstore", "paramiko"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -210,39 +210,63 @@ def test_globs() -> None:
     assert not remote.matches("a/b/c.csv", "a/*.csv")
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that is a bucket of a server of S3."""
-    (tmp_path / "data" / "lake" / "sub").mkdir(parents=True)
+@contextlib.contextmanager
+def served(scheme: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[t.Callable[[str, bytes], object]]:
+    """A server with the bucket `lake`, and what puts an object there."""
+    from obstore.store import AzureStore
+
+    (folder / "data" / "lake" / "sub").mkdir(parents=True)
+    servers: dict[str, t.Callable[[], contextlib.AbstractContextManager[dict[str, str]]]] = {
+        "s3": lambda: buckets.s3(folder, SECRET),
+        "gs": lambda: buckets.google(folder, "lake"),
+        "az": lambda: buckets.azure(folder, "lake"),
+    }
     try:
-        with s3.server(tmp_path, SECRET) as variables:
+        with servers[scheme]() as variables:
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
-            yield tmp_path / "data" / "lake"
+            if scheme == "az":
+                endpoint = variables["AZURE_STORAGE_ENDPOINT"]
+                yield AzureStore("lake", endpoint=endpoint, client_options={"allow_http": True}).put
+            elif scheme == "gs":
+                yield lambda name, content: buckets.put_google(variables, "lake", name, content)
+            else:
+                yield lambda name, content: (folder / "data" / "lake" / name).write_bytes(content)
     except LookupError as error:
         pytest.skip(str(error))
 
 
+CREDENTIALS = {"s3": "AWS_SECRET_ACCESS_KEY", "az": "AZURE_STORAGE_ACCOUNT_KEY"}
+"""What a wrong value of is refused; the double of Google's server asks for nothing."""
+
+
 @needs_obstore
-def test_a_bucket(sync: Sync, bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_bucket(scheme: str, sync: Sync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its name, by a glob and as a folder; a new object is sent alone, and a changed one."""
-    (bucket / "1.csv").write_bytes(ROWS)
-    (bucket / "sub" / "2.csv").write_bytes(b"id,a\n9000,x\n")
-    (bucket / "notes.txt").write_text("no")
-    assert len(sync("s3://lake/1.csv").records) == 5000
-    assert [one["id"] for one in sync("s3://lake/sub/*.csv").records] == ["9000"]
-    first = sync("s3://lake/", settings=STATEFUL)
-    assert first.error is None
-    assert len(first.records) == 5001
-    (bucket / "3.csv").write_bytes(b"id,a\n9001,x\n")
-    again = sync("s3://lake/**/*.csv", settings=STATEFUL, state=first.state)
-    assert [one["id"] for one in again.records] == ["9001"]
-    assert "s3://lake/9*.csv: no file matches" in str(sync("s3://lake/9*.csv").error)
-    assert "s3://lake/9.csv: no such bucket or object" in str(sync("s3://lake/9.csv").error)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-one")
-    refused = str(sync("s3://lake/1.csv").error)
-    assert "s3://lake/1.csv: is refused: look at AWS_ACCESS_KEY_ID" in refused
-    assert "wrong-one" not in refused
+    monkeypatch.setattr(base, "_FIRST_PAUSE_SECONDS", 0.001)
+    with served(scheme, tmp_path, monkeypatch) as put:
+        for name, content in {"1.csv": ROWS, "sub/2.csv": b"id,a\n9000,x\n", "notes.txt": b"no"}.items():
+            put(name, content)
+        there = f"{scheme}://lake"
+        assert len(sync(f"{there}/1.csv").records) == 5000
+        assert [one["id"] for one in sync(f"{there}/sub/*.csv").records] == ["9000"]
+        (begin,) = remote.find(f"{there}/1.csv", ())
+        assert remote.Stream(begin, len(ROWS) - 9).read(1 << 20) == ROWS[-9:]
+        first = sync(f"{there}/", settings=STATEFUL)
+        assert first.error is None
+        assert len(first.records) == 5001
+        put("3.csv", b"id,a\n9001,x\n")
+        again = sync(f"{there}/**/*.csv", settings=STATEFUL, state=first.state)
+        assert [one["id"] for one in again.records] == ["9001"]
+        assert f"{there}/9*.csv: no file matches" in str(sync(f"{there}/9*.csv").error)
+        assert f"{there}/9.csv: no such bucket or object" in str(sync(f"{there}/9.csv").error)
+        if scheme in CREDENTIALS:
+            monkeypatch.setenv(CREDENTIALS[scheme], "d3Jvbmctb25l")
+            for name in ("1.csv", "*.csv"):
+                refused = str(sync(f"{there}/{name}").error)
+                assert f"{there}/{name}: is refused: look at {CREDENTIALS[scheme].partition('_')[0]}" in refused
+                assert "d3Jvbmctb25l" not in refused
 
 
 @contextlib.contextmanager

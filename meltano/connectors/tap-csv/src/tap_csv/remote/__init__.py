@@ -1,4 +1,4 @@
-"""Files that lie elsewhere: https, s3 and sftp. They are read as they come, and asked for again where they break off.
+"""Files that lie elsewhere, on https, sftp or in buckets: read as they come, asked for again where they break off.
 
 No message holds a credential: a file is named by its URL without user, password and query.
 """
@@ -15,7 +15,7 @@ from tap_csv.remote.base import LostError, Remote, Stream, matches, pause
 
 __all__ = ["SCHEMES", "Remote", "Stream", "find", "matches", "name_of"]
 
-SCHEMES = {"https": "http", "http": "http", "s3": "s3", "sftp": "sftp"}
+SCHEMES = {"https": "http", "http": "http", "s3": "bucket", "gs": "bucket", "az": "bucket", "sftp": "sftp"}
 """The module of each scheme, imported where a URL has it: the libraries of HTTP alone take a tenth of a start."""
 
 
