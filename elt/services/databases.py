@@ -33,8 +33,13 @@ CLOSE_FUNCTIONS = """
 """
 """Idempotent SQL that revokes, from all but the owner, the functions of a database that write to it or take advisory
 locks, which could fill the lock table of all databases, so that Airflow's statements fail."""
-READER_FILES = "2GB"
-"""Limit of the temporary files of a session of `bi`, which the role cannot change itself."""
+READER_SETTINGS = {
+    "default_transaction_read_only": "on",
+    "temp_file_limit": "2GB",  # for each session
+    "log_min_messages": "fatal",  # messages and statements of the role are logged whole otherwise, at any length
+    "log_min_error_statement": "fatal",
+}
+"""Settings of the role `bi`; all but the first it cannot change itself."""
 POSTGRES_SECONDS = 60
 CONNECT_SECONDS = 5
 
@@ -105,7 +110,7 @@ def create_reader(settings: Settings, cursor: psycopg2.extensions.cursor) -> Non
     """Create the role that reads the marts, and reset at each start what it may have changed of itself.
 
     Other roles cannot connect to any database, and nobody but the owner writes to one, not even temporary tables, nor
-    exhausts what all databases share: the lock table and the disk.
+    exhausts what all databases share: the lock table and the disk, by temporary files or by the server's log.
     """
     reader, marts = sql.Identifier(BI), sql.Identifier("marts")
     cursor.execute("select 1 from pg_roles where rolname = %s", (BI,))
@@ -126,8 +131,9 @@ def create_reader(settings: Settings, cursor: psycopg2.extensions.cursor) -> Non
     for (name,) in cursor.fetchall():
         where = sql.SQL("in database {} ").format(sql.Identifier(name)) if name else sql.SQL("")
         cursor.execute(sql.SQL("alter role {} {}reset all").format(reader, where))
-    cursor.execute(sql.SQL("alter role {} set default_transaction_read_only = on").format(reader))
-    cursor.execute(sql.SQL("alter role {} set temp_file_limit = %s").format(reader), (READER_FILES,))
+    for name, value in READER_SETTINGS.items():
+        setting = sql.SQL("alter role {} set {} = %s").format(reader, sql.Identifier(name))
+        cursor.execute(setting, (value,))
     search_path = sql.SQL("alter role {} in database {} set search_path = {}")
     cursor.execute(search_path.format(reader, marts, sql.Identifier(settings.elt_environment)))
     with closing(connect(settings, "marts")) as connection, connection, connection.cursor() as in_marts:

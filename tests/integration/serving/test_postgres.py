@@ -26,7 +26,13 @@ ENV = "dev"
 
 
 @pytest.fixture(scope="module")
-def now(tmp_path_factory):
+def log(tmp_path_factory):
+    """The server's log."""
+    return tmp_path_factory.mktemp("log") / "postgres.log"
+
+
+@pytest.fixture(scope="module")
+def now(tmp_path_factory, log):
     """Settings that lead to a PostgreSQL of this module's, with databases and roles."""
     state = tmp_path_factory.mktemp("postgres") / "state"
     env = apart(state)
@@ -36,9 +42,9 @@ def now(tmp_path_factory):
     now = settings_of(env)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "DUCKDB_EXTENSIONS", state / "duckdb_extensions")
-        server = subprocess.Popen(
-            [BIN / "elt", "serve", "postgres"], env=env | process_env.build(now) | env, cwd=ROOT
-        )
+        command, env = [BIN / "elt", "serve", "postgres"], env | process_env.build(now) | env
+        with log.open("wb") as written:
+            server = subprocess.Popen(command, env=env, cwd=ROOT, stdout=written, stderr=written)
         try:
             databases.create_databases(now)
             yield now
@@ -221,10 +227,29 @@ def test_bi_cannot_fill_the_table_of_locks_that_all_databases_share(now, functio
 
 
 def test_bi_fills_no_disk_with_temporary_files(now, monkeypatch):
-    monkeypatch.setattr(databases, "READER_FILES", "8MB")
+    monkeypatch.setitem(databases.READER_SETTINGS, "temp_file_limit", "8MB")
     databases.create_databases(now)
     with as_bi(now) as cursor, pytest.raises(psycopg2.Error, match="temporary file size exceeds"):
         cursor.execute("select count(*) from (select one from generate_series(1, 2000000) one order by -one) many")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select 1 / 0 --" + "x" * 100_000,
+        "select '" + "x" * 100_000 + "'::int",
+        *(f"do $$ begin raise {level} '%', repeat('x', 100000); end $$" for level in ("warning", "log", "exception")),
+        "set log_min_messages = warning",
+        "alter role bi set log_min_messages = warning",
+    ],
+)
+def test_bi_fills_no_disk_with_logs(now, log, statement):
+    before = log.stat().st_size
+    with as_bi(now) as cursor, contextlib.suppress(psycopg2.Error):
+        cursor.execute(statement)
+    with as_bi(now) as cursor, contextlib.suppress(psycopg2.Error):
+        cursor.execute("do $$ begin raise warning '%', repeat('x', 100000); end $$")
+    assert log.stat().st_size < before + 10_000
 
 
 FILL = """
