@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from elt.errors import ConfigError, EltError
-from elt.supervisor import fork_server, guard, health
+from elt.supervisor import fork_server
 from elt.supervisor.fork_server import Program
 
 CONNECT_SECONDS = 0.5
@@ -66,23 +66,13 @@ def _meltano_or_dbt(command: list[str]) -> None:
         main()
 
 
-def _airflow_is_healthy() -> bool:
-    """Return whether Airflow's API is healthy, which comes last in a start.
-
-    Sends the first request that tasks would make: for seconds the API prepares all its versions.
-    """
-    if health.succeeded_at(guard.register_path("airflow-api-server")) is None:
-        return False
+def _airflow_answers() -> bool:
+    """Return whether Airflow's API listens, which comes last in a start."""
     api = os.environ["CONNECT_ADDRESS"], int(os.environ["AIRFLOW_PORT"])
-    with contextlib.suppress(OSError):
-        connection = socket.create_connection(api, timeout=CONNECT_SECONDS)
-        connection.sendall(b"GET /execution/health HTTP/1.0\r\n\r\n")
-        _kept.append(connection)
-    return True
+    with contextlib.suppress(OSError), socket.create_connection(api, timeout=CONNECT_SECONDS):
+        return True
+    return False
 
-
-_kept: list[socket.socket] = []
-"""Connections that stay open, since elt/services/local_users.py refuses a request on one that was closed."""
 
 PROGRAMS = {
     "airflow": Program(
@@ -123,7 +113,7 @@ PROGRAMS = {
         _prepare_airflow,
     ),
     # Not DuckDB, which starts a thread when it is imported.
-    "pipeline": Program(("dbt.cli.main", "meltano.cli"), _meltano_or_dbt, is_due=_airflow_is_healthy),
+    "pipeline": Program(("dbt.cli.main", "meltano.cli"), _meltano_or_dbt, is_due=_airflow_answers),
 }
 
 

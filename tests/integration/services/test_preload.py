@@ -16,8 +16,7 @@ import psutil
 import pytest
 from workspace import BIN, DEADLINE, ROOT, is_gone, wait_for
 
-from elt.services import local_users, preload
-from elt.supervisor import guard, health
+from elt.supervisor import guard
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -271,23 +270,3 @@ def test_what_a_command_leaves_to_its_end_is_done(stack, end, code, said):
     process = stack().ask(f"import atexit, threading; {last}; {end}")
     out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, out, err) == (code, "main\nthread\nat exit\n", said)
-
-
-def test_the_first_request_of_tasks_follows_the_start_and_is_not_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ELT_STATE", str(tmp_path))
-    monkeypatch.setenv("ALLOWED_USERS", "")
-    record = tmp_path / "run" / "processes" / "airflow-api-server.json"
-    record.parent.mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("CONNECT_ADDRESS", "127.0.0.1")
-        monkeypatch.setenv("AIRFLOW_PORT", str(server.getsockname()[1]))
-        assert not preload._airflow_is_healthy()
-        record.touch()
-        assert not preload._airflow_is_healthy()
-        health.keep(str(record), time.time() + 1)
-        assert preload._airflow_is_healthy()
-        with server.accept()[0] as connection:
-            assert connection.recv(1000).startswith(b"GET /execution/health ")
-            assert local_users.is_allowed(connection)
