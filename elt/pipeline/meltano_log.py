@@ -25,7 +25,9 @@ _KEPT = re.compile(r"tap-csv: (?P<what>.+(, column .+: kept as text| rows do not
 """Pattern of a warning of the tap that only the author of the model can judge."""
 _REFUSED = re.compile(r"tap-csv: (?P<file>.+?), line \d+[:,]")
 """Pattern of an error of the tap about a place in a file."""
-_RESULT = re.compile(r"\d+ of \d+ (?P<result>OK created|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$")
+_RESULT = re.compile(
+    r"\d+ of \d+ (?P<result>OK created|OK snapshotted|FAIL|ERROR|WARN) ?(?P<what>.+?) [. ]*\[(?P<how>.+)\]$"
+)
 _FAILED = re.compile(r"Failure in (?P<what>\w+ \w+)")
 _HEAD = re.compile(r"(Compilation|Parsing|Runtime|Database|Dependency) Error( in (?P<where>.+))?$")
 """Pattern of the line above an error of dbt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sqlite3
 import typing as t
 
@@ -11,6 +12,12 @@ from tap_sql_harness import NO_MARIADB, Source, mariadb, mariadb_program, postgr
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def needs(group: str) -> None:
+    """Skip without an optional group of packages."""
+    if not importlib.util.find_spec(f"duckdb_extension_{group}_scanner"):
+        pytest.skip(f"the group {group} is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +30,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[t.Any]
 def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[t.Any]:
     if not mariadb_program("mariadbd"):
         pytest.skip(NO_MARIADB)
+    needs("mysql")
     with mariadb(tmp_path_factory.mktemp("mariadb")) as server:
         yield server
 
@@ -57,6 +65,7 @@ def my(mariadb_server: t.Any) -> Source:
 @pytest.fixture
 def lite(tmp_path: Path) -> Source:
     """An SQLite file."""
+    needs("sqlite")
     path = tmp_path / "shop.db"
     with sqlite3.connect(path) as connection:
         connection.execute("create table gone (x)")

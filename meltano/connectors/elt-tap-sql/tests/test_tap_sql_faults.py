@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import socket
@@ -12,6 +13,8 @@ import typing as t
 
 import pytest
 from tap_sql import tap as tap_module
+from tap_sql.engine import _extension
+from tap_sql.errors import SourceError
 from tap_sql_harness import PASSWORD, Source, batched, command
 
 if t.TYPE_CHECKING:
@@ -141,3 +144,10 @@ def test_settings_that_do_not_fit(pg: Source, settings: dict[str, t.Any], said: 
     error = str(pg.run(**settings).error)
     assert said in error
     assert "secret" not in error
+
+
+@pytest.mark.parametrize("kind", ["mysql", "sqlite"])
+def test_a_scanner_that_is_not_installed_names_its_group(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SourceError, match=rf"scanner of version .* is missing: set ELT_GROUPS={kind} in \.env"):
+        _extension(kind)

@@ -119,7 +119,9 @@ def _extension(name: str) -> Path:
         path = Path(folder, "extensions", f"v{duckdb.__version__}", f"{name}_scanner.duckdb_extension")
         if path.is_file():
             return path
-    raise SourceError(f"the package {module.replace('_', '-')} of version {duckdb.__version__} is not installed")
+    package = f"{module.replace('_', '-')} of version {duckdb.__version__}"
+    how = f"set ELT_GROUPS={name} in .env, and run scripts/bootstrap.sh (elsewhere: install elt-tap-sql[{name}])"
+    raise SourceError(f"{package} is missing: {how}")
 
 
 def _knock(dialect: Dialect, config: Config) -> None:
