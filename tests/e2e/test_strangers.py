@@ -1,7 +1,7 @@
-"""Another user of the machine takes the ports of the stack while it starts, and learns nothing.
+"""Another user of the machine takes the ports of the stack, or opens connections that say nothing: in vain.
 
-With `ELT_FAULTS=all` at ten moments of a cold and of a warm start, otherwise at one of each. The stranger is the user
-nobody, so all this runs only as root.
+`scripts/test.sh strangers` does so at ten moments of a cold start, of a warm one and of restarts of single processes,
+the other parts at one of each. The stranger is the user nobody, so all this runs only as root.
 """
 
 from __future__ import annotations
@@ -77,15 +77,43 @@ while time.monotonic() < until:
 """
 """A program that takes each port as soon as it is free, answers as its server would, and says what it heard."""
 
-SILENT = """
+SILENT = r"""
 import socket, sys, time
-opened = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(900)]
-for one in opened:
-    one.sendall(b"GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n")
-print("opened", flush=True)
-time.sleep(60)
+
+ports, number, until = sys.argv[1].split(","), int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+again = sys.argv[4] == "again"
+opened = {int(port): [] for port in ports}
+full = False
+while time.monotonic() < until:
+    for port, held in opened.items():
+        for one in held[:]:
+            try:
+                if one.recv(65536):
+                    continue
+            except BlockingIOError:
+                continue
+            except OSError:
+                pass
+            held.remove(one)
+            one.close()
+        try:
+            while len(held) < number and (again or not full):
+                one = socket.create_connection(("127.0.0.1", port), timeout=5)
+                one.setblocking(False)
+                held.append(one)
+        except OSError:  # nobody listens yet, or any more
+            pass
+    if not full and all(len(held) >= number for held in opened.values()):
+        full = True
+        print("opened", flush=True)
+    time.sleep(0.02)
 """
-"""A program that begins 900 requests and ends none."""
+"""A program that opens many silent connections to each port; with "again" another one for each that is closed."""
+
+NAMES = ("airflow-api-server", "flower", "streamlit", "postgres")
+"""Processes with a port."""
+EACH = [(NAMES[moment % len(NAMES)], moment) for moment in range(MOMENTS)]
+"""Moments of restarts, one process after the other."""
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +140,57 @@ def stranger(ports: t.Iterable[int], seconds: float) -> subprocess.Popen[str]:
     return another(STRANGER, ",".join(map(str, ports)), str(seconds))
 
 
+def silent(ports: t.Iterable[int], number: int, seconds: float, more: str = "again") -> subprocess.Popen[str]:
+    """Start another user's program that keeps so many connections to each port."""
+    return another(SILENT, ",".join(map(str, ports)), str(number), str(seconds), more)
+
+
+def ports_of(now: settings.Settings) -> set[int]:
+    """All ports that the stack listens on."""
+    return {port for _, port in now.listeners().values()}
+
+
+def begin(env: dict[str, str], start: str) -> subprocess.Popen[str]:
+    """Begin a cold or a warm start, and return in the middle of it."""
+    assert run("elt", "down", env=env).returncode == 0
+    if start == "cold":
+        for part in ("postgres", "valkey", "airflow"):
+            shutil.rmtree(Path(env["ELT_STATE"]) / part, ignore_errors=True)
+    up = subprocess.Popen(
+        [BIN / "elt", "up", "--timeout", "120"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(random.uniform(0, 6))
+    return up
+
+
+def rows(env: dict[str, str]) -> dict[str, list[str]]:
+    """State, process id and number of restarts of each process, by its name."""
+    lines = run("elt", "status", env=env).stdout.splitlines()[1:]
+    return {line.split()[0]: line.split()[1:4] for line in lines if line.endswith(("yes", "no"))}
+
+
+def wait_healthy(env: dict[str, str], seconds: float = 90) -> None:
+    """Wait until every process is healthy."""
+    deadline = time.monotonic() + seconds
+    while run("elt", "status", env=env).returncode:
+        assert time.monotonic() < deadline, run("elt", "status", env=env).stdout
+
+
+def start_anew(env: dict[str, str], name: str, moment: int) -> None:
+    """Kill a process at a moment of its life, or have it restarted."""
+    time.sleep(random.uniform(0.5, 3))
+    if moment % 2:
+        done = run("elt", "restart", name, env=env, seconds=150)
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        os.kill(record(env, name), signal.SIGKILL)
+
+
+def record(env: dict[str, str], name: str) -> int:
+    """The process id of a process of the stack."""
+    return int(json.loads((Path(env["ELT_STATE"]) / "run" / "processes" / f"{name}.json").read_text())["main"])
+
+
 def secrets(now: settings.Settings) -> list[str]:
     """What nobody else may learn."""
     return [getattr(now, name) for name, field in type(now).model_fields.items() if not field.repr]
@@ -121,15 +200,8 @@ def secrets(now: settings.Settings) -> list[str]:
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_a_start_beside_a_stranger_tells_him_nothing(stack, start, moment):
     env, now = stack
-    assert run("elt", "down", env=env).returncode == 0
-    if start == "cold":
-        for part in ("postgres", "valkey", "airflow"):
-            shutil.rmtree(Path(env["ELT_STATE"]) / part, ignore_errors=True)
-    ports = {port for _, port in now.listeners().values()}
-    up = subprocess.Popen(
-        [BIN / "elt", "up", "--timeout", "120"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(random.uniform(0, 6))
+    ports = ports_of(now)
+    up = begin(env, start)
     other = stranger([*ports, now.valkey_port], 12)
     while up.poll() is None and other.poll() is None:
         time.sleep(0.05)
@@ -149,10 +221,46 @@ def test_a_start_beside_a_stranger_tells_him_nothing(stack, start, moment):
     assert run("elt", "down", env=env).returncode == 0
 
 
+@pytest.mark.parametrize("start", ["cold", "warm"])
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_half_open_connections_during_a_start_end_no_process(stack, start, moment):
+    env, now = stack
+    up = begin(env, start)
+    other = silent(ports_of(now), 220, 120)
+    try:
+        _, errors = up.communicate(timeout=240)
+        assert up.returncode == 0, errors
+        assert other.poll() is None
+        assert run("elt", "status", env=env).returncode == 0
+        assert {name: row[2] for name, row in rows(env).items() if row[2] != "0"} == {}
+    finally:
+        other.kill()
+        other.communicate()
+
+
+@pytest.mark.parametrize(("name", "moment"), EACH)
+def test_half_open_connections_during_a_restart_end_no_other_process(stack, name, moment):
+    env, now = stack
+    assert run("elt", "up", env=env, seconds=240).returncode == 0
+    before = rows(env)
+    other = silent(ports_of(now), 220, 150)
+    try:
+        start_anew(env, name, moment)
+        wait_healthy(env)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.communicate()
+    after = rows(env)
+    assert before[name] != after[name]
+    end_too = {name, *(one for one in after if name == "postgres" and one.startswith("airflow-"))}  # its clients
+    assert {one: row for one, row in before.items() if one not in end_too}.items() <= after.items()
+
+
 def test_half_open_connections_of_a_stranger_end_no_process(stack):
     env, now = stack
     assert run("elt", "up", env=env, seconds=240).returncode == 0
-    before = run("elt", "status", env=env).stdout
+    before = rows(env)
     with contextlib.ExitStack() as opened:
         until = time.monotonic() + 30  # a heartbeat of Airflow's falls into it
         while time.monotonic() < until:
@@ -161,11 +269,8 @@ def test_half_open_connections_of_a_stranger_end_no_process(stack):
             time.sleep(3)
             opened.close()
             assert run("elt", "status", env=env).returncode == 0
-    deadline = time.monotonic() + 60
-    while run("elt", "status", env=env).returncode:
-        assert time.monotonic() < deadline
-    after = run("elt", "status", env=env).stdout
-    assert [line.split()[:4] for line in after.splitlines()] == [line.split()[:4] for line in before.splitlines()]
+    wait_healthy(env)
+    assert rows(env) == before
 
 
 def test_half_open_connections_of_a_stranger_keep_nobody_out_of_airflow(stack):
@@ -173,7 +278,7 @@ def test_half_open_connections_of_a_stranger_keep_nobody_out_of_airflow(stack):
     assert run("elt", "down", env=env).returncode == 0
     up = [*("bash", "-c", 'ulimit -Sn 1024 && exec "$0" up'), BIN / "elt"]  # as a system has it by default
     assert subprocess.run(up, env=env, stdout=subprocess.DEVNULL, timeout=240).returncode == 0
-    others = [another(SILENT, str(now.airflow_port)) for _ in range(3)]
+    others = [silent([now.airflow_port], 900, 60, "once") for _ in range(3)]
     try:
         for other in others:
             assert other.stdout is not None
@@ -189,20 +294,15 @@ def test_half_open_connections_of_a_stranger_keep_nobody_out_of_airflow(stack):
             other.communicate()
 
 
-@pytest.mark.parametrize("name", ["airflow-api-server", "flower", "streamlit", "postgres"])
-def test_no_stranger_gets_the_port_of_a_process_that_is_started_anew(stack, name):
+@pytest.mark.parametrize(("name", "moment"), EACH if MOMENTS > 1 else [(name, 0) for name in NAMES])
+def test_no_stranger_gets_the_port_of_a_process_that_is_started_anew(stack, name, moment):
     """Others go on asking meanwhile, with the tokens of tasks, and people with their password."""
     env, now = stack
     assert run("elt", "up", env=env, seconds=240).returncode == 0
-    record = Path(env["ELT_STATE"]) / "run" / "processes" / f"{name}.json"
-    before = json.loads(record.read_text())["main"]
-    ports = {port for _, port in now.listeners().values()}
-    with stranger(ports, 8) as other:
-        time.sleep(0.5)
-        os.kill(before, signal.SIGKILL)
+    before = record(env, name)
+    with stranger(ports_of(now), 8) as other:
+        start_anew(env, name, moment)
         heard, _ = other.communicate(timeout=60)
     assert heard == ""
-    deadline = time.monotonic() + 90
-    while run("elt", "status", env=env).returncode:
-        assert time.monotonic() < deadline
-    assert json.loads(record.read_text())["main"] != before
+    wait_healthy(env)
+    assert record(env, name) != before
