@@ -7,7 +7,6 @@ here makes. `.venv/bin/python docs/generate.py` writes it anew; with `--check` i
 from __future__ import annotations
 
 import argparse
-import ast
 import re
 import sys
 import typing as t
@@ -21,13 +20,14 @@ from elt.cli import app
 from elt.config import env_file, process_env
 from elt.config.settings import ADMIN, BI, Settings
 from elt.errors import ConfigError
+from elt.orchestration import runs
+from elt.sources import jobs
 from elt.supervisor.spec import is_once
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
 COMMAND = ".venv/bin/python docs/generate.py"
-DAG = layout.ROOT / "airflow" / "dags" / "meltano_elt_pipeline.py"
 MARKED = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->\n)", re.DOTALL)
 SIGNALS = {2: "INT", 15: "TERM"}
 DITTO = '"'
@@ -159,10 +159,16 @@ def verbs() -> str:
 
 
 def steps() -> str:
-    """Return the steps of the pipeline, as the DAG describes itself in Airflow."""
-    function = next(node for node in ast.parse(DAG.read_text()).body if isinstance(node, ast.FunctionDef))
-    lines = (ast.get_docstring(function) or "").splitlines()
-    return "".join(f"{line}\n" for line in lines if line.startswith("|"))
+    """Return the steps of the pipeline, as its DAG describes itself in Airflow."""
+    schedule = next(one for one in jobs.schedules() if one.name == runs.DAG)
+    rows = [(code(name), *texts) for name, texts in jobs.steps(schedule).items()]
+    return table(("step", "what it does", "when it fails"), rows)
+
+
+def of_schedules() -> str:
+    """List what may stand under `annotations: elt:` of a schedule."""
+    rows = [(code(name), one.description or "") for name, one in jobs.Annotations.model_fields.items()]
+    return table(("name", "meaning"), rows)
 
 
 def endpoints() -> str:
@@ -189,6 +195,7 @@ PARTS: dict[str, t.Callable[[], str]] = {
     "processes": processes,
     "verbs": verbs,
     "steps": steps,
+    "annotations": of_schedules,
     "endpoints": endpoints,
 }
 

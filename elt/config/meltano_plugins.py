@@ -13,37 +13,94 @@ from dotenv import dotenv_values
 from elt import layout
 from elt.errors import ConfigError
 
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
 BUCKETS = ("AWS_", "AZURE_", "GOOGLE_")
 """How the variables begin by which libraries of the plugins enter buckets."""
 
 
 def project() -> dict[str, t.Any]:
-    """Read meltano.yml.
+    """Read meltano.yml and the files that its `include_paths` name, as one.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: one cannot be read.
     """
+    whole: dict[str, t.Any] = {}
+    for _, data in files():
+        _merge(whole, data)
+    return whole
+
+
+def files() -> list[tuple[Path, dict[str, t.Any]]]:
+    """Read meltano.yml and the files that its `include_paths` name.
+
+    Raises:
+        ConfigError: one cannot be read, or lies outside the project.
+    """
+    main = layout.MELTANO_YML
     with readable():
-        return dict(yaml.load(layout.MELTANO_YML.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+        found = [(main, _loaded(main))]
+        for pattern in found[0][1].get("include_paths") or []:
+            for path in sorted(main.parent.glob(str(pattern))):
+                if not path.resolve().is_relative_to(main.parent.resolve()):
+                    raise ConfigError(f"{main}: include_paths: {path} lies outside of {main.parent}")
+                if path.is_file() and path not in [one for one, _ in found]:
+                    with readable(path):
+                        found.append((path, _loaded(path)))
+    return found
+
+
+def _loaded(path: Path) -> dict[str, t.Any]:
+    return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {})
+
+
+def _merge(whole: dict[str, t.Any], part: t.Mapping[str, t.Any]) -> None:
+    """Add a file as Meltano does: mappings key by key, lists one behind the other, else the later one counts."""
+    for key, value in part.items():
+        here = whole.get(key)
+        if isinstance(here, dict) and isinstance(value, dict):
+            _merge(here, value)
+        elif isinstance(here, list) and isinstance(value, list):
+            here.extend(value)
+        else:
+            whole[key] = value.copy() if isinstance(value, (dict, list)) else value
+
+
+def place(path: Path, *keys: str | int) -> str:
+    """Return file, line and column of what a path of keys and numbers leads to, as far as it leads."""
+    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    mark = node.start_mark if node else None
+    for key in keys:
+        below: tuple[yaml.Node, yaml.Node] | None = None
+        if isinstance(node, yaml.MappingNode):
+            below = next(((name, value) for name, value in node.value if name.value == key), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            below = (node.value[key], node.value[key])
+        if below is None:
+            break
+        mark, node = below[0].start_mark, below[1]
+    return f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
 
 
 @contextlib.contextmanager
-def readable() -> t.Iterator[None]:
-    """Translate errors of reading meltano.yml into one that names the place.
+def readable(path: Path | None = None) -> t.Iterator[None]:
+    """Translate errors of reading meltano.yml, or a file that it includes, into one that names the place.
 
     Raises:
         ConfigError: it cannot be read.
     """
+    file = path or layout.MELTANO_YML
     try:
         yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{layout.MELTANO_YML}{place}: {error.problem}") from error
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{file}{where}: {error.problem}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{layout.MELTANO_YML} is not UTF-8: {error}") from None
+        raise ConfigError(f"{file} is not UTF-8: {error}") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{layout.MELTANO_YML}: its plugins and jobs cannot be read: {error!r}") from error
+        raise ConfigError(f"{file}: its plugins and jobs cannot be read: {error!r}") from error
 
 
 class PluginSettings(t.NamedTuple):

@@ -30,8 +30,9 @@ from elt.bootstrap import git_hooks, uv
 from elt.config import env_file, process_env, programs
 from elt.config.settings import Settings, load
 from elt.disk import GIGABYTE
-from elt.errors import EltError, SetupError, last_line
+from elt.errors import ConfigError, EltError, SetupError, last_line
 from elt.services import databases, postgres, stack
+from elt.sources import jobs
 from elt.supervisor import ports as network
 from elt.supervisor import spec
 
@@ -213,6 +214,17 @@ def ports() -> str:
     return f"{', '.join(str(port) for _, port in settings.listeners().values())} are free"
 
 
+def schedules() -> str:
+    """Check that each schedule of meltano.yml can become a DAG."""
+    try:
+        found = jobs.schedules()
+    except ConfigError as error:
+        raise CheckFailedError(
+            str(error), "correct the line: docs/reference/pipeline.md says what may stand there"
+        ) from None
+    return ", ".join(one.name for one in found) or "none"
+
+
 def dags() -> str:
     """Check that Airflow can import every file of airflow/dags."""
     if not stack.is_running():
@@ -312,6 +324,7 @@ CHECKS: dict[str, t.Callable[[], str]] = {
     "supervisor": supervisor,
     ".env": dot_env,
     "ports": ports,
+    "schedules": schedules,
     "DAGs": dags,
     "folders": folders,
     "disk": space,

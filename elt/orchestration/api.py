@@ -61,8 +61,8 @@ class ImportFailure:
         return f"{self.path}{line and f', line {line}'}: {self.trace.strip().splitlines()[-1]}"
 
     def is_of(self, dag: str) -> bool:
-        """Return whether the file defines the DAG."""
-        return re.search(rf"\b{re.escape(dag)}\b", self._text()) is not None
+        """Return whether the file defines the DAG: by its name, or by making those of all schedules."""
+        return re.search(rf"\b(dag_factory|{re.escape(dag)})\b", self._text()) is not None
 
     def is_final(self) -> bool:
         """Return whether Airflow tried its present content: nothing that it reads was changed since."""
@@ -253,8 +253,8 @@ class AirflowApi:
 
 
 def _changed(*paths: Path) -> float:
-    """Return when one of the files, or meltano.yml, was changed last, in seconds since the epoch."""
-    states = [path.stat() for path in (layout.MELTANO_YML, *paths) if path.exists()]
+    """Return when one of the files, or one of Meltano's, was changed last, in seconds since the epoch."""
+    states = [path.stat() for path in (*layout.MELTANO_PROJECT.glob("*.yml"), *paths) if path.exists()]
     return max((max(state.st_mtime, state.st_ctime) for state in states), default=0.0)
 
 

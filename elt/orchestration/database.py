@@ -20,12 +20,10 @@ from elt.atomic import atomic_write
 from elt.config.settings import ADMIN, Settings
 from elt.config.settings import load as load_settings
 from elt.errors import StackError
-from elt.orchestration import notify
+from elt.orchestration import POOL, notify
 from elt.services import databases
 from elt.supervisor import guard
 
-POOL = "duckdb_writer"
-"""Airflow's pool of the tasks that write to a DuckDB warehouse: one at a time."""
 POOL_DESCRIPTION = "Tasks that write to a DuckDB warehouse: one at a time."
 STAMP = layout.AIRFLOW_HOME / "migrated"
 """File with the version of Airflow that last migrated the database."""

@@ -32,6 +32,9 @@ SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".csv.zip")
 """Suffixes of the files that the tap reads from a folder."""
 
 
+ELSEWHERE = "a `path` elsewhere"
+
+
 @dataclass(frozen=True)
 class Extract:
     """Describe one entry of tap-csv's `files`."""
@@ -43,6 +46,11 @@ class Extract:
     encoding: str = "utf-8"
     other: tuple[str, ...] = ()
     """Settings of the entry that say which rows there are, and that only the tap knows."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its path is a URL."""
+        return ELSEWHERE in self.other
 
     def uncounted(self) -> str:
         """Return why the records cannot be counted independently of the tap; empty if they can."""

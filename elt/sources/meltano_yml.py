@@ -7,7 +7,7 @@ import typing as t
 from elt import layout
 from elt.config.meltano_plugins import project, readable
 from elt.errors import ConfigError
-from elt.sources.csv_files import Extract
+from elt.sources.csv_files import ELSEWHERE, Extract
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def listed(extract: Path | None = None) -> list[Extract]:
                 path=layout.MELTANO_PROJECT / str(one["path"]).replace("$ELT_EXTRACT", folder),
                 delimiter=str(one.get("delimiter", ",")),
                 encoding=str(one.get("encoding", "utf-8")),
-                other=("a `path` elsewhere",) if "://" in str(one["path"]) else tuple(sorted(one.keys() - KNOWN)),
+                other=(ELSEWHERE,) if "://" in str(one["path"]) else tuple(sorted(one.keys() - KNOWN)),
             )
             for one in files
         ]

@@ -10,7 +10,7 @@ import pytest
 from workspace import ROOT, apart
 
 from elt.config import process_env, settings
-from elt.orchestration.database import POOL
+from elt.orchestration import POOL
 from elt.sources import meltano_yml
 
 READ = """
@@ -70,7 +70,9 @@ def bag(tmp_path_factory):
 
 
 def test_without_a_csv_file_there_is_nothing_to_wait_for(tmp_path):
-    (tmp_path / "meltano.yml").write_text("{plugins: {}, jobs: [{name: extract_load, tasks: [tap-a target-b]}]}")
+    schedule = "{name: meltano_elt_pipeline, interval: '@daily', job: a, annotations: {elt: {wait_for: tap-csv}}}"
+    job = "{name: a, tasks: [tap-a target-b]}"
+    (tmp_path / "meltano.yml").write_text(f"{{plugins: {{}}, jobs: [{job}], schedules: [{schedule}]}}")
     other = (
         f"import pathlib; from elt import layout; layout.MELTANO_YML = pathlib.Path({str(tmp_path)!r}, 'meltano.yml')"
     )

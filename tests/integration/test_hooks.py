@@ -56,6 +56,9 @@ PLANTED = {
     "check-toml": Bad("planted.toml", "a = \n", "line 1"),
     "check-json": Bad("planted.json", '{"a": 1,}\n', "json decode"),
     "meltano-schema": Bad("meltano/meltano.yml", "extractor:", "'extractor' was unexpected", replaces="extractors:"),
+    "schedules": Bad(
+        "meltano/meltano.yml", "    job: nothing", "no job is called 'nothing'", replaces="    job: shop"
+    ),
     "github-workflows": Bad(".github/workflows/planted.yml", "on: push\njobs: {a: {steps: []}}\n", "runs-on"),
     "dependabot": Bad(".github/dependabot.yml", "version: 3", "2 was expected", replaces="version: 2"),
     "hadolint": Bad("planted/Dockerfile", "FROM debian:latest\n", "DL3007"),

@@ -214,12 +214,11 @@ def test_the_error_of_another_file_is_waited_out(airflow, errors):
 def test_a_run_that_cannot_go_on_is_not_followed(airflow, errors, monkeypatch):
     api, _ = airflow
     errors[:] = [ERROR | {"timestamp": "2100-01-01T00:00:00Z"}]
-    monkeypatch.setattr(runs, "DAG", "a")
     monkeypatch.setattr(runs, "QUEUED_SECONDS", 0.1)
     monkeypatch.setattr(api, "run_state", lambda *_: "running")
     monkeypatch.setattr(api, "tasks", lambda *_: [])
     with pytest.raises(StackError, match=r"cannot import the file of a: .*meltano.yml, line 4"):
-        runs.follow(api, "manual", 20)
+        runs.follow(api, "manual", 20, dag="a")
 
 
 def test_a_file_that_was_changed_since_is_parsed_first(airflow, dags):
