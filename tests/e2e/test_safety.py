@@ -409,6 +409,14 @@ def test_another_user_gets_nothing_of_airflow_with_a_token(platform, claims):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
+@pytest.mark.parametrize("process", ["worker", "trigger"])
+def test_another_user_cannot_answer_for_the_log_of_a_running_task(platform, process):
+    port = platform.elt("exec", "airflow", "config", "get-value", "logging", f"{process}_log_server_port").strip()
+    program = "import socket, sys; socket.create_server(('0.0.0.0', int(sys.argv[1])))"
+    assert "PermissionError" in as_another_user(program, port).stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run as root")
 def test_another_user_reads_nothing(platform):
     pids = [str(process.pid) for process in family(platform)]
     assert len(pids) > 20
