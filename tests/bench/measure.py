@@ -31,6 +31,9 @@ class Measured:
 
     Linux counts from what this program had when it started the other: less than that is never seen.
     """
+    cpu: float = 0.0
+    """Seconds of processors that all programs took, theirs and the kernel's for them, which other work on the machine
+    changes little; not those of a server that they asked."""
 
     @property
     def peak(self) -> int:
@@ -70,22 +73,24 @@ def pipe(*commands: Sequence[str | Path], env: Mapping[str, str], cwd: Path, sou
                 before.close()
             before = t.cast("t.Any", process.stdout)
             started.append(process)
-        ended = []
+        ended, cpu = [], 0.0
         for process in started:
             _, status, usage = os.wait4(process.pid, 0)  # of all that it waited for too
             process.returncode = os.waitstatus_to_exitcode(status)
             ended.append(usage.ru_maxrss * 1024)
+            cpu += usage.ru_utime + usage.ru_stime
         seconds = time.perf_counter() - begin
         for process in started:
             if process.returncode:
                 said.seek(0)
                 end = said.read().decode(errors="replace")[-2000:]
                 raise FailedError(f"{process.args} ended with {process.returncode}:\n{end}")
-    return Measured(seconds, tuple(ended))
+    return Measured(seconds, tuple(ended), cpu)
 
 
 def median(run: Callable[[], Measured], times: int) -> Measured:
     """The middle one of several runs by its time, with the highest peaks of all."""
     runs = sorted((run() for _ in range(times)), key=lambda one: one.seconds)
     peaks = tuple(max(column) for column in zip(*(one.peaks for one in runs), strict=True))
-    return Measured(statistics.median_low([one.seconds for one in runs]), peaks)
+    cpu = statistics.median_low([one.cpu for one in runs])
+    return Measured(statistics.median_low([one.seconds for one in runs]), peaks, cpu)

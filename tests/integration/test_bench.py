@@ -53,9 +53,9 @@ def test_a_section_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
 def test_each_benchmark_has_its_place_in_the_page():
     done = run("scripts/bench.sh", "speed", env={})
     assert done.returncode == 2
-    assert "no benchmark 'speed'; there are singer, start, schedule, pipeline, growth and load" in done.stderr
+    assert "no benchmark 'speed'; there are singer, sql, start, schedule, pipeline, growth and load" in done.stderr
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in ("singer", "start", "schedule", "pipeline", "growth", "load"):
+    for name in ("singer", "sql", "start", "schedule", "pipeline", "growth", "load"):
         assert f"<!-- bench: {name} -->" in text
 
 
