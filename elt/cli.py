@@ -228,6 +228,18 @@ def seed(
         seed.promotions()
 
 
+@app.command()
+def simulate(
+    days: t.Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 1,
+    seed: t.Annotated[int, typer.Option(help="Another number, other days.")] = 0,
+) -> None:
+    """Let days pass in the database of the shop: orders, changes, deletions, rows that are committed late."""
+    from elt.config import settings
+    from elt.sources import simulate
+
+    simulate.simulate(settings.load(), days, seed)
+
+
 def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is imported by those verbs alone that need it
     """Return the one size that was given, None without one.
 
