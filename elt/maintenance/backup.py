@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.version import Version
 
-from elt import layout
+from elt import disk, layout
 from elt.atomic import atomic_write, is_unfinished
 from elt.config import programs, services
 from elt.errors import ConfigError, DataError, StackError
@@ -251,15 +251,19 @@ def _verify(source: Path) -> dict[str, t.Any]:
     """Read all of a backup before anything is written, and return its manifest.
 
     Raises:
-        DataError: it is no backup, is damaged, or holds unexpected members.
+        DataError: it is no backup, is damaged, holds unexpected members, or more than the disk.
         ConfigError: it is of another version or kind of machine.
     """
     members = _members(source)
     archive, first = next(members)
     words = t.cast("t.IO[bytes]", archive.extractfile(first)).read()
-    paths = [PurePosixPath(member.name) for _, member in members]
+    sizes = [(PurePosixPath(member.name), member.size) for _, member in members]
+    paths = [path for path, _ in sizes]
     if PurePosixPath(ENV) not in paths or not any(path.match(f"{STATE}/postgres*/PG_VERSION") for path in paths):
         raise DataError(f"restore: {source} is damaged: it lacks the settings or PostgreSQL")
+    if (size := sum(size for _, size in sizes)) > (left := disk.free()):
+        needed = f"{size / disk.GIGABYTE:,.1f} GB, and {left / disk.GIGABYTE:,.1f} GB are free below {layout.STATE}"
+        raise DataError(f"restore: {source} holds {needed}: free some")
     manifest: dict[str, t.Any] = json.loads(words)
     _check(source, manifest)
     return manifest

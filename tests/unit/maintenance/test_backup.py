@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from elt import layout
+from elt import disk, layout
 from elt.errors import ConfigError, DataError, SetupError, StackError
 from elt.maintenance import backup, signature
 from elt.supervisor import lockfile
@@ -248,6 +248,17 @@ def test_what_does_not_belong_into_a_backup_is_refused_before_anything_changes(c
     assert (root / ".state/extract/mine.csv").read_text() == "a\n1\n"
     assert not (root / ".state" / backup.UNPACKED).exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old", "saved.tar.gz"]
+
+
+def test_a_backup_that_would_fill_the_disk_is_refused_before_it_is_unpacked(clone, saved, monkeypatch):
+    root = clone("new")
+    monkeypatch.setattr(disk, "free", lambda: 200)
+    with pytest.raises(DataError, match=r"saved.tar.gz holds 0\.0 GB, and 0\.0 GB are free below .*: free some"):
+        backup.restore(saved)
+    assert (root / ".env").read_text() == "SECRET=new\n"
+    assert contents(root / ".state") == []
+    monkeypatch.setattr(disk, "free", lambda: 20_000)
+    backup.restore(saved)
 
 
 def test_of_a_backup_of_an_older_version_only_what_is_named_is_taken(clone, saved, monkeypatch):
