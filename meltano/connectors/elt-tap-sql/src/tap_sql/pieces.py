@@ -40,7 +40,8 @@ def pieces(connection: duckdb.DuckDBPyConnection, select: str, folder: Path, pre
     own = folder / f"{prefix}{uuid.uuid4().hex}"
     copy = (
         f"copy ({select}) to {sql.literal(str(own))} (format parquet, file_size_bytes '{_PIECE}', "
-        f"row_group_size {_GROUP_ROWS}, filename_pattern '{prefix}{{uuid}}', write_empty_file false)"
+        f"row_group_size {_GROUP_ROWS}, filename_pattern '{prefix}{{uuid}}', write_empty_file false, "
+        "dictionary_size_limit 1)"  # dictionaries cost a tenth of a load, and make the files a sixth smaller
     )
     failed: list[BaseException] = []
 
