@@ -76,6 +76,7 @@ connection.execute(f"create table orders as from src.{schema}.orders")
 COUNT = """
 import json, sys, duckdb
 connection = duckdb.connect(sys.argv[1], read_only=True)
+connection.execute("set enable_progress_bar = false")
 print(json.dumps(connection.execute(f"select count(*), count(distinct id) from {sys.argv[2]}").fetchone()))
 """
 

@@ -23,6 +23,7 @@ def test_the_settings_that_differ_are_named_and_no_value_is(state):
     stack.facts.path.write_text(json.dumps({"settings": facts._digests(verbs._settings_of(env))}))
     stack.facts.refuse_other_settings(verbs._settings_of(env))
     now = env | {"AIRFLOW_VAR_C": "hidden-3", "AIRFLOW_CONN_B": "hidden-4", "ELT_SUPERVISOR": "embedded"}
+    now["ELT_GROUPS"] = "remote"
     with pytest.raises(
         SetupError, match=r"settings than now \(AIRFLOW_CONN_B, AIRFLOW_VAR_C\): scripts/down.sh"
     ) as error:
