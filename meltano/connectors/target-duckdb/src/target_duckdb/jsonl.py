@@ -15,7 +15,7 @@ from target_duckdb.schema import members, struct
 from target_duckdb.stream import EXTRACTED_AT, VERSION
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import duckdb
@@ -25,6 +25,9 @@ if t.TYPE_CHECKING:
 _WIDE = 250
 """Columns from which on the members of a record cost more, each for itself, than to copy all records to a file."""
 _MARK = "\x01"
+_HEAD = ("type", "stream")
+_NAMED_ONCE = " where type is not null and stream is not null"
+"""Lets DuckDB read what a line begins with, so that it refuses one that says later that it is of another stream."""
 _LONG_NUMBER = rb"-?[0-9][0-9.eE+-]{15,}"
 """Shorter ones survive the way through DOUBLE unchanged, but for how they are written."""
 _NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9.eE+-])"
@@ -72,8 +75,10 @@ class Reader:
         """Return the statement that reads the file into a temporary table."""
         types = {column: sql.json_type(column.read_as, exact=exact) for column in self.columns}
         read = members(self.columns, types)
+        where = ""
         if self.whole:
             read = {self.whole: struct(self.columns, types)} if self.columns else {}
+            read, where = read | dict.fromkeys(_HEAD, "VARCHAR"), _NAMED_ONCE
         names = self.names()
         made = {
             column: sql.from_json(column.within(self.whole), column.read_as, exact=exact) for column in self.columns
@@ -91,7 +96,8 @@ class Reader:
             read[version] = sql.json_type("BIGINT", exact=exact)
             values.append(f"{sql.from_json(sql.name(version), 'BIGINT', exact=exact)} as {VERSION}")
         file = sql.read_json(str(path), read, object_size)
-        return f"create or replace temp table {table.removeprefix('temp.')} as select {', '.join(values)} from {file}"
+        name = table.removeprefix("temp.")
+        return f"create or replace temp table {name} as select {', '.join(values)} from {file}{where}"
 
     def read(
         self, connection: duckdb.DuckDBPyConnection, table: str, path: Path, object_size: int, *, exact: bool
@@ -122,9 +128,9 @@ class Reader:
             # Before the record's own, of which there may be none.
             first = " || ',' || ".join(members)
             record = f"'{{' || {first} || if({self.whole} = '{{}}', '}}', ',' || {self.whole}[2:])"
-        file = sql.read_json(str(path), dict.fromkeys((self.whole, *beside), "JSON"), object_size)
+        file = sql.read_json(str(path), dict.fromkeys((self.whole, *beside, *_HEAD), "JSON"), object_size)
         plain = "format csv, header false, quote '', escape '', delimiter '\x01'"
-        return f"copy (select {record} from {file}) to {sql.literal(str(flat))} ({plain})"
+        return f"copy (select {record} from {file}{_NAMED_ONCE}) to {sql.literal(str(flat))} ({plain})"
 
 
 def blocks(path: Path) -> Iterator[bytes]:
@@ -155,34 +161,32 @@ def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes]
     """Return what to do to lines so that numbers in columns show every digit, where something is to be done.
 
     The JSON reader makes a DOUBLE of a number with a fraction, which holds 15 digits. A text it leaves alone, so long
-    numbers for DECIMAL and DOUBLE are put into quotes, and all numbers where some are for a column of texts.
+    numbers for DECIMAL and DOUBLE are put into quotes, and all numbers for texts.
 
     Args:
         columns: those of the stream.
         member: what holds the record in each line; empty if the line is the record.
     """
-    chosen = [column for column in columns if column.may_be_number or column.type.startswith(("DECIMAL", "DOUBLE"))]
-    if not chosen:
+    texts = [column.path for column in columns if column.type == "VARCHAR"]
+    long = [column.path for column in columns if column.type.startswith(("DECIMAL", "DOUBLE"))]
+    if not (paths := texts + long):
         return None
-    paths = [column.path for column in chosen]
-    form = _NUMBER if any(column.may_be_number for column in chosen) else _LONG_NUMBER
-    token = re.compile(_TOKEN + form)
-    # The key first, then what must not stand before it: a pattern that begins with a letter is searched for faster.
-    spellings = sorted({re.escape(name[1:]) for path in paths for name in _spellings(path[-1])})
-    keys = b"|".join(rb'%b(?<!\\"%b)' % (name, name) for name in spellings)
-    number = re.compile(rb'("(?:' + keys + rb"))(\s*:\s*)(" + form + rb")")
+    token = re.compile(_TOKEN + (_NUMBER if texts else _LONG_NUMBER))
+    forms = ((texts, _NUMBER), (long, _LONG_NUMBER))
+    known = (_keys(chosen) + rb"(?=" + form + rb")" for chosen, form in forms if chosen)
+    number = re.compile(rb"(" + rb"|".join(known) + rb")(-?[0-9][0-9.eE+-]*)")
     flat = all(len(path) == 1 for path in paths)
     numbers = {(*([member] if member else []), *path) for path in paths}
-    usual = {spelling[1:-1] for column in columns for key in column.path for spelling in _spellings(key)}
+    is_odd = _odd_keys(columns)
 
     def rewrite(block: bytes) -> bytes:
-        odd = b"\\u" in block and any(b"\\u" in key and key not in usual for key in _KEYS.findall(block))
+        odd = is_odd(block)
         if not odd and not number.search(block):
             return block
         # Where braces are those of records and messages alone, no object within a record may have the same key.
         own = 2 * block.count(b"\n") if member else block.count(b"\n{") + block.startswith(b"{")
         if not odd and flat and block.count(b"{") == own:
-            return number.sub(rb'\1\2"\3"', block)
+            return number.sub(rb'\1"\2"', block)
         return b"\n".join(
             _quoted(line, numbers, token) if odd or number.search(line) else line for line in block.split(b"\n")
         )
@@ -190,22 +194,57 @@ def exact_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes]
     return rewrite
 
 
-def nested_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes] | None:
-    """Return what to do to lines so that JSON keeps the digits of its numbers, where there are columns of JSON.
+def number_in_text(columns: Sequence[Column]) -> Callable[[bytes], bool]:
+    """Return whether lines seem to hold a number, of which the JSON reader writes another spelling, for texts."""
+    return _value_of_text(columns, rb"-?[0-9]+[.eE]")
+
+
+def nested_would_change(columns: Sequence[Column]) -> Callable[[bytes], bool]:
+    """Return whether lines seem to hold an object or array of which the JSON reader writes other numbers."""
+    if any(column.type == "JSON" for column in columns):
+        return would_change
+    has_nested = _value_of_text(columns, rb"[\[{]")
+    return lambda block: has_nested(block) and would_change(block)
+
+
+def _value_of_text(columns: Sequence[Column], form: bytes) -> Callable[[bytes], bool]:
+    """Return whether lines seem to hold a value that begins so for a column of texts."""
+    texts = [column.path for column in columns if column.type == "VARCHAR"]
+    if not texts:
+        return lambda _: False
+    value, is_odd = re.compile(_keys(texts) + form), _odd_keys(columns)
+    return lambda block: value.search(block) is not None or is_odd(block)
+
+
+def _odd_keys(columns: Sequence[Column]) -> Callable[[bytes], bool]:
+    """Return whether lines have keys with escapes that may spell those of columns."""
+    usual = {spelling[1:-1] for column in columns for key in column.path for spelling in _spellings(key)}
+    return lambda block: b"\\u" in block and any(b"\\u" in key and key not in usual for key in _KEYS.findall(block))
+
+
+def _keys(paths: Iterable[tuple[str, ...]]) -> bytes:
+    """Return a pattern of the last keys of paths, with the colon behind them."""
+    # The key first, then what must not stand before it: a pattern that begins with a letter is searched for faster.
+    spellings = sorted({re.escape(name[1:]) for path in paths for name in _spellings(path[-1])})
+    keys = b"|".join(rb'%b(?<!\\"%b)' % (name, name) for name in spellings)
+    return rb'"(?:' + keys + rb")\s*:\s*"
+
+
+def nested_numbers(columns: Sequence[Column], *, member: str) -> Callable[[bytes], bytes]:
+    """Return what to do to lines so that objects and arrays keep the digits of their numbers.
 
     The JSON reader writes fractions anew, with 17 digits. A value in which one would change becomes a text that
-    begins with `sql.MARK`; so does such a number for a column of texts.
+    begins with `sql.MARK`; so does such a number for a column of JSON.
 
     Args:
         columns: those of the stream.
         member: what holds the record in each line; empty if the line is the record.
     """
-    if not any(column.type == "JSON" for column in columns):
-        return None
     token = re.compile(_TOKEN + rb"-?" + _ANY.encode())
-    chosen = [column for column in columns if column.type in {"JSON", "VARCHAR"}]
     values: dict[tuple[str | None, ...], bool] = {
-        (*([member] if member else []), *column.path): column.may_be_number for column in chosen
+        (*([member] if member else []), *column.path): column.type == "VARCHAR"
+        for column in columns
+        if column.type in {"JSON", "VARCHAR"}
     }
 
     def rewrite(block: bytes) -> bytes:

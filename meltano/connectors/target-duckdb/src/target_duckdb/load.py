@@ -315,15 +315,25 @@ class Loader:
         self._stages += 1
         self._use(len(reader.columns), half=False)
         table, marked = f"temp.stage_{self._stages}", self._folder / "marked.jsonl"
-        transform = jsonl.nested_numbers(reader.columns, member=reader.whole)
-        if transform and any(map(jsonl.would_change, jsonl.blocks(path))):
-            jsonl.rewrite(path, marked, transform)
-            path, object_size = marked, 2 * object_size  # each quote gets a backslash
-            reader = replace(reader, marked=True)
+
+        def mark() -> None:
+            nonlocal reader, path, object_size
+            if any(map(jsonl.nested_would_change(reader.columns), jsonl.blocks(path))):
+                jsonl.rewrite(path, marked, jsonl.nested_numbers(reader.columns, member=reader.whole))
+                path, object_size = marked, 2 * object_size  # each quote gets a backslash
+                reader = replace(reader, marked=True)
+
         try:
+            if has_json := any(column.type == "JSON" for column in reader.columns):
+                mark()
             try:
                 reader.read(self._connection, table, path, object_size, exact=False)
+                is_exact = not self._may_be_rewritten(reader, table, path)
             except CONVERSION_ERRORS:
+                is_exact = False
+            if not is_exact:
+                if not has_json:
+                    mark()
                 self._read_exactly(reader, table, path, object_size)
         except duckdb.Error as error:
             raise DatabaseError(f"stream {stream.name!r}: {one_line(error)}") from error
@@ -334,12 +344,24 @@ class Loader:
         assert counted
         return Stage(table, "rowid", reader.names(), *counted)
 
+    def _may_be_rewritten(self, reader: jsonl.Reader, table: str, path: Path) -> bool:
+        """Whether texts seem to be numbers, objects or arrays that the JSON reader wrote anew."""
+        names = reader.names()
+        texts = [names[column.name] for column in reader.columns if column.type == "VARCHAR"]
+        if not texts:
+            return False
+        seems = " or ".join(map(sql.may_be_rewritten, texts))
+        if self._connection.execute(f"select 1 from {table} where {seems} limit 1").fetchone() is None:
+            return False
+        number, nested = jsonl.number_in_text(reader.columns), jsonl.nested_would_change(reader.columns)
+        return any(number(block) or (not reader.marked and nested(block)) for block in jsonl.blocks(path))
+
     def _read_exactly(self, reader: jsonl.Reader, table: str, path: Path, object_size: int) -> None:
         rewritten = self._folder / "exact.jsonl"
         if transform := jsonl.exact_numbers(reader.columns, member=reader.whole):
             jsonl.rewrite(path, rewritten, transform)
-            # A number of 16 characters gets two quotes.
-            path, object_size = rewritten, object_size + object_size // 8
+            # A number of one digit, with a key of one letter, gets two quotes.
+            path, object_size = rewritten, object_size + object_size // 2
         try:
             reader.read(self._connection, table, path, object_size, exact=True)
         except CONVERSION_ERRORS as error:

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import typing as t
+from collections import Counter
 
 from target_duckdb.errors import InputError
 
@@ -52,10 +53,20 @@ def parse(line: bytes) -> dict[str, t.Any]:
     """Return the message of a line.
 
     Raises:
-        InputError: it is not JSON, or no message.
+        InputError: it is not JSON, or no message, or names a key twice; of other keys of a RECORD, DuckDB says so.
     """
+    twice: set[str] = set()
+    anywhere: set[str] = set()
+
+    def once(members: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+        twice.clear()  # the message itself comes last
+        if len(found := dict(members)) < len(members):
+            twice.update(name for name, times in Counter(name for name, _ in members).items() if times > 1)
+            anywhere.update(twice)
+        return found
+
     try:
-        message = json.loads(line)
+        message = json.loads(line, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise InputError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
     except ValueError:
@@ -64,6 +75,9 @@ def parse(line: bytes) -> dict[str, t.Any]:
         raise InputError("is nested too deeply") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InputError("is no Singer message: it lacks its type")
+    kind = message["type"]
+    if wrong := anywhere if kind == "SCHEMA" else twice & {"type", "stream"} if kind == "RECORD" else twice:
+        raise InputError(f"the key {min(wrong)!r} stands twice")
     return message
 
 

@@ -27,16 +27,12 @@ class Column:
     name: str
     path: tuple[str, ...]
     type: str
-    may_be_number: bool = False
-    """Whether it is of texts, and the schema permits numbers too, which stay as they are written."""
     is_key: bool = False
 
     @property
     def read_as(self) -> str:
         """What to read its value as."""
-        if self.is_key and self.type == "DOUBLE":
-            return sql.KEY_DOUBLE
-        return sql.TEXT_OR_NUMBER if self.may_be_number else self.type
+        return sql.KEY_DOUBLE if self.is_key and self.type == "DOUBLE" else self.type
 
     def within(self, whole: str) -> str:
         """Return the expression of its value within a structure."""
@@ -82,8 +78,7 @@ def _columns(properties: Schema, above: tuple[str, ...], levels: int) -> Iterato
         if is_flattened:
             yield from _columns(t.cast("Schema", nested), path, levels - 1)
         else:
-            is_mixed = kind == "VARCHAR" and any("number" in (permitted(one) or {"number"}) for one in branches)
-            yield Column(SEPARATOR.join(path).lower(), path, kind, is_mixed)
+            yield Column(SEPARATOR.join(path).lower(), path, kind)
 
 
 def _branches(schema: object) -> Iterator[Schema]:

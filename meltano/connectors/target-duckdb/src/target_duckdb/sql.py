@@ -17,12 +17,12 @@ __all__ = [
     "INTEGERS",
     "KEY_DOUBLE",
     "MARK",
-    "TEXT_OR_NUMBER",
     "WHOLE",
     "convert",
     "from_json",
     "json_type",
     "literal",
+    "may_be_rewritten",
     "name",
     "names",
     "path",
@@ -43,12 +43,16 @@ _DIGITS_IN_DOUBLE = 15
 """No two numbers of so many digits are the same DOUBLE."""
 _DIGITS_BEFORE_NOISE = 12
 DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
-TEXT_OR_NUMBER = "VARCHAR of texts and numbers"
 MARK = f"\x01{secrets.token_hex(8)}="
 """Begins a text that is the JSON of a value, as it was written; no record can know it."""
 KEY_DOUBLE = "DOUBLE(key)"
 """A DOUBLE that must be the only one of its text, whatever its size, since two keys shall not become one."""
 _TIMES = ("DATE", "TIME", "TIMESTAMP")
+_LONG_IN_JSON = "[0-9]{16}[.eE]|[eE]-[0-9]{3}|" + "|".join(
+    rf"[0-9]{{{one}}}\.[0-9]{{{16 - one}}}" for one in range(1, 16)
+)
+"""Numbers that DuckDB may write with fewer digits: those with a fraction or an exponent."""
+_BYTES = re.compile(r'\bBLOB\b(?!")')
 
 
 def read_json(file: str, members: Mapping[str, str], longest: int) -> str:
@@ -77,25 +81,19 @@ def json_type(target: str, *, exact: bool) -> str:
             from an infinity that was meant. DuckDB rounds a fraction when it reads one as integer, and would not say
             so.
     """
-    if target in {"BIGINT", "BOOLEAN"}:  # true is 1 as a DOUBLE; any number would be true as a BOOLEAN
+    if target == "BOOLEAN":  # as which any number would be true
         return "VARCHAR" if exact else "DOUBLE"
-    if target == TEXT_OR_NUMBER:
-        return "VARCHAR" if exact else "JSON"
-    if target in {"DOUBLE", KEY_DOUBLE}:
-        return "JSON" if exact else "DOUBLE"  # where true is 1, as it is in DOUBLE
-    if target.startswith("DECIMAL"):
-        return "VARCHAR" if exact else "DOUBLE"
+    if target.partition("(")[0] in {"BIGINT", "DOUBLE", "DECIMAL"}:
+        return "JSON" if exact else "DOUBLE"  # where true is 1, and a text of it is none
+    if target == "HUGEINT":
+        return "JSON"
     # DuckDB takes dates with anything behind them, and passes over offsets.
-    return "VARCHAR" if target in {"HUGEINT", *_TIMES} else target
+    return "VARCHAR" if target in _TIMES else target
 
 
 def from_json(value: str, target: str, *, exact: bool) -> str:
     """Return an expression that makes `target` of a value read as `json_type`, and fails where it does not fit."""
     read = json_type(target, exact=exact)
-    if target == TEXT_OR_NUMBER:
-        number = f"regexp_matches({value}::VARCHAR, '^-?[0-9].*[.eE]')"
-        text = f"case when {number} then error('inexact')::VARCHAR else json_extract_string({value}, '$') end"
-        return value if exact else text
     if target in {"BIGINT", KEY_DOUBLE} and not exact:
         kind = target.partition("(")[0]
         return _unless(f"{value}::BIGINT::DOUBLE <> {value} or abs({value}) >= {_SHOWS_FRACTION}", value, kind)
@@ -106,7 +104,19 @@ def from_json(value: str, target: str, *, exact: bool) -> str:
     if read == "DOUBLE":  # a DECIMAL that is the same DOUBLE is the only one of 15 digits
         most = f"1e{_DIGITS_IN_DOUBLE - _scale(target)}"
         return _unless(f"{value}::{target}::DOUBLE <> {value} or abs({value}) >= {most}", value, target)
+    if read == "JSON" != target:
+        text = f"json_extract_string({value}, '$')"
+        truth = "when 'true' then '1' when 'false' then '0'"
+        return convert(f"(case {value}::VARCHAR {truth} else {text} end)", "VARCHAR", target)
     return value if read == target else convert(value, read, target)
+
+
+def may_be_rewritten(value: str) -> str:
+    """Return the condition that a text may be of a number, object or array, as the JSON reader writes one anew."""
+    number = rf"regexp_full_match({value}, '-?\d+(\.\d+(e[+-]\d+)?|e[+-]\d+)')"
+    # By the first byte, since to compare is quick.
+    nested = rf"{value} < '\' then {value} >= '[' when {value} >= '{{' then {value} < '|'"
+    return f"case when {value} < ':' then {number} when {nested} end"
 
 
 def _unless(inexact: str, value: str, target: str) -> str:
@@ -125,10 +135,16 @@ def unmarked(value: str, target: str) -> str:
 
 def convert(value: str, source: str, target: str) -> str:
     """Return an expression that makes `target` of a `source`, and fails where a value does not fit."""
+    if source == "BLOB":
+        value, source = f"decode({value})", "VARCHAR"  # fails where it is no UTF-8
     if target == "JSON":
         return _to_json(value, source)
     if source == target:
         return value
+    if source == "JSON":
+        kinds = f"when 'VARCHAR' then json_extract_string({value}, '$') when 'NULL' then null"
+        value, source = f"(case json_type({value}) {kinds} else {value}::VARCHAR end)", "VARCHAR"
+        return convert(value, source, target)
     if target == "VARCHAR" and (source.startswith(("STRUCT", "MAP")) or source.endswith("]")):
         return f"{_to_json(value, source)}::VARCHAR"
     for kinds, made in _EXACTLY.items():
@@ -146,10 +162,17 @@ def _checked(value: str, condition: str, result: str, target: str) -> str:
 
 
 def _to_json(value: str, source: str) -> str:
+    """Return JSON without blanks, as from a RECORD. Only a text of an object or array is JSON; `1` becomes `"1"`."""
+    text = f"{value}::VARCHAR"
+    plain = rf"""regexp_replace({text}, '("(?:[^"\\]|\\.)*")|\s+', '\1', 'g')::JSON"""
+    as_it_is = f"case when regexp_matches({text}, '{_LONG_IN_JSON}') then {plain} else json({text}) end"
     if source == "JSON":
-        return f"json({value})"  # without blanks, as from a RECORD
-    if source in {"VARCHAR", "BLOB"}:
-        return f"case when json_valid({value}::VARCHAR) then json({value}::VARCHAR) else to_json({value}) end"
+        return f"case when json_type({value}) <> 'NULL' then {as_it_is} end"
+    if source == "VARCHAR":
+        is_nested = rf"regexp_matches({value}, '^\s*[\[{{]') and json_valid({value})"
+        return f"case when {is_nested} then {as_it_is} else to_json({value}) end"
+    if _BYTES.search(source):  # as JSON they would be written `\xFF`
+        return f"case when {value} is not null then error('bytes')::JSON end"
     return f"case when {value} is not null then to_json({value}) end"
 
 
