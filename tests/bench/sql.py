@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import json
 import os
 import shutil
@@ -346,7 +347,8 @@ def main(words: Sequence[str]) -> None:
     arguments = parser.parse_args(words)
     begin, tables, charts = time.monotonic(), [], {}
     DATA.mkdir(parents=True, exist_ok=True)
-    kinds = ["postgres", *(["mysql"] if servers.mariadb_program("mariadbd") else [])]
+    has_mysql = servers.mariadb_program("mariadbd") and importlib.util.find_spec("duckdb_extension_mysql_scanner")
+    kinds = ["postgres", *(["mysql"] if has_mysql else [])]
     for kind, rows in [
         *(("postgres", rows) for rows in arguments.rows),
         *((one, min(arguments.rows)) for one in kinds[1:]),
