@@ -132,7 +132,12 @@ def _loading(schedule: jobs.Schedule) -> list[BaseOperator]:
     refresh = "{{ '--full-refresh' if params.full_refresh else '' }}"
     raw = [Asset(f"duckdb://warehouse/raw/{extract.table}") for extract in meltano_yml.listed()]
     return [
-        _meltano(name, f"{MELTANO} {refresh} {' '.join(words)}", outlets=raw if words[0] == meltano_yml.TAP else [])
+        _meltano(
+            schedule,
+            name,
+            f"{MELTANO} {refresh} {' '.join(words)}",
+            outlets=raw if words[0] == meltano_yml.TAP else [],
+        )
         for name, words in zip(schedule.task_names(), schedule.tasks, strict=True)
     ]
 
@@ -141,18 +146,26 @@ def _building(schedule: jobs.Schedule) -> list[BaseOperator]:
     suffix = "{{ '-full-refresh' if params.full_refresh else '' }}"
     if schedule.elt.select:
         command = f"{MELTANO} {jobs.DBT}build-selected{suffix}"
-        return [_meltano("dbt_build", command, env={"ELT_SELECT": schedule.elt.select})]
+        return [_meltano(schedule, "dbt_build", command)]
     if schedule.calls_dbt:
         return []
     return [
-        _meltano("dbt_run", f"{MELTANO} {jobs.DBT}run{suffix}"),
-        _meltano("dbt_test", f"{MELTANO} {jobs.DBT}test"),
+        _meltano(schedule, "dbt_run", f"{MELTANO} {jobs.DBT}run{suffix}"),
+        _meltano(schedule, "dbt_test", f"{MELTANO} {jobs.DBT}test"),
     ]
 
 
-def _meltano(name: str, command: str, **more: t.Any) -> BaseOperator:  # noqa: ANN401 - of the operator
-    folder = os.environ["MELTANO_PROJECT_ROOT"]
-    return MeltanoOperator(task_id=name, bash_command=command, cwd=folder, pool=POOL, append_env=True, **more)
+def _meltano(schedule: jobs.Schedule, name: str, command: str, outlets: t.Sequence[Asset] = ()) -> BaseOperator:
+    select = {"ELT_SELECT": schedule.elt.select} if schedule.elt.select else {}
+    return MeltanoOperator(
+        task_id=name,
+        bash_command=command,
+        cwd=os.environ["MELTANO_PROJECT_ROOT"],
+        env={**schedule.env, **select},
+        append_env=True,
+        pool=POOL,
+        outlets=outlets,
+    )
 
 
 def _publishing(elt: jobs.Annotations) -> list[t.Any]:

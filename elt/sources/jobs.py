@@ -6,6 +6,7 @@ nor Airflow is imported: the DAG processor reads this at every parse.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 import typing as t
@@ -69,6 +70,8 @@ class Schedule:
     tasks: tuple[tuple[str, ...], ...]
     """Arguments of `meltano run` of each task."""
     elt: Annotations
+    env: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Environment variables of its tasks."""
 
     def task_names(self) -> list[str]:
         """Return how Airflow calls each task of the job: `extract_load`, or by the tap if there are several."""
@@ -148,11 +151,12 @@ def _schedule(path: Path, number: int, raw: dict[str, t.Any], jobs: t.Mapping[st
     if wrong:
         raise ConfigError(f"{place(path, 'schedules', number)}: schedule {name}: {wrong}")
     listed: list[t.Any] = jobs[raw["job"]] if "job" in raw else [f"{raw['extractor']} {raw['loader']}"]
-    tasks = tuple(tuple(one.split() if isinstance(one, str) else map(str, one)) for one in listed)
+    tasks = tuple(tuple((one if isinstance(one, str) else " ".join(map(str, one))).split()) for one in listed)
     if not tasks or not all(tasks):
         raise ConfigError(f"{place(path, 'schedules', number)}: schedule {name}: its job has no tasks")
     elt = _annotations((raw.get("annotations") or {}).get("elt") or {}, name, path, number)
-    return Schedule(name, None if interval in NEVER else str(interval), tasks, elt)
+    env = {str(key): str(value) for key, value in (raw.get("env") or {}).items()}
+    return Schedule(name, None if interval in NEVER else str(interval), tasks, elt, env)
 
 
 def _annotations(raw: object, name: str, path: Path, number: int) -> Annotations:
