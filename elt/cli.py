@@ -263,6 +263,7 @@ def inspect(
     delimiter: t.Annotated[str | None, typer.Option(help="Where the guess is wrong.")] = None,
     members: t.Annotated[str | None, typer.Option(help="Which files of a zip file: '2024-*.csv'.")] = None,
     sheet: t.Annotated[str | None, typer.Option(help="Which one of a workbook.")] = None,
+    entity: t.Annotated[str | None, typer.Option(help="Name of the table, if not that of the file.")] = None,
     write: t.Annotated[
         bool, typer.Option("--write", help="Add it to meltano.yml, and write the dbt source.")
     ] = False,
@@ -276,10 +277,10 @@ def inspect(
     found = inspection.inspect(file, rows=-1 if all_rows else rows, **given)
     inspection.show(found)
     if write:
-        inspection.write(found)
+        inspection.write(found, entity)
     else:
         print(f"\nfor `files` of tap-csv in {layout.MELTANO_YML} (--write adds it, and the dbt source):\n")
-        print(inspection.as_yaml(inspection.entry(found)))
+        print(inspection.as_yaml(inspection.entry(found) | ({"entity": entity} if entity else {})))
 
 
 @app.command()

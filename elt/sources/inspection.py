@@ -6,6 +6,7 @@ tap-csv itself inspects the file, in a process of its own, so that a load finds 
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import os
 import re
@@ -30,6 +31,11 @@ PLAIN_PARAMETER = re.compile(
     r"(?![^=]*(?:auth|credential|expires|key|pass|secret|sig|token))[^=]{1,40}(?:=.{0,40})?", re.IGNORECASE
 )
 """Parameters of a URL that are no credentials, by their names and length."""
+_ID = re.compile(
+    r"(^|[\W_]|(?<=[a-z])(?=[A-Z]))(id|key|code|no|nr|num|number|uuid|guid|sku|iso\d?|iata|icao|isbn|ean|fips|zip|plz)\.?$|[a-z]id$",
+    re.IGNORECASE,
+)
+"""Names of columns that identify a row."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|xlsx|jsonl?|ndjson|parquet|gz|zst|bz2|xz|zip))+$")
 MAX_VALUE_CHARACTERS = 40
 """Characters of a value that are shown."""
@@ -85,6 +91,20 @@ def show(found: dict[str, t.Any]) -> None:
         print(f"{found['ragged']:,} rows have too few or too many fields: see `ragged`")
     if found["rejected"]:
         print(f"a load would end {found['rejected']}")
+    if found["hint"]:
+        print(found["hint"])
+
+
+def key_of(found: dict[str, t.Any]) -> list[str]:
+    """Choose the key: a candidate that is called like one, and holds no measurements; empty if there is none.
+
+    By chance a price or a name is unique, too, and its rows would replace one another in a later delivery.
+    """
+    types = {one["name"]: one["type"] for one in found["columns"]}
+    for columns in found["keys"]:
+        if all(types[name] in ("integer", "string") for name in columns) and any(map(_ID.search, columns)):
+            return [*columns]
+    return []
 
 
 def _how(found: dict[str, t.Any]) -> str:
@@ -106,12 +126,12 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
     pinned = {
         one["name"]: "string" if one["where"] else one["type"]
         for one in found["columns"]
-        if one["where"] or one["type"].startswith(("decimal", "money", "date(", "date-time("))
+        if one["where"] or one["is_named"] or one["type"].startswith("decimal")
     }
     settings = {
         "entity": name_of(found["path"], found["settings"].get("sheet", "")),
         "path": found["path"] if is_url else _as_meltano_says(Path(found["path"]).absolute()),
-        "keys": found["keys"][0] if found["keys"] else [],
+        "keys": key_of(found),
         "columns": pinned,
         "delimiter": found["delimiter"],
         "encoding": found["encoding"],
@@ -142,6 +162,7 @@ def _word(text: str) -> str:
 
 
 def _as_meltano_says(path: Path) -> str:
+    path = Path(os.path.normpath(path))
     for folder, prefix in ((layout.EXTRACT, "$ELT_EXTRACT/"), (layout.MELTANO_PROJECT, "")):
         if path.is_relative_to(folder):
             return f"{prefix}{path.relative_to(folder)}"
@@ -170,7 +191,8 @@ def as_yaml(settings: dict[str, t.Any], indent: int = 0) -> str:
 
 def dbt_source(found: dict[str, t.Any], table: str) -> str:
     """Write the source of dbt, with a description to fill in for each column."""
-    single = found["keys"][0][0] if found["keys"] and len(found["keys"][0]) == 1 else ""
+    key = key_of(found)
+    single = key[0] if len(key) == 1 and '"' not in key[0] else ""  # dbt does not double the quote in a test
     columns = [
         {"name": one["name"].lower(), "description": f"{one['name']} ({one['type']})."}
         | ({"data_tests": ["not_null", "unique"]} if one["name"] == single else {})
@@ -187,15 +209,27 @@ def dbt_source(found: dict[str, t.Any], table: str) -> str:
     return _dumped({"sources": [source]})
 
 
-def write(found: dict[str, t.Any]) -> None:
+def write(found: dict[str, t.Any], entity: str | None = None) -> None:
     """Add the entry to meltano.yml and write the source of dbt; what exists already stays unchanged.
 
+    Args:
+        found: what `inspect` returned.
+        entity: the name of the table, if not that of the file.
+
     Raises:
-        ConfigError: meltano.yml has no list of files in block style to add to.
+        ConfigError: meltano.yml has no list of files in block style to add to, or the name is taken.
     """
     settings = entry(found)
+    if entity:
+        settings["entity"] = entity
+    others = {one.table: str(one.path) for one in meltano_yml.listed()}
+    own = str(layout.MELTANO_PROJECT / str(settings["path"]).replace("$ELT_EXTRACT", str(layout.EXTRACT)))
+    if others.get(settings["entity"], own) != own:
+        if entity:
+            raise ConfigError(f"{layout.MELTANO_YML}: entity {entity} loads {others[entity]}: choose another name")
+        settings["entity"] = _another(settings["entity"], Path(own), others)
     table = settings["entity"]
-    if any(one.table == table for one in meltano_yml.listed()):
+    if table in others:
         print(f"{layout.MELTANO_YML} has an entity {table!r} already: left as it is")
     else:
         text = layout.MELTANO_YML.read_text(encoding="utf-8")
@@ -210,6 +244,13 @@ def write(found: dict[str, t.Any]) -> None:
         source.write_text(dbt_source(found, table), encoding="utf-8")
         print(f"written: {source}")
     print(f"next: .venv/bin/elt run, then .venv/bin/elt sql --local 'from raw.{table}'")
+
+
+def _another(name: str, path: Path, taken: t.Container[str]) -> str:
+    """Return a name that no other file has: with the suffix of this one, or a number."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    suffix = _word(path.suffix.lower())
+    return next(one for one in itertools.chain([f"{name}_{suffix}"] if suffix else [], numbered) if one not in taken)
 
 
 def _end_of_files(text: str) -> tuple[int, int]:

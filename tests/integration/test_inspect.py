@@ -115,6 +115,8 @@ def test_a_gzip_file_is_inspected_from_its_beginning(tmp_path):
         (b"", "the file is empty"),
         (b"a,a\n1,2\n", "names it 2 times"),
         (b"a,b\n1,2,3\n", "line 2"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "Excel 97 to 2003: save it as .xlsx"),
+        (b'{"1": {"a": "' + b"x" * (1 << 20) + b'"}}', "rows must be objects of their own"),
         (None, "no such file"),
     ],
 )
@@ -239,13 +241,13 @@ UGLY: dict[str, tuple[str, str, dict[str, t.Any], list[t.Any]]] = {
     "a log": (
         "utf-8",
         "# v 1\ntime,path\n" + "".join(f"01/Jan/2024:10:{n:02}:00 +0100,/{n}\n" for n in range(9)) + "# end\n",
-        {"comment": "#", "keys": ["time"], "columns": {"time": "date-time(%d/%b/%Y:%H:%M:%S %z)"}},
+        {"comment": "#", "columns": {"time": "date-time(%d/%b/%Y:%H:%M:%S %z)"}},
         ["2024-01-01T09:00:00.000000Z", "/0"],
     ),
     "an export of Excel": (
         "utf-8-sig",
         "sep=;\r\na;b;\r\n" + "".join(f"x;{n},5 €;\r\n" for n in range(9)),
-        {"decimal_separator": ",", "delimiter": ";", "keys": ["b"], "columns": {"b": "money(16,2)"}},
+        {"decimal_separator": ",", "delimiter": ";", "columns": {"b": "money(16,2)"}},
         ["x", 0.5],
     ),
     "single quotes": (
@@ -264,8 +266,34 @@ UGLY: dict[str, tuple[str, str, dict[str, t.Any], list[t.Any]]] = {
         "utf-8",
         "".join(f'{n},{n % 12 + 1}/{n}/2024,"$1,000.{n:02}"\n' for n in range(1, 20)),
         {"header": False, "names": ["column_1", "column_2", "column_3"], "thousands_separator": ","}
-        | {"columns": {"column_2": "date(%m/%d/%Y)", "column_3": "money(16,2)"}, "keys": ["column_1"]},
+        | {"columns": {"column_2": "date(%m/%d/%Y)", "column_3": "money(16,2)"}},
         [1, "2024-02-01", 1000.01],
+    ),
+    "codes that look like money": (
+        "utf-8",
+        "id,study,flight\n" + "".join(f"{n},PAL0708,DLH{400 + n}\n" for n in range(1, 9)),
+        {"keys": ["id"]},
+        [1, "PAL0708", "DLH401"],
+    ),
+    "a table of R": (
+        "utf-8",
+        "model\tyear\tp\n" + "".join(f"{n}\ta{n}\t{1990 + n}\t{n}e-04\n" for n in range(1, 9)),
+        {"skip": 1, "header": False, "names": ["column_1", "model", "year", "p"], "delimiter": "\t"}
+        | {"columns": {"p": "number"}},
+        [1, "a1", 1991, 0.0001],
+    ),
+    "a header that ends with a comma": (
+        "utf-8",
+        "Source\n\nSeries id,Year,Value,\n" + "".join(f"LNS{n},{1990 + n},.{n}\n" for n in range(1, 9)),
+        {"skip": 3, "header": False, "names": ["Series id", "Year", "Value"], "keys": ["Series id"]}
+        | {"columns": {"Value": "number"}},
+        ["LNS1", 1991, 0.1],
+    ),
+    "a null far down": (
+        "utf-8",
+        "id,v\n" + "".join(f"{n},{n}.5\n" for n in range(1, 1_500)) + "1500,nil\n",
+        {"null_values": ["nil"], "columns": {"v": "decimal(16,2)"}, "keys": ["id"]},
+        [1, 1.5],
     ),
     "a survey": (
         "utf-8",
@@ -348,3 +376,50 @@ def test_a_zip_file_of_several_and_a_workbook_of_several_sheets(tmp_path):
         "keys": ["id"],
         "sheet": "Sheet",
     }
+
+
+def test_a_workbook_with_an_index_without_a_name(tmp_path):
+    """As pandas writes it: the first cell of the header is empty."""
+    book = openpyxl.Workbook()
+    for row in ([None, "code", "x"], [0, "01067", 1.5], [1, "01069", 2.5]):
+        book.active.append(row)
+    book.save(tmp_path / "book.xlsx")
+    found = look(tmp_path / "book.xlsx")
+    assert [(one["name"], one["type"]) for one in found["columns"]] == [
+        ("column_1", "integer"),
+        ("code", "string"),
+        ("x", "decimal(16,2)"),
+    ]
+    assert inspection.entry(found)["unnamed_columns"] == "keep"
+    assert inspection.entry(found)["keys"] == ["code"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "is_key"),
+    [
+        ("store_id", "123", True),
+        ("orderNo", "abc", True),
+        ("ISO3", "abc", True),
+        ("price", "123", False),
+        ("latitude", ["1.5", "2.5", "3.5"], False),
+        ("valid", "abc", True),
+        ("grid_x", "123", False),
+        ("first_name", "abc", False),
+    ],
+)
+def test_a_key_is_written_if_it_is_called_like_one(tmp_path, name, values, is_key):
+    (tmp_path / "a.csv").write_text(f"{name},x\n" + "".join(f"{value},1\n" for value in values))
+    assert inspection.entry(look(tmp_path / "a.csv"))["keys"] == ([name] if is_key else [])
+
+
+def test_another_file_of_the_same_name_is_another_entity(project, capsys):
+    for folder in ("one", "two", "three"):
+        (project / "extract" / folder).mkdir()
+        (project / "extract" / folder / "shops.csv").write_text('id,"a""b"\n1,2\n')
+        inspection.write(look(project / "extract" / folder / "shops.csv"))
+    assert [one.table for one in meltano_yml.listed()][-3:] == ["shops", "shops_csv", "shops_2"]
+    with pytest.raises(ConfigError, match=r"entity shops loads .*one/shops\.csv: choose another name"):
+        inspection.write(look(project / "extract" / "two" / "shops.csv"), "shops")
+    source = yaml.safe_load((layout.DBT_PROJECT / "models/staging/_shops_2__sources.yml").read_text())
+    assert "data_tests" not in source["sources"][0]["tables"][0]["columns"][1]
+    assert "'from raw.shops_2'" in capsys.readouterr().out

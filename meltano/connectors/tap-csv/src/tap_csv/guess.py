@@ -17,10 +17,30 @@ _LINES, _HEADER_LINES, _VALUES, _FOOTER_LINES = 2_000, 50, 1_000, 20
 """Lines that are looked at, in which the header is looked for, values of a column, and most lines of a footer."""
 _ENOUGH = 0.8
 """Share of rows of one width from which a text is taken for a table."""
-NULLS = ("\\N", "NULL", "null", "N/A", "n/a", "NA", "#N/A", "None", "NaN", "nan", "-")
+NULLS = (
+    *(
+        "\\N",
+        "NULL",
+        "null",
+        "N/A",
+        "n/a",
+        "n.a.",
+        "NA",
+        "<NA>",
+        "#N/A",
+        "None",
+        "nil",
+        "NaN",
+        "nan",
+        "?",
+        ".",
+        "-",
+        "--",
+    ),
+)
 FORMATS = (
     *("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y"),
-    *("%d-%b-%Y", "%d %B %Y", "%B %d, %Y"),
+    *("%d-%b-%Y", "%b-%d-%Y", "%d %B %Y", "%B %d, %Y"),
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ":%H:%M:%S %z")
 _FIELD = r"(?:^|[,;\t|]){quote}(?:[^{quote}\r\n]|{quote}{quote})*{quote}(?=[,;\t|\r\n]|$)"
@@ -35,9 +55,19 @@ _ENGLISH = re.compile(r"[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
 _SURELY_GERMAN = re.compile(r"[-+]?[\d.]+,(\d\d?|\d{4,})|[-+]?\d{1,3}(\.\d{3})+,\d+|[-+]?0,\d+")
 _SURELY_ENGLISH = re.compile(r"[-+]?\d{1,3}(,\d{3})+\.\d+|[-+]?\d{1,3}(,\d{3}){2,}")
 _SIGNS = "$€£¥"
-_MONEY = re.compile(
-    rf"\(?[-+]?\s?(?P<sign>[{_SIGNS}]|[A-Z]{{3}})?\s?[-+]?[\d.,]*\d\s?(?P<code>[{_SIGNS}]|[A-Z]{{3}})?\)?"
+_CODES = (
+    "AED|ARS|AUD|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KES|KRW|MAD|MXN|MYR|NGN|NOK|NZD|"
+    "PEN|PHP|PKR|PLN|RON|RSD|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
 )
+"""Of currencies; other letters before digits are a code of something else."""
+_AMOUNT = r"(?:0|[1-9][\d.,]*)?(?:[.,]?\d+)?"
+_MONEY = re.compile(
+    rf"\(?[-+]?\s?(?P<sign>[{_SIGNS}]|{_CODES})?\s?[-+]?(?=[\d.,])(?!0\d){_AMOUNT}\s?(?P<code>[{_SIGNS}]|{_CODES})?\)?"
+)
+_DOUBLE = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+"""What is a number, if no code: with a fraction, or an exponent below zero."""
+_FRACTION = re.compile(r".*(\.|[eE]-).*")
+_EXACT_DIGITS = 15
 _ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T].*)?")
 
 
@@ -51,6 +81,7 @@ class Guess:
         types: of columns that no sample would find.
         ragged: how many rows of the sample do not have as many fields as the header.
         rows: how many rows the sample has.
+        is_blank_delimited: whether blanks seem to stand between fields, as many as there happen to be.
     """
 
     delimiter: str
@@ -58,6 +89,10 @@ class Guess:
     types: dict[str, str] = field(default_factory=dict)
     ragged: int = 0
     rows: int = 0
+    is_blank_delimited: bool = False
+
+
+_USUAL = {"quotechar": '"', "escapechar": None}
 
 
 class _Marks(t.NamedTuple):
@@ -68,7 +103,9 @@ class _Marks(t.NamedTuple):
     escapechar: str | None = None
 
 
-def guess(head: str, tail: str, delimiter: str | None = None, *, is_whole: bool) -> Guess:
+def guess(
+    head: str, tail: str, delimiter: str | None = None, *, is_whole: bool, nulls: t.Collection[str] = ()
+) -> Guess:
     """Guess what a file needs.
 
     Args:
@@ -76,6 +113,7 @@ def guess(head: str, tail: str, delimiter: str | None = None, *, is_whole: bool)
         tail: its end.
         delimiter: where it is known.
         is_whole: whether the beginning is all of it.
+        nulls: texts of which is known that they stand for no value.
     """
     lines = head.removeprefix("\ufeff").splitlines(keepends=True)[:_LINES]
     if (not is_whole or len(lines) == _LINES) and len(lines) > 1:
@@ -87,29 +125,37 @@ def guess(head: str, tail: str, delimiter: str | None = None, *, is_whole: bool)
     comment = _comment(lines, marks)
     marks, width = _table([line for line in lines if not _is_comment(line, comment)], marks)
     found = Guess(marks.delimiter)
-    if width < 2:  # a column alone shows nothing
+    if width < 2:  # a column alone shows little
+        _look_at_lines([line.strip() for line in lines if line.strip()], found)
         return found
-    usual = _Marks()
     found.settings |= {
-        name: getattr(marks, name)
-        for name in ("quotechar", "escapechar")
-        if getattr(marks, name) != getattr(usual, name)
+        name: value for name, value in marks._asdict().items() if name in _USUAL and value != _USUAL[name]
     }
     if comment:
         found.settings["comment"] = comment
     skip = _skip(lines, marks, width, comment)
     if skip and not named:
         found.settings["skip"] = skip
+    names = _names_above(lines, skip, marks, width)
     rows = [row for row in _rows([one for one in lines[skip:] if not _is_comment(one, comment)], marks) if row]
-    footer = 0 if comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment) else _footer(tail, marks, width)
-    if footer:
+    ends_in_comment = comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment)
+    if footer := 0 if ends_in_comment else _footer(tail, marks, width):
         found.settings["skip_footer"] = footer
-    if is_whole and footer:
-        while rows and len(rows[-1]) != width:
+        while is_whole and rows and len(rows[-1]) != width:
             rows.pop()
+    if names:
+        found.settings |= {"header": False, "names": names}
+        rows = [names, *rows]
     if rows:
-        _look_at_rows(rows, width, found)
+        _look_at_rows(rows, width, found, nulls)
     return found
+
+
+def _look_at_lines(values: list[str], found: Guess) -> None:
+    """Of a file of one column: whether the first line is a header, and whether blanks seem to be delimiters."""
+    if len(values) > 1 and all(map(_is_typed, values)):
+        found.settings |= {"header": False, "names": ["column_1"]}
+    found.is_blank_delimited = len({len(value.split()) for value in values} - {1}) == 1
 
 
 def _is_comment(line: str, comment: str | None) -> bool:
@@ -172,6 +218,20 @@ def _skip(lines: list[str], marks: _Marks, width: int, comment: str | None) -> i
     return 0
 
 
+def _names_above(lines: list[str], skip: int, marks: _Marks, width: int) -> list[str]:
+    """Names of a header that has a field less than the rows, as R writes it, or ends with a delimiter; else none."""
+    above = next(iter(_rows(lines[skip - 1 : skip], marks)), []) if skip else []
+    if len(above) == width + 1 and not above[-1]:
+        names = above[:-1]
+    elif len(above) == width - 1 and width > 2:
+        names = ["column_1", *above]
+    else:
+        return []
+    first = next(iter(_rows(lines[skip:], marks)), [])
+    is_header = all(name.strip() for name in names) and len({name.lower() for name in names}) == width
+    return names if is_header and not any(map(_is_typed, names)) and any(map(_is_typed, first)) else []
+
+
 def _footer(tail: str, marks: _Marks, width: int) -> int:
     """How many lines stand behind the last row."""
     lines = tail.removesuffix("\x1a").splitlines(keepends=True)
@@ -190,7 +250,7 @@ def _footer(tail: str, marks: _Marks, width: int) -> int:
     return len(behind) if is_footer and len(behind) <= _FOOTER_LINES else 0
 
 
-def _look_at_rows(rows: list[list[str]], width: int, found: Guess) -> None:
+def _look_at_rows(rows: list[list[str]], width: int, found: Guess, known: t.Collection[str]) -> None:
     header, values = rows[0], [row for row in rows[1:] if len(row) == width][:_VALUES]
     short = sum(len(row) < width for row in rows[1:])
     found.rows, found.ragged = len(rows) - 1, sum(len(row) != width for row in rows[1:])
@@ -200,11 +260,11 @@ def _look_at_rows(rows: list[list[str]], width: int, found: Guess) -> None:
         if found.ragged != short and share > 1:
             found.settings["max_rejected"] = f"{min(share, 100)}%"
     columns = [[*filter(None, column)] for column in zip(*values, strict=True)] if values else []
-    nulls = _nulls(columns)
+    nulls = [value for value in NULLS if value in known or value in _nulls(columns)]
     columns = [[value for value in column if value not in nulls] for column in columns]
     if nulls:
         found.settings["null_values"] = nulls
-    if _is_value_row(header, columns):
+    if "names" not in found.settings and _is_value_row(header, columns):
         header = [f"column_{place}" for place in range(1, width + 1)]
         found.settings |= {"header": False, "names": header}
     nameless = [place for place, name in enumerate(header) if not name.strip()]
@@ -264,7 +324,9 @@ def _separators(columns: list[list[str]]) -> dict[str, str]:
 def _kind(column: list[str], settings: t.Mapping[str, t.Any]) -> str:
     """Find the type that `columns` must name, since no sample finds it; empty if there is none."""
     if not column or all(_NUMBER.fullmatch(value) or _ISO.fullmatch(value) for value in column):
-        return ""
+        return "number" if _is_double(column) else ""
+    if _is_double(column):
+        return "number"
     money = [_MONEY.fullmatch(value) for value in column]
     if all(money) and any(one and (one["sign"] or one["code"] or "(" in one[0]) for one in money):
         codes = {one[part] for one in money if one for part in ("sign", "code") if one[part]}
@@ -279,6 +341,19 @@ def _kind(column: list[str], settings: t.Mapping[str, t.Any]) -> str:
         f"date-time(%d/%b/%Y{clock})" for clock in CLOCKS[-1:] if all(_is_date(v, f"%d/%b/%Y{clock}") for v in column)
     ]
     return kinds[0] if len(kinds) == 1 else ""
+
+
+def _is_double(column: list[str]) -> bool:
+    """Whether all are numbers, and some of a form that no sample takes for one: `.5`, `3e-04`, 17 digits."""
+    if not all(map(_DOUBLE.fullmatch, column)) or not any(map(_FRACTION.fullmatch, column)):
+        return False
+    whole = [value for value in column if not _FRACTION.fullmatch(value)]
+    if any("e" in value.lower() for value in whole):
+        return False  # 1E5 may be a code
+    return any(
+        not _NUMBER.fullmatch(value) or (len(re.sub(r"\D", "", value)) > _EXACT_DIGITS and "." in value)
+        for value in column
+    )
 
 
 def _is_date(value: str, form: str) -> bool:

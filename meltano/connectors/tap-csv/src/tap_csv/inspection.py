@@ -27,12 +27,12 @@ from tap_csv.config import SAMPLE_ROWS, Config, Entity
 from tap_csv.errors import InputError
 from tap_csv.examiner import Examiner
 from tap_csv.files import Member, SeveralMembersError, find, local, piece, size_of
-from tap_csv.guess import Guess, guess
+from tap_csv.guess import NULLS, Guess, guess
 from tap_csv.packed import MARK, packing_of
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Segment, Source, begin_of_last
 from tap_csv.tables import format_of
-from tap_csv.workbook import header_row
+from tap_csv.workbook import header_of
 
 if t.TYPE_CHECKING:
     from tap_csv import types
@@ -51,6 +51,9 @@ WESTERN = "\u20ac\u00a3\u00a7\u00b0\u00a0\u00ab\u00bb\u201c\u201d\u201e\u2018\u2
 """Signs beside letters: of currencies, sections and degrees, quotation marks and dashes."""
 GUESSED = 0.5
 """How sure a guess by the frequency of letters is said to be."""
+_OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"
+_MOST_NULLS = 3
+"""So many texts that stand for no value are found one after the other, by the column that each spoils."""
 GIVEN = ("encoding", "delimiter", "members", "sheet")
 """Settings of an entity that may be known."""
 
@@ -66,6 +69,7 @@ class Column:
         value: that value.
         doubt: the first value that a load would refuse, beyond the sample; empty if none was found.
         where: where that stands: a line, or about which byte.
+        is_named: whether `columns` must name the type, since no sample finds it.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Column:
     value: str = ""
     doubt: str = ""
     where: str = ""
+    is_named: bool = False
 
 
 @dataclasses.dataclass
@@ -95,6 +100,7 @@ class Findings:
         settings: of the entity that the file needs beside these, such as `skip`.
         ragged: how many rows of the beginning have too few or too many fields.
         rejected: why a row beyond the sample would be refused; empty if none was found.
+        hint: what else should be known; mostly empty.
     """
 
     path: str
@@ -111,6 +117,7 @@ class Findings:
     settings: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     ragged: int = 0
     rejected: str = ""
+    hint: str = ""
 
 
 def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, str] | None = None) -> Findings:
@@ -136,6 +143,8 @@ def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
     head = Source(file, Entity("head", named)).head(PIECE)
     if not head:
         raise InputError("the file is empty", file)
+    if head.startswith(_OLD_WORKBOOK):
+        raise InputError("is a workbook of Excel 97 to 2003: save it as .xlsx, or as CSV", file)
     kept = {name: known[name] for name in ("members", "sheet") if name in known}
     shown = remote.name_of(named) if "://" in named else named
     findings = Findings(shown, [str(one) for one in files[:2]], len(files), format_of(head), settings=kept)
@@ -145,10 +154,10 @@ def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
         guessed = _guess(file, head, known, findings)
         entry |= {"encoding": findings.encoding, "delimiter": guessed.delimiter}
         entry |= {"columns": guessed.types, **guessed.settings}
-    elif findings.format == "xlsx" and (
-        row := header_row(local(file), Entity("head", named, sheet=kept.get("sheet")))
-    ):
-        findings.settings["header_row"] = entry["header_row"] = row
+    elif findings.format == "json":
+        _refuse_one_object(head, file)
+    elif findings.format == "xlsx":
+        entry |= _of_sheet(local(file), named, kept, findings)
     config = Config.from_dict({"files": [entry], "infer_rows": -1 if rows is None else rows})
     (entity,) = config.entities
     with tempfile.TemporaryDirectory(prefix="tap-csv-") as folder, contextlib.closing(Examiner(Path(folder))) as own:
@@ -156,7 +165,42 @@ def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
         form = _look(file, stream, rows, own, findings)
         if findings.format == "csv" and not findings.is_whole:
             _look_further(file, form, stream.types, own, findings)
+    nulls = known.get("null_values", "").split("\n")
+    new = _spoiling(findings) - {*nulls}
+    if new and len(nulls) <= _MOST_NULLS:
+        return inspect(named, rows, {**known, "null_values": "\n".join(filter(None, [*nulls, *new]))})
     return findings
+
+
+def _spoiling(findings: Findings) -> set[str]:
+    """Texts that stand for no value, which alone make a text of a column, or would be refused."""
+    found = {one.doubt for one in findings.columns if one.doubt}
+    found |= {one.value for one in findings.columns if one.type == "string"}
+    return found & {*NULLS} if findings.format == "csv" else set()
+
+
+def _of_sheet(path: Path, named: str, known: t.Mapping[str, str], findings: Findings) -> dict[str, t.Any]:
+    """Find the settings that a sheet needs, and note them in the findings."""
+    row, has_nameless = header_of(path, Entity("head", named, sheet=known.get("sheet")))
+    needed = ({"header_row": row} if row else {}) | ({"unnamed_columns": "keep"} if has_nameless else {})
+    findings.settings |= needed
+    return needed
+
+
+def _refuse_one_object(head: bytes, file: File) -> None:
+    """Check that rows are objects of their own.
+
+    Raises:
+        InputError: all of a large file is one.
+    """
+    text = head.decode("utf-8-sig", "ignore").lstrip().removeprefix("[").lstrip()
+    with contextlib.suppress(json.JSONDecodeError):
+        json.JSONDecoder().raw_decode(text)
+        return
+    if len(head) == PIECE and text.startswith("{"):
+        key = text[1:200].partition(":")[0].strip()
+        what = f"its first object, which begins with {key}, is larger than {PIECE:,} bytes"
+        raise InputError(f"{what}: rows must be objects of their own, one after the other or in an array", file)
 
 
 def _guess(file: File, head: bytes, known: t.Mapping[str, str], findings: Findings) -> Guess:
@@ -164,7 +208,13 @@ def _guess(file: File, head: bytes, known: t.Mapping[str, str], findings: Findin
     encoding, confidence = (known["encoding"], 1.0) if "encoding" in known else encoding_of(head)
     is_all = len(head) < PIECE
     text = head.decode(encoding, "replace")
-    guessed = guess(text, text if is_all else _tail(file, encoding), known.get("delimiter"), is_whole=is_all)
+    nulls = known.get("null_values", "").split("\n")
+    tail = text if is_all else _tail(file, encoding)
+    guessed = guess(text, tail, known.get("delimiter"), is_whole=is_all, nulls=nulls)
+    if guessed.is_blank_delimited:
+        findings.hint = (
+            "blanks seem to stand between fields: write it with one delimiter, or fields are not told apart"
+        )
     findings.encoding, findings.confidence, findings.delimiter = encoding, confidence, guessed.delimiter
     findings.ragged = guessed.ragged
     findings.settings |= guessed.settings
@@ -174,7 +224,7 @@ def _guess(file: File, head: bytes, known: t.Mapping[str, str], findings: Findin
 def _look(file: File, stream: Stream, rows: int | None, own: Examiner, findings: Findings) -> Form:
     """Look at the first rows, or at all: what decided on types, what a load would refuse, which columns are keys."""
     entity, kinds = stream.entity, stream.types
-    found = {name: Column(name, kind.name) for name, kind in kinds.items()}
+    found = {name: Column(name, kind.name, is_named=name in entity.columns) for name, kind in kinds.items()}
     findings.columns = [*found.values()]
     opened = split(Source(file, entity), entity, rows=rows)
     form = opened.form(file, entity)

@@ -53,7 +53,7 @@ def refuse_settings(entity: Entity, kind: str, file: File) -> None:
         InputError: there is one.
     """
     for name in [*entity.shape.given(), *(["dialect"] if entity.dialect != Dialect() else [])]:
-        if name not in _MEANT:
+        if name not in _MEANT and not (kind == "xlsx" and name == "unnamed_columns"):
             what = "delimiter, quotechar and their like mean" if name == "dialect" else f"`{name}` means"
             raise InputError(f"is a {kind} file, in which {what} nothing: leave that out", file)
 

@@ -78,7 +78,8 @@ class Type:
         own = f"({self.from_text.format(v=value)} is not null and {self.sure.format(v=value)})"
         if self.narrower:
             return f"case when {self.narrower.meant(value)} then true else {own} end"
-        return f"case when {self.fast.format(v=value)} then true else {own} end" if self.fast else own
+        is_text = self.read == "VARCHAR"  # `fast` is one of what was read
+        return f"case when {self.fast.format(v=value)} then true else {own} end" if self.fast and is_text else own
 
 
 def quoted(column: str) -> str:

@@ -62,9 +62,14 @@ class Sheet:
             if name is not None and name.strip():
                 self._places.append(place)
                 self.header.append(name)
-            elif any(place < len(row) and row[place] != "" for _, row in self._rows):
-                what = f"column {_letters(left + place)} has values, and no name in the header; set `range`"
-                raise InputError(what, self.name, line=first)
+            elif not any(place < len(row) and row[place] != "" for _, row in self._rows):
+                continue
+            elif entity.shape.unnamed_columns == "keep":
+                self._places.append(place)
+                self.header.append(f"column_{left + place}")
+            elif entity.shape.unnamed_columns != "drop":
+                what = f"column {_letters(left + place)} has values, and no name in the header"
+                raise InputError(f"{what}; set `unnamed_columns` or `range`", self.name, line=first)
         lower = [name.lower() for name in self.header]
         if twice := [name for name in self.header if lower.count(name.lower()) > 1]:
             raise InputError("the header names it twice, in whatever case", self.name, line=first, column=twice[0])
@@ -97,8 +102,11 @@ class Sheet:
                 before = data[-_LONGEST_TAG:]
 
 
-def header_row(path: Path, entity: Entity) -> int | None:
-    """Guess which row holds the header, if it is not the first that is not empty: one as wide as most rows are.
+def header_of(path: Path, entity: Entity) -> tuple[int | None, bool]:
+    """Guess which row holds the header, and whether a column with values has no name there.
+
+    Returns:
+        The first row of more than half as many cells as most rows have; none if it is the first that is not empty.
 
     Raises:
         InputError: the sheet cannot be read.
@@ -107,10 +115,12 @@ def header_row(path: Path, entity: Entity) -> int | None:
     widths = [sum(cell != "" for cell in row) for row in cells]
     filled = [width for width in widths if width]
     if not filled:
-        return None
+        return None, False
     (usual, _), *_ = Counter(filled).most_common(1)
-    found = next(number for number, width in enumerate(widths, 1) if width >= usual)
-    return found if any(widths[: found - 1]) else None
+    place = next(place for place, width in enumerate(widths) if 2 * width > usual)
+    nameless = [column for column, cell in enumerate(cells[place]) if cell == ""]
+    has_nameless = any(row[column] != "" for row in cells[place + 1 :] for column in nameless if column < len(row))
+    return (place + 1 if any(widths[:place]) else None), has_nameless
 
 
 def _sheet(path: Path, wanted: str | None) -> CalamineSheet:
