@@ -147,8 +147,8 @@ def convert(value: str, source: str, target: str) -> str:
         return convert(value, source, target)
     if target == "VARCHAR" and (source.startswith(("STRUCT", "MAP")) or source.endswith("]")):
         return f"{_to_json(value, source)}::VARCHAR"
-    for kinds, made in _EXACTLY.items():
-        if target.partition("(")[0] in kinds:
+    for types, made in _EXACTLY.items():
+        if target.partition("(")[0] in types:
             return made(value, source, target)
     return f"{value}::{target}"
 
