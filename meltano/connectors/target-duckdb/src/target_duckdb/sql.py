@@ -115,8 +115,8 @@ def may_be_rewritten(value: str) -> str:
     """Return the condition that a text may be of a number, object or array, as the JSON reader writes one anew."""
     number = rf"regexp_full_match({value}, '-?\d+(\.\d+(e[+-]\d+)?|e[+-]\d+)')"
     # By the first byte, since to compare is quick.
-    nested = rf"{value} < '\' then {value} >= '[' when {value} >= '{{' then {value} < '|'"
-    return f"case when {value} < ':' then {number} when {nested} end"
+    early = f"case when {value} < ':' then {number} else {value} >= '[' end"
+    return rf"case when {value} < '\' then {early} when {value} >= '{{' then {value} < '|' end"
 
 
 def _unless(inexact: str, value: str, target: str) -> str:
