@@ -109,7 +109,8 @@ def _dag(schedule: jobs.Schedule, *, is_awaited: bool) -> DAG:
         tasks = [*_waiting(elt), *_loading(schedule), *_building(schedule), *_publishing(elt)]
         chain(*tasks)
         if is_awaited:
-            tasks[-1].operator.outlets.append(_done(schedule.name))
+            last = tasks[-1]  # what a decorated function gives has its operator
+            getattr(last, "operator", last).outlets.append(_done(schedule.name))
     return made
 
 

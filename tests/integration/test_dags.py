@@ -52,15 +52,16 @@ except Exception as error:
 """
 
 
-def read(state, before=""):
-    """What Airflow reads out of airflow/dags, without a database, after some code."""
+def read(state, before="", after=""):
+    """What Airflow reads out of airflow/dags, without a database, between some code."""
     env = apart(state) | process_env.build(settings.load())
     env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite://"
-    command = [sys.executable, "-c", before + READ, str(ROOT / "airflow" / "dags")]
+    command = [sys.executable, "-c", before + READ + after, str(ROOT / "airflow" / "dags")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT")), None)
     assert line, done.stdout + done.stderr
-    return json.loads(line.removeprefix("RESULT"))
+    more = next((line for line in done.stdout.splitlines() if line.startswith("MORE")), "MORE{}")
+    return json.loads(line.removeprefix("RESULT")) | {"more": json.loads(more.removeprefix("MORE"))}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,84 @@ def test_without_a_csv_file_there_is_nothing_to_wait_for(tmp_path):
     assert found["errors"] == {}
     steps = [task["id"] for task in found["dags"]["meltano_elt_pipeline"]["tasks"]]
     assert steps == ["extract_load", "dbt_run", "dbt_test", "data_quality", "publish"]
+
+
+EVERY_WORD = """
+plugins: {extractors: [{name: tap-csv, config: {files: [{entity: a, path: a.csv, keys: []}]}}]}
+jobs:
+  - {name: one, tasks: [tap-csv target-b]}
+  - {name: two, tasks: [tap-c target-b, [tap-d target-b, "dbt-duckdb:build"]]}
+schedules:
+  - name: first
+    interval: 30 5 * * *
+    job: one
+    annotations: {elt: {wait_for: a, timezone: Europe/Berlin, retries: 7}}
+  - name: other
+    interval: "@manual"
+    job: one
+    annotations: {elt: {publish: false, queue: heavy, environments: [prod]}}
+  - name: last
+    interval: "@manual"
+    job: two
+    env: {A: b}
+    annotations: {elt: {after: [first, other], deadline: 90m, owner: ann, select: tag:x, description: Words.}}
+  - {name: abroad, interval: "@daily", job: one, annotations: {elt: {environments: [prod]}}}
+"""
+
+
+def test_a_schedule_says_when_and_how_its_dag_runs(tmp_path):
+    (tmp_path / "meltano.yml").write_text(EVERY_WORD)
+    more = """
+print("MORE" + json.dumps({
+    "timeout": {d.dag_id: d.dagrun_timeout and d.dagrun_timeout.total_seconds() for d in bag.dags.values()},
+    "assets": {d.dag_id: str(getattr(d.timetable, "asset_condition", "")) for d in bag.dags.values()},
+    "env": [t.env for t in bag.dags["last"].tasks if t.task_id == "tap_c"],
+    "queue": sorted({t.queue for t in bag.dags["other"].tasks}),
+}))
+"""
+    other = (
+        f"import pathlib; from elt import layout; layout.MELTANO_YML = pathlib.Path({str(tmp_path)!r}, 'meltano.yml')"
+    )
+    found = read(tmp_path / "state", other, more)
+    assert found["errors"] == {}
+    dags = found["dags"]
+    steps = {name: [task["id"] for task in dag["tasks"]] for name, dag in dags.items()}
+    assert steps["first"] == ["wait_for_extract", "extract_load", "dbt_run", "dbt_test", "data_quality", "publish"]
+    assert steps["other"] == ["extract_load", "dbt_run", "dbt_test"]
+    assert steps["last"] == ["tap_c", "tap_d", "dbt_build", "data_quality", "publish"]
+    assert {task["retries"] for task in dags["first"]["tasks"]} == {7}
+    assert {task["owner"] for task in dags["last"]["tasks"]} == {"ann"}
+    assert dags["last"]["doc"].startswith("Words.\n")
+    assert dags["first"]["first"].startswith("2026-11-25 04:30:00"), "half past five in Berlin"
+    assert (dags["other"]["first"], dags["abroad"]["first"]) == ("", ""), "by the clock in prod alone"
+    done = {"first": "publish", "other": "dbt_test"}
+    for name, task in done.items():
+        outlets = {one["id"]: one["outlets"] for one in dags[name]["tasks"]}
+        assert f"elt://schedules/{name}" in outlets[task]
+        assert f"elt://schedules/{name}" in found["more"]["assets"]["last"]
+    assert {name: one for name, one in found["more"]["timeout"].items() if one} == {"last": 5400.0}
+    assert found["more"]["env"] == [{"A": "b", "ELT_SELECT": "tag:x"}]
+    assert found["more"]["queue"] == ["heavy"]
+
+
+def test_a_hundred_schedules_are_parsed_in_half_a_second(tmp_path):
+    """Of processor time, beyond the imports, which the DAG processor has made before."""
+    jobs = "jobs: [{name: one, tasks: [tap-a target-b]}]"
+    listed = "".join(f"  - {{name: s{n}, interval: '@daily', job: one}}\n" for n in range(100))
+    (tmp_path / "meltano.yml").write_text(f"plugins: {{}}\n{jobs}\nschedules:\n{listed}")
+    other = f"""
+import pathlib, time
+from elt import layout
+layout.MELTANO_YML = pathlib.Path({str(tmp_path)!r}, 'meltano.yml')
+from elt.orchestration import dag_factory
+dag_factory.dags()
+begin = time.process_time()
+made = dag_factory.dags()
+seconds = time.process_time() - begin
+"""
+    found = read(tmp_path / "state", other, "print('MORE' + json.dumps(seconds))")
+    assert len(found["dags"]) == 100 + 1, "those, and maintenance"
+    assert found["more"] < 0.5
 
 
 def test_no_import_errors(bag):
