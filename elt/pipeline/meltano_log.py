@@ -21,8 +21,10 @@ COMMAND_ENDED = "Command exited with return code"
 _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 """Pattern of the time, level and plugin that Meltano puts before a line. Lines without it continue the one before."""
 _LOADING = re.compile(r': (?P<rows>\d+) rows loaded into .*?"(?P<schema>[^"]+)"\."(?P<table>[^"]+)"$')
-_KEPT = re.compile(r"tap-csv: (?P<what>.+(, column .+: kept as text| rows do not fit), .+)$")
-"""Pattern of a warning of the tap that only the author of the model can judge."""
+_JUDGED = re.compile(
+    r"(tap-csv|target-duckdb): (?P<what>.+(, column .+: kept as text, .+| rows do not fit, .+| of the same key))$"
+)
+"""Pattern of a warning that only the author of the model can judge."""
 _REFUSED = re.compile(r"tap-csv: (?P<file>.+?), line \d+[:,]")
 """Pattern of an error of the tap about a place in a file."""
 _RESULT = re.compile(
@@ -172,8 +174,8 @@ class Outcome:
             self._lines.append((self._plugin if prefixed else QUOTED, text))
         if loading := _LOADING.search(text):
             self._progress(f"load   {loading['schema']}.{loading['table']}: {int(loading['rows']):,} rows")
-        elif kept := _KEPT.match(text):
-            self._progress(f"load   {kept['what']}")
+        elif judged := _JUDGED.match(text):
+            self._progress(f"load   {judged['what']}")
         elif result := _RESULT.match(text):
             self._progress(f"dbt    {result['result']} {result['what']} [{result['how']}]")
         elif _TOTALS.match(text) or text.startswith("dropped "):

@@ -186,3 +186,10 @@ def test_a_local_run_says_which_column_stays_text(capsys):
     progress = meltano_log.Outcome(started=0.0)
     progress.take(f"2026-11-24T12:00:00Z [info     ] tap-csv      tap-csv: {warning}; if they do not, set `columns`")
     assert f"load   {warning}; if they do not" in capsys.readouterr().out
+
+
+def test_a_local_run_says_how_many_rows_shared_a_key(capsys):
+    warning = "cities: 3 of these rows were replaced by later ones of the same key"
+    progress = meltano_log.Outcome(started=0.0)
+    progress.take(f"2026-11-24T12:00:00Z [info     ] target-duckdb target-duckdb: {warning}")
+    assert f"load   {warning}\n" in capsys.readouterr().out
