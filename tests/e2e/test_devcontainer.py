@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import typing as t
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_container_is_made_proves_itself_and_starts_again(engine, tmp_path):
     said = [here.run(*words) for _, *words in container.COMMANDS]
     assert '"outcome":"success"' in said[0]
     assert "known to Flower" in said[1]
-    assert "all 15 checks passed" in here.exec("elt", "doctor")
+    assert re.search(r"^all \d+ checks passed$", here.exec("elt", "doctor"), re.MULTILINE)
     assert "vscode" in here.exec("id", "-un")
     assert not (here.root / ".venv").exists()
     assert not (here.root / ".state").exists()
@@ -100,5 +101,5 @@ def test_its_steps_run_without_an_engine(outside, tmp_path):
     ports = {name: clone.env[name] for name in PORTS}
     here = chroot.build(archive, tmp_path / "root", clone.root, container.TRUST | ports)
     here.run("bash", "-euc", f"{CONFIG['updateContentCommand']}; {CONFIG['postCreateCommand']}")
-    assert "all 15 checks passed" in here.run("elt", "doctor")
+    assert re.search(r"^all \d+ checks passed$", here.run("elt", "doctor"), re.MULTILINE)
     assert here.run("id", "-un").strip() == CONFIG["remoteUser"]
