@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tap_sql_harness import Source, batched, command
 
 from elt.sources import shop, simulate
 
-DAYS = 6
+DAYS = 20 if os.environ.get("ELT_FAULTS") == "all" else 3
 KEYS = {
     "customers": "customer_id",
     "addresses": "address_id",
