@@ -109,6 +109,18 @@ def test_a_gzip_file_is_inspected_from_its_beginning(tmp_path):
     assert inspection.name_of(path) == "a"
 
 
+def test_what_a_load_would_refuse_is_found_in_a_compressed_file(tmp_path):
+    path = tmp_path / "late.csv.gz"
+    path.write_bytes(
+        gzip.compress(b"id,code\n" + b"".join(b"%d,%d\n" % (n, n) for n in range(30_000)) + b"30000,nil\n")
+    )
+    assert look(path)["settings"] == {"null_values": ["nil"]}
+    path.write_bytes(
+        gzip.compress(b"id,code\n" + b"".join(b"%d,%d\n" % (n, n) for n in range(30_000)) + b"30000,0501\n")
+    )
+    assert look(path)["columns"][1]["doubt"] == "0501"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -43,6 +43,8 @@ if t.TYPE_CHECKING:
 
 PIECE = 1 << 20
 """Bytes of a sample for encoding and delimiter, and of those from the middle and the end."""
+UNPACKED = 24 << 20
+"""Bytes of a compressed file, unpacked, in whose middle and end samples are taken."""
 TAIL = 1 << 16
 """Bytes in which lines behind the rows are looked for."""
 COMMON = ("cp1252", "latin_1")
@@ -297,14 +299,17 @@ def _look_further(
     file: File, form: Form, kinds: t.Mapping[str, types.Type], own: Examiner, findings: Findings
 ) -> None:
     """Look at samples from the middle and the end of a file for what a load would refuse."""
+    if findings.encoding not in ("utf-8", *COMMON):
+        return
     plain, size = _plain(file), size_of(file)
-    if not plain or findings.encoding not in ("utf-8", *COMMON):
-        return  # such a file is read from its beginning alone
+    unpacked = b"" if plain else Source(file, Entity("head", str(file))).begin(UNPACKED)
+    if not plain:
+        size = len(unpacked)
     columns = {column.name: column for column in findings.columns}
     wanted = {name: [kind] for name, kind in kinds.items() if kind.name != "string"}
     for begin in (size // 2, max(size - PIECE, 0)):
-        data = piece(plain, begin, PIECE)
-        is_last = begin + len(data) >= size
+        data = piece(plain, begin, PIECE) if plain else unpacked[begin : begin + PIECE]
+        is_last = begin + len(data) >= size and (plain is not None or size < UNPACKED)
         if form.shape.skip_footer and is_last:
             data = data[: begin_of_last(data, form.shape.skip_footer)]
         start = data.find(b"\n") + 1

@@ -355,6 +355,16 @@ class Source:
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror or error}", self.path) from None
 
+    def begin(self, size: int) -> bytes:
+        """Return the first bytes, uncompressed, at most so many; `head` may give fewer of a compressed file."""
+        self._chunk = size
+        found = b""
+        for chunk in self._plain():
+            found += chunk
+            if len(found) >= size:
+                break
+        return found[:size]
+
     def _plain(self) -> Iterator[bytes]:
         """Return the bytes, uncompressed if they are compressed."""
         chunks = self._raw()
