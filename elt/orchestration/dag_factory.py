@@ -170,8 +170,6 @@ def _meltano(schedule: jobs.Schedule, name: str, command: str, outlets: t.Sequen
 
 
 def _publishing(elt: jobs.Annotations) -> list[t.Any]:
-    if not elt.publish:
-        return []
     models = Path(os.environ["DBT_PROJECT_DIR"], "models", "marts", elt.checks or "")
     marts = [Asset(f"duckdb://warehouse/marts/{model.stem}") for model in sorted(models.glob("*.sql"))]
 
@@ -192,4 +190,4 @@ def _publishing(elt: jobs.Annotations) -> list[t.Any]:
             duckdb_copy.to_all_readers(environment, settings.load())
 
     environment = "{{ params.environment }}"
-    return [data_quality(environment), publish(environment)]
+    return [data_quality(environment), *([publish(environment)] if elt.publish else [])]

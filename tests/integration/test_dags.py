@@ -124,14 +124,14 @@ print("MORE" + json.dumps({
     dags = found["dags"]
     steps = {name: [task["id"] for task in dag["tasks"]] for name, dag in dags.items()}
     assert steps["first"] == ["wait_for_extract", "extract_load", "dbt_run", "dbt_test", "data_quality", "publish"]
-    assert steps["other"] == ["extract_load", "dbt_run", "dbt_test"]
+    assert steps["other"] == ["extract_load", "dbt_run", "dbt_test", "data_quality"]
     assert steps["last"] == ["tap_c", "tap_d", "dbt_build", "data_quality", "publish"]
     assert {task["retries"] for task in dags["first"]["tasks"]} == {7}
     assert {task["owner"] for task in dags["last"]["tasks"]} == {"ann"}
     assert dags["last"]["doc"].startswith("Words.\n")
     assert dags["first"]["first"].startswith("2026-11-25 04:30:00"), "half past five in Berlin"
     assert (dags["other"]["first"], dags["abroad"]["first"]) == ("", ""), "by the clock in prod alone"
-    done = {"first": "publish", "other": "dbt_test"}
+    done = {"first": "publish", "other": "data_quality"}
     for name, task in done.items():
         outlets = {one["id"]: one["outlets"] for one in dags[name]["tasks"]}
         assert f"elt://schedules/{name}" in outlets[task]
