@@ -435,3 +435,26 @@ def test_another_file_of_the_same_name_is_another_entity(project, capsys):
     source = yaml.safe_load((layout.DBT_PROJECT / "models/staging/_shops_2__sources.yml").read_text())
     assert "data_tests" not in source["sources"][0]["tables"][0]["columns"][1]
     assert "'from raw.shops_2'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id;p\n" + "".join(f"{n};{n}.500 €\n" for n in range(1, 9)),
+        "id,p\n" + "".join(f'{n},"${n},234"\n' for n in range(1, 9)),
+        "id,p\n" + "".join(f"{n},GBP{n + 100}\n" for n in range(1, 9)),
+        "id,p\n" + "".join(f"{n},({n})\n" for n in range(1, 9)),
+        "id,p\n" + "".join(f"{n},{n:02}.02.{n + 40}\n" for n in range(13, 20)),
+        "id,p,n\n1,NA,4\n2,DE,NA\n3,FR,5\n",
+        "# c\ntag,n\n#red,1\nblue,2\n#green,3\nyellow,4\n",
+    ],
+)
+def test_what_may_mean_two_things_stays_as_it_stands(tmp_path, text):
+    """Amounts, codes, dates, nulls and comments that somebody else would read otherwise: each is text, or a row."""
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    found = look(path)
+    second = {one["name"]: one["type"] for one in found["columns"]}
+    assert second.get("p", "string") == "string"
+    assert not {"null_values", "comment"} & found["settings"].keys()
+    assert found["rows"] == len([line for line in text.splitlines() if line.strip("# c")]) - 1

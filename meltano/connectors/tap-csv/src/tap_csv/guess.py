@@ -39,7 +39,7 @@ NULLS = (
     ),
 )
 FORMATS = (
-    *("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y"),
+    *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y"),
     *("%d-%b-%Y", "%b-%d-%Y", "%d %B %Y", "%B %d, %Y"),
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ":%H:%M:%S %z")
@@ -62,7 +62,7 @@ _CODES = (
 """Of currencies; other letters before digits are a code of something else."""
 _AMOUNT = r"(?:0|[1-9][\d.,]*)?(?:[.,]?\d+)?"
 _MONEY = re.compile(
-    rf"\(?[-+]?\s?(?P<sign>[{_SIGNS}]|{_CODES})?\s?[-+]?(?=[\d.,])(?!0\d){_AMOUNT}\s?(?P<code>[{_SIGNS}]|{_CODES})?\)?"
+    rf"\(?[-+]?\s?(?P<sign>[{_SIGNS}]|(?:{_CODES})\s)?\s?[-+]?(?=[\d.,])(?!0\d){_AMOUNT}\s?(?P<code>[{_SIGNS}]|(?<=\s)(?:{_CODES}))?\)?"
 )
 _DOUBLE = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 """What is a number, if no code: with a fraction, or an exponent below zero."""
@@ -201,7 +201,7 @@ def _comment(lines: list[str], marks: _Marks) -> str | None:
         if not marked or not others:
             continue
         found, width = _table(others, marks)
-        if width > 1 and any(len(row) != width for row in _rows(marked, found)):
+        if width > 1 and all(len(row) != width for row in _rows(marked, found)):
             return mark
     return None
 
@@ -260,7 +260,7 @@ def _look_at_rows(rows: list[list[str]], width: int, found: Guess, known: t.Coll
         if found.ragged != short and share > 1:
             found.settings["max_rejected"] = f"{min(share, 100)}%"
     columns = [[*filter(None, column)] for column in zip(*values, strict=True)] if values else []
-    nulls = [value for value in NULLS if value in known or value in _nulls(columns)]
+    nulls = _nulls(columns, known)
     columns = [[value for value in column if value not in nulls] for column in columns]
     if nulls:
         found.settings["null_values"] = nulls
@@ -277,14 +277,17 @@ def _look_at_rows(rows: list[list[str]], width: int, found: Guess, known: t.Coll
             found.types[name] = kind
 
 
-def _nulls(columns: list[list[str]]) -> list[str]:
+def _nulls(columns: list[list[str]], known: t.Collection[str]) -> list[str]:
     """Texts that stand for no value: in a column that has nothing else but numbers or dates."""
-    found: set[str] = set()
+    found = {value for value in known if value in NULLS}
+    values: set[str] = set()
     for column in columns:
         others = [value for value in column if value not in NULLS]
         is_typed = all(map(_is_typed, others))
-        found |= {value for value in {*column} & {*NULLS} if is_typed or value == NULLS[0]}
-    return [value for value in NULLS if value in found]
+        here = {*column} & {*NULLS}
+        found |= here if is_typed else here & {NULLS[0]}
+        values |= set() if is_typed else here - {NULLS[0]}
+    return [value for value in NULLS if value in found - values]
 
 
 def _is_typed(value: str) -> bool:
@@ -328,7 +331,9 @@ def _kind(column: list[str], settings: t.Mapping[str, t.Any]) -> str:
     if _is_double(column):
         return "number"
     money = [_MONEY.fullmatch(value) for value in column]
-    if all(money) and any(one and (one["sign"] or one["code"] or "(" in one[0]) for one in money):
+    has_sign = any(one and (one["sign"] or one["code"]) for one in money)
+    is_signed = has_sign or 0 < sum("(" in value for value in column) < len(column)
+    if all(money) and is_signed and not any(_is_uncertain(value, settings) for value in column):
         codes = {one[part] for one in money if one for part in ("sign", "code") if one[part]}
         mark = settings.get("decimal_separator", ".")
         scale = max(2, *(len(_bare(value).partition(mark)[2]) for value in column))
@@ -341,6 +346,13 @@ def _kind(column: list[str], settings: t.Mapping[str, t.Any]) -> str:
         f"date-time(%d/%b/%Y{clock})" for clock in CLOCKS[-1:] if all(_is_date(v, f"%d/%b/%Y{clock}") for v in column)
     ]
     return kinds[0] if len(kinds) == 1 else ""
+
+
+def _is_uncertain(value: str, settings: t.Mapping[str, t.Any]) -> bool:
+    """Whether a mark of an amount may stand between thousands, or before a fraction: `1.500`."""
+    plain = _bare(value).replace(settings.get("thousands_separator", "\0"), "")
+    mark = re.escape(settings.get("decimal_separator", "."))
+    return not re.fullmatch(rf"[-+]?\d*({mark}(\d{{1,2}}|\d{{4,}}))?", plain)
 
 
 def _is_double(column: list[str]) -> bool:
