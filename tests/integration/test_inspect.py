@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import subprocess
@@ -458,3 +459,23 @@ def test_what_may_mean_two_things_stays_as_it_stands(tmp_path, text):
     assert second.get("p", "string") == "string"
     assert not {"null_values", "comment"} & found["settings"].keys()
     assert found["rows"] == len([line for line in text.splitlines() if line.strip("# c")]) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("id,a,b\n1,x\n2,y,z\n3,q,w,\n4,a,b,EXTRA\n", ["id", "a", "b"]),
+        ("id,a,b\n1,x\n2,y\n" + "".join(f"{n},q,w,\n" for n in range(3, 20)), ["id", "a", "b"]),
+        ("id,name,city\n" + "".join(f"{n},Smith, J,Rome\n" for n in range(30)), ["id", "name", "city"]),
+        ("country,2020,2021\nDE,1,2\nFR,3,4\n", ["country", "2020", "2021"]),
+    ],
+)
+def test_a_header_is_never_passed_over(tmp_path, text, names):
+    """Where rows do not fit it, that is said, and no name is lost."""
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    entry = {"path": str(path)}
+    with contextlib.suppress(DataError):  # the first row that does not fit is named
+        entry = inspection.entry(look(path))
+        assert [one["name"] for one in look(path)["columns"]] == names
+    assert not {"skip", "names"} & entry.keys()

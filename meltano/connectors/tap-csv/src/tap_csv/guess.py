@@ -68,6 +68,7 @@ _DOUBLE = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 """What is a number, if no code: with a fraction, or an exponent below zero."""
 _FRACTION = re.compile(r".*(\.|[eE]-).*")
 _EXACT_DIGITS = 15
+_YEAR = re.compile(r"(19|20)\d\d")
 _ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T].*)?")
 
 
@@ -133,10 +134,9 @@ def guess(
     }
     if comment:
         found.settings["comment"] = comment
-    skip = _skip(lines, marks, width, comment)
+    skip, names, width = _beginning(lines, marks, width, comment)
     if skip and not named:
         found.settings["skip"] = skip
-    names = _names_above(lines, skip, marks, width)
     rows = [row for row in _rows([one for one in lines[skip:] if not _is_comment(one, comment)], marks) if row]
     ends_in_comment = comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment)
     if footer := 0 if ends_in_comment else _footer(tail, marks, width):
@@ -218,12 +218,29 @@ def _skip(lines: list[str], marks: _Marks, width: int, comment: str | None) -> i
     return 0
 
 
+def _beginning(lines: list[str], marks: _Marks, width: int, comment: str | None) -> tuple[int, list[str], int]:
+    """How many lines stand before the header, its names if it lacks a field, and how many fields rows shall have."""
+    skip = _skip(lines, marks, width, comment)
+    names = _names_above(lines, skip, marks, width)
+    if skip and not names and _begins_with_header(lines, marks):
+        return 0, [], len(_rows(lines[:1], marks)[0])  # rows do not fit it, and that shall be seen
+    return skip, names, width
+
+
+def _begins_with_header(lines: list[str], marks: _Marks) -> bool:
+    """Whether the first line has several names, and the next one as much of numbers or dates."""
+    first, second = (_rows(lines[place : place + 1], marks) or [[]] for place in (0, 1))
+    names = first[0]
+    is_header = len(names) > 1 and all(name.strip() and not _is_typed(name) for name in names)
+    return is_header and bool(second[0]) and _is_typed(second[0][0])
+
+
 def _names_above(lines: list[str], skip: int, marks: _Marks, width: int) -> list[str]:
     """Names of a header that has a field less than the rows, as R writes it, or ends with a delimiter; else none."""
     above = next(iter(_rows(lines[skip - 1 : skip], marks)), []) if skip else []
     if len(above) == width + 1 and not above[-1]:
         names = above[:-1]
-    elif len(above) == width - 1 and width > 2:
+    elif len(above) == width - 1 and width > 2 and marks.delimiter == "\t":  # elsewhere a comma may lack its quotes
         names = ["column_1", *above]
     else:
         return []
@@ -300,7 +317,8 @@ def _is_typed(value: str) -> bool:
 def _is_value_row(header: list[str], columns: list[list[str]]) -> bool:
     """Whether the first row is one of values: where all others are numbers or dates, it has such, too."""
     typed = [place for place, column in enumerate(columns) if column and all(map(_is_typed, column))]
-    return bool(typed) and all(_is_typed(header[place]) for place in typed)
+    years = all(_YEAR.fullmatch(header[place]) for place in typed)  # names of a table that is spread out
+    return bool(typed) and not years and all(_is_typed(header[place]) for place in typed)
 
 
 def _bare(value: str) -> str:
