@@ -280,7 +280,7 @@ def inspect(
         inspection.write(found, entity)
     else:
         print(f"\nfor `files` of tap-csv in {layout.MELTANO_YML} (--write adds it, and the dbt source):\n")
-        print(inspection.as_yaml(inspection.entry(found) | ({"entity": entity} if entity else {})))
+        print(inspection.as_yaml(inspection.entry(found, entity)))
 
 
 @app.command()

@@ -117,8 +117,8 @@ def _how(found: dict[str, t.Any]) -> str:
     )
 
 
-def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Make the entry of tap-csv's `files` that loads a file.
+def entry(found: dict[str, t.Any], entity: str | None = None) -> dict[str, t.Any]:
+    """Make the entry of tap-csv's `files` that loads a file, by a name that is given or its own.
 
     Columns of money keep the type that was found, and one with a value that does not fit becomes a string.
     """
@@ -129,7 +129,7 @@ def entry(found: dict[str, t.Any]) -> dict[str, t.Any]:
         if one["where"] or one["is_named"] or one["type"].startswith("decimal")
     }
     settings = {
-        "entity": name_of(found["path"], found["settings"].get("sheet", "")),
+        "entity": entity or name_of(found["path"], found["settings"].get("sheet", "")),
         "path": found["path"] if is_url else _as_meltano_says(Path(found["path"]).absolute()),
         "keys": key_of(found),
         "columns": pinned,
@@ -219,9 +219,7 @@ def write(found: dict[str, t.Any], entity: str | None = None) -> None:
     Raises:
         ConfigError: meltano.yml has no list of files in block style to add to, or the name is taken.
     """
-    settings = entry(found)
-    if entity:
-        settings["entity"] = entity
+    settings = entry(found, entity)
     others = {one.table: str(one.path) for one in meltano_yml.listed()}
     own = str(layout.MELTANO_PROJECT / str(settings["path"]).replace("$ELT_EXTRACT", str(layout.EXTRACT)))
     if others.get(settings["entity"], own) != own:

@@ -302,7 +302,7 @@ def _look_further(
     if findings.encoding not in ("utf-8", *COMMON):
         return
     plain, size = _plain(file), size_of(file)
-    unpacked = b"" if plain else Source(file, Entity("head", str(file))).begin(UNPACKED)
+    unpacked = b"" if plain else Source(file, Entity("head", str(file))).head(UNPACKED)
     if not plain:
         size = len(unpacked)
     columns = {column.name: column for column in findings.columns}

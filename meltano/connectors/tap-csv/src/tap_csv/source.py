@@ -223,11 +223,6 @@ class Source:
         self._chunk = _CHUNK
         self._hash = hashlib.sha256() if self._hash else None
 
-    def head(self, size: int) -> bytes:
-        """Return the first bytes, uncompressed, at most so many."""
-        self._chunk = size
-        return next(self._plain(), b"")[:size]
-
     def segments(self, first: int = FIRST, size: int = SEGMENT) -> Iterator[Segment]:
         """Segments of about so many bytes; the last one may be empty.
 
@@ -355,8 +350,8 @@ class Source:
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror or error}", self.path) from None
 
-    def begin(self, size: int) -> bytes:
-        """Return the first bytes, uncompressed, at most so many; `head` may give fewer of a compressed file."""
+    def head(self, size: int) -> bytes:
+        """Return the first bytes, uncompressed, at most so many."""
         self._chunk = size
         found = b""
         for chunk in self._plain():
