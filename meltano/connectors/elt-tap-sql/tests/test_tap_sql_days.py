@@ -37,6 +37,7 @@ class Loader:
 
     def __init__(self, source: Source, catalog: t.Any, folder: Path) -> None:
         self.warehouse, self.state, self._folder = folder / "w.duckdb", None, folder
+        self.took = 0.0  # seconds of the last load that came to its end
         self._source = source
         self._catalog = self._write("catalog", catalog)
         self._config = self._write("config", source.settings | {"retries": 0} | batched(folder))
@@ -48,8 +49,9 @@ class Loader:
         path.write_text(json.dumps(content))
         return path
 
-    def load(self, kill: str = "", seconds: float = 0) -> bool:
-        """Load, and kill `tap` or `target` after a time; whether both came to their end."""
+    def load(self, kill: str = "", share: float = 0) -> bool:
+        """Load, and kill `tap` or `target` after a share of the last load's time; whether both came to their end."""
+        begun = time.monotonic()
         known = ["--state", self._write("state", self.state)] if self.state else []
         words = command(self._source.kind, "--config", self._config, "--catalog", self._catalog, *known)
         goal = [str(Path(sys.executable).with_name("target-duckdb")), "--config", str(self._target)]
@@ -63,11 +65,13 @@ class Loader:
             assert tap.stdout
             tap.stdout.close()
             if kill:
-                time.sleep(seconds)
+                time.sleep(share * self.took)
                 (tap if kill == "tap" else target).kill()
         lines = [line for line in said.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
         self.state = json.loads(lines[-1]) if lines else self.state
-        return tap.returncode == target.returncode == 0
+        ended = tap.returncode == target.returncode == 0
+        self.took = time.monotonic() - begun if ended else self.took
+        return ended
 
     def rows(self, table: str) -> list[tuple[t.Any, ...]]:
         """The rows that are live, as the source has them."""
@@ -96,7 +100,7 @@ def test_days_with_kills_end_as_the_source_is(pg: Source, tmp_path: Path) -> Non
     ended = 0
     for done in simulate.days(lambda: psycopg2.connect(url, options="-c TimeZone=UTC"), DAYS):
         happened |= {name for name, rows in done.items() if rows}
-        ended += not loader.load(fate.choice(["tap", "target"]), fate.uniform(0.1, 2))
+        ended += not loader.load(fate.choice(["tap", "target"]), fate.uniform(0.1, 0.9))
         assert loader.load()  # the change that is late is not committed yet
     assert happened == set(done), "each step changed something"
     assert ended, "no kill came before the end"
