@@ -214,7 +214,7 @@ def _reader(path: Path, delimiter: str, encoding: str) -> Iterator[CsvReader]:
         DataError: the file cannot be read.
     """
     with _readable(path), text(path, "utf-8-sig" if encoding == "utf-8" else encoding) as lines:
-        yield csv.reader(lines, strict=True, delimiter=delimiter)
+        yield csv.reader(lines, delimiter=delimiter)
 
 
 @contextlib.contextmanager

@@ -56,17 +56,21 @@ def inspect(named: Path | str, *, rows: int | None = None, **given: str | None) 
         DataError: the file cannot be read; the message says where.
     """
     options = [word for name, value in {"rows": rows, **given}.items() if value for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "tap_csv.inspection", str(named), *options]
+    command = [sys.executable, "-P", "-m", "tap_csv.inspection", str(named), *options]
     env = os.environ | meltano_plugins.plugin_settings().given
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise DataError(f"inspect: {last_line(done.stderr)}")
     found = dict(json.loads(done.stdout))
-    if (url := urlsplit(str(named))).netloc and url.password is None:
-        if not url.query or all(map(PLAIN_PARAMETER.fullmatch, url.query.split("&"))):
+    if (url := urlsplit(str(named))).netloc:
+        if url.password is not None:
+            found["hints"].append("the entry lacks user and password of the URL: add them by a variable of .env")
+        elif not url.query or all(map(PLAIN_PARAMETER.fullmatch, url.query.split("&"))):
             found["path"] = str(named)  # with its user, whom messages of the tap leave out
         else:
-            print("the entry lacks what follows `?`, which may be a secret: add it by a variable of .env", flush=True)
+            found["hints"].append(
+                "the entry lacks what follows `?`, which may be a secret: add it by a variable of .env"
+            )
     return found
 
 
@@ -91,8 +95,8 @@ def show(found: dict[str, t.Any]) -> None:
         print(f"{found['ragged']:,} rows have too few or too many fields: see `ragged`")
     if found["rejected"]:
         print(f"a load would end {found['rejected']}")
-    if found["hint"]:
-        print(found["hint"])
+    for hint in found["hints"]:
+        print(f"look at this: {hint}")
 
 
 def key_of(found: dict[str, t.Any]) -> list[str]:

@@ -168,7 +168,7 @@ class Stack:
             "process-compose", path=os.pathsep.join((env.get("PATH", os.defpath), str(self.tools / "bin")))
         )
         socket = short_path(self.run / SOCKET_NAME, self.root)
-        embedded = [sys.executable, "-m", "elt.supervisor", str(self.file)]
+        embedded = [sys.executable, "-P", "-m", "elt.supervisor", str(self.file)]
         if wanted == "embedded":
             return "embedded", embedded, "as ELT_SUPERVISOR says"
         if program and socket:

@@ -130,6 +130,10 @@ def test_what_a_load_would_refuse_is_found_in_a_compressed_file(tmp_path):
         (b"a,b\n1,2,3\n", "line 2"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "Excel 97 to 2003: save it as .xlsx"),
         (b'{"1": {"a": "' + b"x" * (1 << 20) + b'"}}', "rows must be objects of their own"),
+        (b"<!DOCTYPE html>\n<p>Not found, sorry</p>\n", "is a page of HTML or XML"),
+        (b"[1, 2, 3]", "is JSON whose elements are no objects"),
+        (b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", "nested too deep"),
+        (b'{"a": 1, "": 2}', "has a key without a name"),
         (None, "no such file"),
     ],
 )
@@ -448,6 +452,7 @@ def test_another_file_of_the_same_name_is_another_entity(project, capsys):
         "id,p\n" + "".join(f"{n},{n:02}.02.{n + 40}\n" for n in range(13, 20)),
         "id,p,n\n1,NA,4\n2,DE,NA\n3,FR,5\n",
         "# c\ntag,n\n#red,1\nblue,2\n#green,3\nyellow,4\n",
+        "id;n;p\n1;1.234,50;52.520\n2;99,10;52.500\n3;2.000,00;48.137\n",
     ],
 )
 def test_what_may_mean_two_things_stays_as_it_stands(tmp_path, text):
@@ -479,3 +484,75 @@ def test_a_header_is_never_passed_over(tmp_path, text, names):
         entry = inspection.entry(look(path))
         assert [one["name"] for one in look(path)["columns"]] == names
     assert not {"skip", "names"} & entry.keys()
+
+
+def test_quotes_that_have_no_meaning(tmp_path):
+    """Each lone one would join rows up to the next; quotes around values keep theirs."""
+    path = tmp_path / "a.tsv"
+    path.write_text("id\tword\tn\n" + "".join(f"{n}\t{'' if n % 7 else chr(34)}w{n}\t{n}\n" for n in range(1, 40)))
+    found = look(path)
+    assert (found["rows"], found["settings"]) == (39, {"quotechar": ""})
+    path.write_text("id\tword\tn\n" + "".join(f'{n}\t"w\n{n}"\t{n}\n' for n in range(1, 40)))
+    assert "quotechar" not in look(path)["settings"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "settings"),
+    [
+        ("id,,x,\n1,2,3,4\n2,3,4,5\n", ["id", "column_2", "x", "column_4"], {"unnamed_columns": "keep"}),
+        ("Account:,123,,\nid,a,b,c\n1,2,3,4\n2,3,4,5\n3,4,5,6\n", ["id", "a", "b", "c"], {"skip": 1}),
+        ("id,w\n1,a\x85b\n2,c\u2028d\n3,e\x0cf\n4,g\x0bh\n", ["id", "w"], {}),
+    ],
+)
+def test_headers_and_rows_as_they_stand(tmp_path, text, names, settings):
+    """Names for some columns alone, a line above them, and characters that end lines elsewhere."""
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    found = look(path)
+    assert ([one["name"] for one in found["columns"]], found["settings"]) == (names, settings)
+    assert found["rows"] == text.count("\n") - 1 - settings.get("skip", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("region,n\nnorth,5\nsouth,7\nTotal,12\n", "the last row holds 'Total'"),
+        ("Sales, Germany\nid,name\n1,a\n2,b\n3,c\n", "the first row holds 'id' where numbers"),
+        ("height,weight\ncm,kg\n1.8,70\n1.7,60\n1.6,50\n", "the first row holds 'cm' where numbers"),
+        ("id;n;p\n1;1.234,50;52.520\n2;99,10;52.500\n", "column 'p' stays text: 52.520 may be 52520"),
+        ("a,b\n", "no row follows the header"),
+    ],
+)
+def test_what_a_file_leaves_open_is_said(tmp_path, text, said):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    (hint,) = look(path)["hints"]
+    assert said in hint
+
+
+def test_encodings_that_are_guessed_are_shown_by_words(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,город\n1,Москва\n2,Санкт-Петербург\n3,Новосибирск\n", encoding="cp1251")
+    found = look(path)
+    assert (found["encoding"], found["confidence"] < 1) == ("cp1251", True)
+    assert "город, Москва" in found["hints"][0]
+    path.write_bytes("id,name\n1,Müller\n2,Größe\n3,Gödel\n".encode() + b"4,M\xfcller\n")
+    with pytest.raises(DataError, match="line 5: is not utf-8"):
+        look(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [("http://[::1/x.csv", "http://..."), ("http://ann:pa/ss@127.0.0.1:1/x.csv", "http://...")],
+)
+def test_what_is_no_url_shows_nothing_of_it(url, shown):
+    with pytest.raises(DataError) as error:
+        look(url)
+    assert str(error.value).startswith(f"inspect: {shown}: is no URL; ")
+
+
+def test_what_lies_beside_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "types.py").write_text("raise SystemExit('from this folder')")
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    monkeypatch.chdir(tmp_path)
+    assert look("a.csv")["rows"] == 1

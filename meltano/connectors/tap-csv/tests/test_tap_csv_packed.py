@@ -93,6 +93,8 @@ def test_files_in_a_zip_file_by_a_pattern(sync: Sync, tmp_path: Path) -> None:
     assert "holds 3 files, and `members: *.txt` fits none" in str(sync(path, members="*.txt").error)
     zipped(path, a="id,a\n1,x\n", b="id,a\n2\n")
     assert f"{path}!b.csv, line 2, column 'a': ragged row" in str(sync(path, members="*").error)
+    zipped(path, a="id,a\n1,x\n", b="id,c\n2,x\n")
+    assert f"{path}!b.csv, line 1, column 'a': the header lacks this column" in str(sync(path, members="*").error)
     (tmp_path / "plain.csv").write_text("id\n1\n")
     assert "is no zip file" in str(sync(tmp_path / "plain.csv", members="*").error)
 

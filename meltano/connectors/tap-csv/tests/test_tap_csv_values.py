@@ -78,6 +78,15 @@ def test_dialect(sync: Sync, content: bytes, dialect: dict[str, t.Any]) -> None:
     assert sync(content, **dialect).records == [{"id": "1", "a": "x,y"}]
 
 
+@pytest.mark.parametrize("settings", [{}, {"infer_types": False}, {"add_metadata_columns": True}])
+@pytest.mark.parametrize("escapechar", [None, "\\"])
+def test_quotes_without_a_meaning(sync: Sync, settings: dict[str, t.Any], escapechar: str | None) -> None:
+    content = b'id\ta\n1\t"x\n2\t"y" z\n3\ty"\n4\t"w"\n'
+    got = sync(content, delimiter="\t", quotechar="", escapechar=escapechar, settings=settings)
+    assert [record["a"] for record in got.records] == ['"x', '"y" z', 'y"', '"w"']
+    assert "the header is one column" in str(sync(b'"a\tb"\n', quotechar="").error)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin1", "cp1252", "utf-16", "utf-16-le"])
 def test_encoding(sync: Sync, encoding: str) -> None:
     assert sync("id,a\n1,é\n".encode(encoding), encoding=encoding).records == [{"id": "1", "a": "é"}]

@@ -266,7 +266,7 @@ def split(
     first, dialect, shape = next(segments), entity.dialect, entity.shape
     if entity.format is None and (kind := format_of(first.data[:_MARK])) != "csv":
         return _opened_as(kind, source, entity, rows, columns, known)
-    quote = dialect.quotechar.encode()
+    quote = dialect.quote
     if not first.data and first.last and first.offset == 0 and not shape.skip_footer:
         raise InputError("the file is empty", source.path)
     if not shape.skip and (found := _SEPARATOR.match(first.data)) and found[2] != quote:
@@ -303,7 +303,7 @@ def _opened_as(
         segments = json_segments(source, entity, [*kinds], known)
         return Opened([*kinds], segments, entity.dialect, None, is_rows=True, kinds=kinds)
     if kind == "xlsx":
-        sheet = Sheet(local(source.path), entity)
+        sheet = Sheet(source.path, entity)
         source.drain()
         own = entity.spelt_as(sheet.header)
         for key in own.keys:

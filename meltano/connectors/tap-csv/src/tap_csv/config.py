@@ -47,7 +47,7 @@ ENTITY_SETTINGS = (
     Setting("delimiter", "string", "One character between fields", ","),
     Setting("doublequote", "boolean", "A doubled quote within quotes is one quote", default=True),
     Setting("escapechar", "string", "One character that takes the meaning from the next"),
-    Setting("quotechar", "string", "One character around fields", '"'),
+    Setting("quotechar", "string", "One character around fields; empty if none has a meaning", '"'),
     Setting("skipinitialspace", "boolean", "Spaces after the delimiter are dropped", default=False),
     Setting("strict", "boolean", "Refuse text after a closing quote", default=False),
     Setting("skip", "integer", "Lines before the header that are passed over", 0),
@@ -105,6 +105,16 @@ class Dialect:
     quotechar: str = '"'
     skipinitialspace: bool = False
     strict: bool = False
+
+    @property
+    def quote(self) -> bytes:
+        """What stands around fields; a NUL where nothing does, which no file may hold."""
+        return self.quotechar.encode() or b"\0"
+
+    def options(self) -> dict[str, t.Any]:
+        """Return what Python's csv module needs to be told."""
+        unquoted = {"quotechar": None, "quoting": csv.QUOTE_NONE} if not self.quotechar else {}
+        return dataclasses.asdict(self) | unquoted
 
     @property
     def plain(self) -> bool:
@@ -282,7 +292,7 @@ def _entity(entry: object, where: str) -> Entity:
             raise SettingsError(f"{who}: {what}: {twice[0]!r} stands there twice, in whatever case")
     dialect = {name: given[name] for name in _DIALECT if given.get(name) is not None}
     try:
-        csv.reader((), **dialect)
+        csv.reader((), **Dialect(**dialect).options())
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{who}: {error}") from None
     shape = _shape(given, Dialect(**dialect), who)
@@ -323,7 +333,7 @@ def _shape(given: t.Mapping[str, t.Any], dialect: Dialect, who: str) -> Shape:
     for name in ("skip", "skip_footer"):
         if getattr(shape, name) < 0:
             raise SettingsError(f"{who}: {name}: a number of lines")
-    comment, letters = shape.comment, (dialect.delimiter, dialect.quotechar)
+    comment, letters = shape.comment, (dialect.delimiter, dialect.quote.decode())
     if comment is not None and (not comment or comment.startswith(letters) or set(comment) & set("\0\r\n")):
         raise SettingsError(f"{who}: comment: some text in one line that begins with neither delimiter nor quotechar")
     if shape.unnamed_columns not in {None, "keep", "drop"}:

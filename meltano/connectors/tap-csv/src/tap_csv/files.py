@@ -42,17 +42,18 @@ class Member:
     """A file in a zip file."""
 
     archive: Path | Remote
+    name: str
     info: zipfile.ZipInfo = field(compare=False)
     opened: zipfile.ZipFile = field(compare=False)
 
     @property
     def stem(self) -> str:
         """Its name without folder and suffix."""
-        return Path(self.info.filename).stem
+        return Path(self.name).stem
 
     def __str__(self) -> str:
         """Its name in messages, states and metadata."""
-        return f"{self.archive}!{self.info.filename}"
+        return f"{self.archive}!{self.name}"
 
 
 File: t.TypeAlias = "Path | Member | Remote"
@@ -247,7 +248,7 @@ def _members(path: Path, archive: zipfile.ZipFile, pattern: str | None) -> list[
         raise SeveralMembersError(len(held), f"*{suffixes.pop()}" if len(suffixes) == 1 else "", path)
     if twice := [name for name in chosen if archive.namelist().count(name) > 1]:
         raise InputError(f"holds two files of the name {twice[0]}", path)
-    return [Member(path, held[name], archive) for name in chosen]
+    return [Member(path, name, held[name], archive) for name in chosen]
 
 
 def _is_special(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import io
 import itertools
 import math
 import re
@@ -68,8 +69,14 @@ _DOUBLE = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 """What is a number, if no code: with a fraction, or an exponent below zero."""
 _FRACTION = re.compile(r".*(\.|[eE]-).*")
 _EXACT_DIGITS = 15
+_ENOUGH_ROWS = 2
+"""More rows than this show what values a column has."""
 _YEAR = re.compile(r"(19|20)\d\d")
 _ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T].*)?")
+_TOTAL = re.compile(
+    r"\W*(grand |sub)?(total|totals|totaux|sum|summe|gesamt|gesamtsumme|insgesamt)\b.*", re.IGNORECASE
+)
+"""What a last row begins with that holds sums of the others."""
 
 
 @dataclass
@@ -82,7 +89,7 @@ class Guess:
         types: of columns that no sample would find.
         ragged: how many rows of the sample do not have as many fields as the header.
         rows: how many rows the sample has.
-        is_blank_delimited: whether blanks seem to stand between fields, as many as there happen to be.
+        hints: what a person should look at, since the file leaves it open.
     """
 
     delimiter: str
@@ -90,7 +97,7 @@ class Guess:
     types: dict[str, str] = field(default_factory=dict)
     ragged: int = 0
     rows: int = 0
-    is_blank_delimited: bool = False
+    hints: list[str] = field(default_factory=list)
 
 
 _USUAL = {"quotechar": '"', "escapechar": None}
@@ -116,15 +123,14 @@ def guess(
         is_whole: whether the beginning is all of it.
         nulls: texts of which is known that they stand for no value.
     """
-    lines = head.removeprefix("\ufeff").splitlines(keepends=True)[:_LINES]
-    if (not is_whole or len(lines) == _LINES) and len(lines) > 1:
-        lines.pop()  # it may be cut
+    lines = _lines(head.removeprefix("\ufeff"), is_whole=is_whole)
     named = _SEPARATOR.match(lines[0].rstrip("\r\n")) if lines else None
     if named:
         lines, delimiter = lines[1:], delimiter or named[2]
     marks = _quoting("".join(lines))._replace(delimiter=delimiter or "")
     comment = _comment(lines, marks)
-    marks, width = _table([line for line in lines if not _is_comment(line, comment)], marks)
+    others = [line for line in lines if not _is_comment(line, comment)]
+    marks, width = _table(others, _unquoted(others, marks) or marks)
     found = Guess(marks.delimiter)
     if width < 2:  # a column alone shows little
         _look_at_lines([line.strip() for line in lines if line.strip()], found)
@@ -139,7 +145,10 @@ def guess(
         found.settings["skip"] = skip
     rows = [row for row in _rows([one for one in lines[skip:] if not _is_comment(one, comment)], marks) if row]
     ends_in_comment = comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment)
-    if footer := 0 if ends_in_comment else _footer(tail, marks, width):
+    footer, last = (0, []) if ends_in_comment else _footer(tail, marks, width)
+    if first := next((text for text in last if text and _TOTAL.fullmatch(text)), ""):
+        found.hints.append(f"the last row holds {first!r}: if it sums up the others, leave it out by `skip_footer`")
+    if footer:
         found.settings["skip_footer"] = footer
         while is_whole and rows and len(rows[-1]) != width:
             rows.pop()
@@ -155,7 +164,17 @@ def _look_at_lines(values: list[str], found: Guess) -> None:
     """Of a file of one column: whether the first line is a header, and whether blanks seem to be delimiters."""
     if len(values) > 1 and all(map(_is_typed, values)):
         found.settings |= {"header": False, "names": ["column_1"]}
-    found.is_blank_delimited = len({len(value.split()) for value in values} - {1}) == 1
+    if len({len(value.split()) for value in values} - {1}) == 1:
+        what = "blanks seem to stand between fields: write it with one delimiter, or fields are not told apart"
+        found.hints.append(what)
+
+
+def _lines(text: str, *, is_whole: bool) -> list[str]:
+    """Cut a text at the ends of lines that a CSV file has; str.splitlines knows many more."""
+    lines = [*itertools.islice(io.StringIO(text, newline=""), _LINES)]
+    if (not is_whole or len(lines) == _LINES) and len(lines) > 1:
+        lines.pop()  # it may be cut
+    return lines
 
 
 def _is_comment(line: str, comment: str | None) -> bool:
@@ -170,8 +189,21 @@ def _quoting(text: str) -> _Marks:
     return _Marks(escapechar="\\") if _ESCAPED.search(text) else _Marks()
 
 
+def _unquoted(lines: list[str], marks: _Marks) -> _Marks | None:
+    """Return the marks of a file whose quotes have no meaning, since they would join whole rows; else none."""
+    if marks._replace(delimiter="") != _Marks() or not any('"' in line for line in lines):
+        return None
+    plain, width = _table(lines, marks._replace(quotechar=""))
+    rows = [row for row in _rows(lines, plain) if row]
+    is_table = width > 1 and all(len(row) == width for row in rows)
+    return (
+        plain if is_table and len(rows) > len([*filter(None, _rows(lines, plain._replace(quotechar='"')))]) else None
+    )
+
+
 def _reader(lines: t.Iterable[str], marks: _Marks) -> t.Any:  # noqa: ANN401 - typeshed's name for it is a private one
-    return csv.reader((line.replace("\0", "") for line in lines), **marks._asdict())
+    options = marks._asdict() | ({} if marks.quotechar else {"quotechar": None, "quoting": csv.QUOTE_NONE})
+    return csv.reader((line.replace("\0", "") for line in lines), **options)
 
 
 def _rows(lines: t.Iterable[str], marks: _Marks) -> list[list[str]]:
@@ -212,10 +244,18 @@ def _skip(lines: list[str], marks: _Marks, width: int, comment: str | None) -> i
         if _is_comment(lines[place], comment):
             continue
         row = next(iter(_rows(itertools.islice(lines, place, place + _HEADER_LINES), marks)), [])
-        if len(row) == width and sum(not name.strip() for name in row) * 2 < width:
+        if len(row) == width and _may_be_header(row, next(iter(_rows(lines[place + 1 : place + 2], marks)), [])):
             before = [line for line in lines[:place] if not _is_comment(line, comment)]
             return place if before else 0
     return 0
+
+
+def _may_be_header(row: list[str], following: list[str]) -> bool:
+    """Whether most columns have a name here, or some, and values follow; a title is followed by names."""
+    names = [name for name in row if name.strip()]
+    if 2 * len(names) > len(row):
+        return True
+    return len(names) > 1 and not any(map(_is_typed, names)) and any(map(_is_typed, following))
 
 
 def _beginning(lines: list[str], marks: _Marks, width: int, comment: str | None) -> tuple[int, list[str], int]:
@@ -249,22 +289,22 @@ def _names_above(lines: list[str], skip: int, marks: _Marks, width: int) -> list
     return names if is_header and not any(map(_is_typed, names)) and any(map(_is_typed, first)) else []
 
 
-def _footer(tail: str, marks: _Marks, width: int) -> int:
-    """How many lines stand behind the last row."""
-    lines = tail.removesuffix("\x1a").splitlines(keepends=True)
+def _footer(tail: str, marks: _Marks, width: int) -> tuple[int, list[str]]:
+    """How many lines stand behind the last row, and that row; empty if there is none."""
+    lines = [*io.StringIO(tail.removesuffix("\x1a"), newline="")]
     reader = _reader(lines, marks)
-    fitting = last = 0
+    fitting, last, found = 0, 0, []
     try:
         for row in reader:
             if len(row) == width:
-                fitting, last = fitting + 1, reader.line_num
+                fitting, last, found = fitting + 1, reader.line_num, row
     except csv.Error:
-        return 0
+        return 0, []
     behind = lines[last:]
     widths = [len(row) for row in _rows(behind, marks) if row]
     # Lines of nearly as many fields are rows that lack one, or have one too many.
     is_footer = widths and fitting > 2 * len(behind) and all(2 * one <= max(width, 4) for one in widths)
-    return len(behind) if is_footer and len(behind) <= _FOOTER_LINES else 0
+    return len(behind) if is_footer and len(behind) <= _FOOTER_LINES else 0, found
 
 
 def _look_at_rows(rows: list[list[str]], width: int, found: Guess, known: t.Collection[str]) -> None:
@@ -290,8 +330,32 @@ def _look_at_rows(rows: list[list[str]], width: int, found: Guess, known: t.Coll
     found.settings |= _separators(columns)
     for name, column in zip(header, columns, strict=False):
         kind = _kind(column, found.settings)
+        if found.settings.get("thousands_separator") == "." and _is_open(column):
+            kind = "string"
+            what = f"{column[0]} may be {column[0].replace('.', '')}, a code or a place"
+            found.hints.append(f"column {name!r} stays text: {what}; `columns` says which")
         if kind and name.strip():
             found.types[name] = kind
+    if values and (words := _words_above(values, nulls)):
+        what = f"the first row holds {words[0]!r} where numbers or dates follow"
+        found.hints.append(f"{what}: if it is the header, set `skip` to the lines before it; if units, load as text")
+
+
+def _words_above(rows: list[list[str]], nulls: t.Collection[str]) -> list[str]:
+    """Values of the first row that are words, each above numbers or dates alone; none if one fits what follows."""
+    first, *others = ([None if value in nulls else value for value in row] for row in rows)
+    typed = [
+        value
+        for value, column in zip(first, zip(*others, strict=True), strict=bool(others))
+        if (known := [*filter(None, column)]) and all(map(_is_typed, known))
+    ]
+    words = [value for value in typed if value and not _is_typed(value)]
+    return words if len(rows) > _ENOUGH_ROWS and words and len(words) == len(typed) else []
+
+
+def _is_open(column: list[str]) -> bool:
+    """Whether all values are like 52.520: thousands or a fraction, or something else."""
+    return bool(column) and all(re.fullmatch(r"[-+]?\d{1,3}\.\d{3}", value) for value in column)
 
 
 def _nulls(columns: list[list[str]], known: t.Collection[str]) -> list[str]:

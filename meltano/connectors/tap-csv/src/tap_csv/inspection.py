@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
+import re
 import sys
 import tempfile
 import typing as t
@@ -53,6 +55,13 @@ WESTERN = "\u20ac\u00a3\u00a7\u00b0\u00a0\u00ab\u00bb\u201c\u201d\u201e\u2018\u2
 """Signs beside letters: of currencies, sections and degrees, quotation marks and dashes."""
 GUESSED = 0.5
 """How sure a guess by the frequency of letters is said to be."""
+RARE = {"mac_cyrillic": "cp1251", "mac_greek": "cp1253", "mac_latin2": "cp1250", "mac_roman": "cp1252"}
+"""Encodings that few texts tell from another, which nearly all files have."""
+_WORDS = 5
+_BEYOND = re.compile(r"[\w$]*[^\x00-\x7f]\w*")
+_MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+"""A character of UTF-8 beyond ASCII."""
+_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)\b", re.IGNORECASE)
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"
 _MOST_NULLS = 3
 """So many texts that stand for no value are found one after the other, by the column that each spoils."""
@@ -102,7 +111,7 @@ class Findings:
         settings: of the entity that the file needs beside these, such as `skip`.
         ragged: how many rows of the beginning have too few or too many fields.
         rejected: why a row beyond the sample would be refused; empty if none was found.
-        hint: what else should be known; mostly empty.
+        hints: what else should be known.
     """
 
     path: str
@@ -119,7 +128,7 @@ class Findings:
     settings: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     ragged: int = 0
     rejected: str = ""
-    hint: str = ""
+    hints: list[str] = dataclasses.field(default_factory=list)
 
 
 def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, str] | None = None) -> Findings:
@@ -143,10 +152,7 @@ def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
         files = find(named, error.pattern)
     file = files[0]
     head = Source(file, Entity("head", named)).head(PIECE)
-    if not head:
-        raise InputError("the file is empty", file)
-    if head.startswith(_OLD_WORKBOOK):
-        raise InputError("is a workbook of Excel 97 to 2003: save it as .xlsx, or as CSV", file)
+    _refuse_others(head, file)
     kept = {name: known[name] for name in ("members", "sheet") if name in known}
     shown = remote.name_of(named) if "://" in named else named
     findings = Findings(shown, [str(one) for one in files[:2]], len(files), format_of(head), settings=kept)
@@ -159,7 +165,7 @@ def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
     elif findings.format == "json":
         _refuse_one_object(head, file)
     elif findings.format == "xlsx":
-        entry |= _of_sheet(local(file), named, kept, findings)
+        entry |= _of_sheet(file, named, kept, findings)
     config = Config.from_dict({"files": [entry], "infer_rows": -1 if rows is None else rows})
     (entity,) = config.entities
     with tempfile.TemporaryDirectory(prefix="tap-csv-") as folder, contextlib.closing(Examiner(Path(folder))) as own:
@@ -167,6 +173,8 @@ def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
         form = _look(file, stream, rows, own, findings)
         if findings.format == "csv" and not findings.is_whole:
             _look_further(file, form, stream.types, own, findings)
+    if not findings.rows:
+        findings.hints.append("no row follows the header")
     nulls = known.get("null_values", "").split("\n")
     new = _spoiling(findings) - {*nulls}
     if new and len(nulls) <= _MOST_NULLS:
@@ -181,12 +189,35 @@ def _spoiling(findings: Findings) -> set[str]:
     return found & {*NULLS} if findings.format == "csv" else set()
 
 
-def _of_sheet(path: Path, named: str, known: t.Mapping[str, str], findings: Findings) -> dict[str, t.Any]:
+def _of_sheet(file: File, named: str, known: t.Mapping[str, str], findings: Findings) -> dict[str, t.Any]:
     """Find the settings that a sheet needs, and note them in the findings."""
-    row, has_nameless = header_of(path, Entity("head", named, sheet=known.get("sheet")))
+    row, has_nameless = header_of(file, Entity("head", named, sheet=known.get("sheet")))
     needed = ({"header_row": row} if row else {}) | ({"unnamed_columns": "keep"} if has_nameless else {})
     findings.settings |= needed
     return needed
+
+
+def _beyond_ascii(text: str) -> list[str]:
+    """Return the first words that have a letter or a sign beyond ASCII."""
+    return [*itertools.islice(dict.fromkeys(one[0] for one in _BEYOND.finditer(text)), _WORDS)]
+
+
+def _refuse_others(head: bytes, file: File) -> None:
+    """Check that a file that begins so may be of a format that is read.
+
+    Raises:
+        InputError: it is of another one, or empty.
+    """
+    if not head:
+        raise InputError("the file is empty", file)
+    if _PAGE.match(head):
+        raise InputError("is a page of HTML or XML, which is not read", file)
+    if head.startswith(_OLD_WORKBOOK):
+        raise InputError("is a workbook of Excel 97 to 2003: save it as .xlsx, or as CSV", file)
+    if head.lstrip().startswith(b"[") and format_of(head) == "csv":
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(head)
+            raise InputError("is JSON whose elements are no objects, and so no rows", file)
 
 
 def _refuse_one_object(head: bytes, file: File) -> None:
@@ -197,7 +228,10 @@ def _refuse_one_object(head: bytes, file: File) -> None:
     """
     text = head.decode("utf-8-sig", "ignore").lstrip().removeprefix("[").lstrip()
     with contextlib.suppress(json.JSONDecodeError):
-        json.JSONDecoder().raw_decode(text)
+        try:
+            json.JSONDecoder().raw_decode(text)
+        except RecursionError:
+            raise InputError("is no JSON that is read here: its first object is nested too deep", file) from None
         return
     if len(head) == PIECE and text.startswith("{"):
         key = text[1:200].partition(":")[0].strip()
@@ -213,10 +247,9 @@ def _guess(file: File, head: bytes, known: t.Mapping[str, str], findings: Findin
     nulls = known.get("null_values", "").split("\n")
     tail = text if is_all else _tail(file, encoding)
     guessed = guess(text, tail, known.get("delimiter"), is_whole=is_all, nulls=nulls)
-    if guessed.is_blank_delimited:
-        findings.hint = (
-            "blanks seem to stand between fields: write it with one delimiter, or fields are not told apart"
-        )
+    findings.hints += guessed.hints
+    if confidence < 1 and (words := _beyond_ascii(text)):
+        findings.hints.append(f"by that encoding it holds {', '.join(words)}: if that is wrong, set --encoding")
     findings.encoding, findings.confidence, findings.delimiter = encoding, confidence, guessed.delimiter
     findings.ragged = guessed.ragged
     findings.settings |= guessed.settings
@@ -259,14 +292,23 @@ def encoding_of(head: bytes) -> tuple[str, float]:
     try:
         head[: max(len(head) - 4, 0) or None].decode()  # its last character may be cut
     except UnicodeDecodeError:
+        if _is_damaged_utf8(head):
+            return "utf-8", GUESSED
         if _is_western(head):
             return COMMON[0], GUESSED
         best = charset_normalizer.from_bytes(head[: PIECE // 4]).best()
         if best is None:
             return "latin-1", 0.0
         same = (best.encoding, *best.could_be_from_charset)  # those by which the text reads alike
-        return next((one for one in COMMON if one in same), best.encoding), GUESSED
+        return next((one for one in COMMON if one in same), RARE.get(best.encoding, best.encoding)), GUESSED
     return "utf-8", 1.0
+
+
+def _is_damaged_utf8(head: bytes) -> bool:
+    """Whether most bytes beyond ASCII are characters of UTF-8; a load says where it is not."""
+    found = _MULTIBYTE.findall(head)
+    beyond = len(head.translate(None, bytes(range(128))))
+    return beyond < 2 * sum(map(len, found))
 
 
 def _is_western(head: bytes) -> bool:

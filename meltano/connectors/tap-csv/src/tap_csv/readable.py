@@ -27,12 +27,12 @@ def _simply_quoted(segment: Segment, dialect: Dialect) -> bytes | None:
         return None
     found = re.findall(_quoted_field(dialect), segment.data) if segment.quotes else []
     within = b"".join(found)
-    return within if 2 * len(found) + within.count(dialect.quotechar.encode()) == segment.quotes else None
+    return within if 2 * len(found) + within.count(dialect.quote) == segment.quotes else None
 
 
 def _quoted_field(dialect: Dialect) -> bytes:
     """Return a pattern of a field in quotes, whose group is what stands within."""
-    quote, end = re.escape(dialect.quotechar.encode()), b"[" + re.escape(dialect.delimiter.encode()) + b"\\r\\n]"
+    quote, end = re.escape(dialect.quote), b"[" + re.escape(dialect.delimiter.encode()) + b"\\r\\n]"
     others = b"[^" + quote + b"]*"
     # The quote first, and what must stand before it then: a pattern that begins with a letter is searched for faster.
     begins = quote + b"(?:(?<=" + end + quote + b")|(?<=\\A" + quote + b"))"
@@ -57,7 +57,7 @@ def _without_comments(segment: Segment, dialect: Dialect, comment: str) -> Segme
         return dataclasses.replace(segment, data=re.sub(line, b"", data))
     if not dialect.plain:
         return None
-    quote = dialect.quotechar.encode()
+    quote = dialect.quote
     quotes = 0
 
     def blank(found: re.Match[bytes]) -> bytes:

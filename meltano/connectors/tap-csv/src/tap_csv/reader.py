@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import typing as t
@@ -78,7 +77,7 @@ class Reader:
         self._path = path
         self._segment = segment
         self._ended = False
-        self._dialect = dataclasses.asdict(dialect)
+        self._dialect = dialect.options()
         self._shape = shape
         self._row_begins = True
         self._is_comment = False

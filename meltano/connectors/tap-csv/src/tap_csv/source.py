@@ -198,7 +198,7 @@ class Source:
         self.path = path
         self._encoding = entity.encoding
         self._shape = entity.shape
-        self._quote = entity.dialect.quotechar.encode()
+        self._quote = entity.dialect.quote
         self._hash = hashlib.sha256() if hashed else None
         self._chunk = _CHUNK
 

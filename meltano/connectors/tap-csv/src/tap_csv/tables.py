@@ -207,6 +207,8 @@ def json_columns(source: Source, entity: Entity, rows: int | None) -> dict[str, 
                 kinds.add(type(value).__name__)
     if not found:
         raise InputError("the file holds no object with a key", source.path)
+    if any(not name.strip() for name in found):
+        raise InputError("an object has a key without a name, which no column can have", source.path)
     spelt: dict[str, str] = {}
     for name in found:
         if spelt.setdefault(name.lower(), name) != name:

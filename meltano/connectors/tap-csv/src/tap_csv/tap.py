@@ -211,7 +211,7 @@ class Tap:
     def _converted(self, segments: Iterator[Segment], form: Form) -> Iterator[Made]:
         """Return what becomes of each segment, in order; several are worked on at the same time."""
         waiting: deque[_Submitted] = deque()
-        segments = Recut(segments, form.dialect.quotechar.encode())
+        segments = Recut(segments, form.dialect.quote)
         try:
             while True:
                 while len(waiting) < WORKERS + _AHEAD and (segment := next(segments, None)):
@@ -247,7 +247,7 @@ class Tap:
             form: what the rows become.
         """
         if whole := segment.size_before(line):
-            segment, rest = segment.divided(whole, form.dialect.quotechar.encode())
+            segment, rest = segment.divided(whole, form.dialect.quote)
             for gone in waiting:
                 _forget(*gone)
             segments.again(rest, *(after for after, *_ in waiting))

@@ -12,15 +12,16 @@ from xml.etree import ElementTree as ET
 
 from tap_csv.config import RANGE
 from tap_csv.errors import InputError
+from tap_csv.files import local
 from tap_csv.tables import plain_number
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from python_calamine import CalamineSheet
 
     from tap_csv.config import Entity
+    from tap_csv.files import File
 
 LOGGER = logging.getLogger("tap-csv")
 
@@ -36,15 +37,15 @@ Row = tuple[int, list[str | None]]
 class Sheet:
     """A sheet of a workbook: its header, and its rows."""
 
-    def __init__(self, path: Path, entity: Entity) -> None:
+    def __init__(self, file: File, entity: Entity) -> None:
         """Read it.
 
         Raises:
             InputError: it is no workbook, the settings do not fit it, or a cell holds an error.
         """
-        self.path = path
-        self._sheet = _sheet(path, entity.sheet)
-        self.name = f"{path}, sheet {self._sheet.name!r}"
+        self.path = local(file)
+        self._sheet = _sheet(file, entity.sheet)
+        self.name = f"{file}, sheet {self._sheet.name!r}"
         box = _box(entity.range)
         cells = self._sheet.to_python(skip_empty_area=False)
         top, left, bottom, right = box or (1, 1, len(cells), max(map(len, cells), default=0))
@@ -102,7 +103,7 @@ class Sheet:
                 before = data[-_LONGEST_TAG:]
 
 
-def header_of(path: Path, entity: Entity) -> tuple[int | None, bool]:
+def header_of(file: File, entity: Entity) -> tuple[int | None, bool]:
     """Guess which row holds the header, and whether a column with values has no name there.
 
     Returns:
@@ -111,7 +112,7 @@ def header_of(path: Path, entity: Entity) -> tuple[int | None, bool]:
     Raises:
         InputError: the sheet cannot be read.
     """
-    cells = _sheet(path, entity.sheet).to_python(skip_empty_area=False, nrows=_SAMPLE_ROWS)
+    cells = _sheet(file, entity.sheet).to_python(skip_empty_area=False, nrows=_SAMPLE_ROWS)
     widths = [sum(cell != "" for cell in row) for row in cells]
     filled = [width for width in widths if width]
     if not filled:
@@ -123,25 +124,26 @@ def header_of(path: Path, entity: Entity) -> tuple[int | None, bool]:
     return (place + 1 if any(widths[:place]) else None), has_nameless
 
 
-def _sheet(path: Path, wanted: str | None) -> CalamineSheet:
+def _sheet(file: File, wanted: str | None) -> CalamineSheet:
     try:
         import python_calamine as calamine  # noqa: PLC0415 - in an optional group, and only workbooks need it
     except ImportError:
         what = "is a workbook of Excel, and python-calamine is missing: install it"
-        raise InputError(what, path) from None
+        raise InputError(what, file) from None
+    path = local(file)
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(one.file_size for one in archive.infolist()) > _MOST_BYTES:
-                raise InputError(f"is larger than {_MOST_BYTES:,} bytes unpacked: save it as CSV", path)
+                raise InputError(f"is larger than {_MOST_BYTES:,} bytes unpacked: save it as CSV", file)
         book = calamine.CalamineWorkbook.from_path(str(path))
         names = book.sheet_names
         if wanted is None and len(names) > 1:
-            raise InputError(f"has {len(names)} sheets: set `sheet` to one of {', '.join(names)}", path)
+            raise InputError(f"has {len(names)} sheets: set `sheet` to one of {', '.join(names)}", file)
         if wanted is not None and wanted not in names:
-            raise InputError(f"has no sheet {wanted!r}: set `sheet` to one of {', '.join(names)}", path)
+            raise InputError(f"has no sheet {wanted!r}: set `sheet` to one of {', '.join(names)}", file)
         return book.get_sheet_by_name(wanted or names[0])
     except (calamine.CalamineError, zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"is no workbook that can be read: {error}", path) from None
+        raise InputError(f"is no workbook that can be read: {error}", file) from None
 
 
 def _part(archive: zipfile.ZipFile, sheet: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import typing as t
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from tap_csv.errors import InputError
 from tap_csv.remote.base import LostError, Remote, Stream, matches, pause
@@ -17,6 +17,9 @@ __all__ = ["SCHEMES", "Remote", "Stream", "find", "matches", "name_of"]
 
 SCHEMES = {"https": "http", "http": "http", "s3": "bucket", "gs": "bucket", "az": "bucket", "sftp": "sftp"}
 """The module of each scheme, imported where a URL has it: the libraries of HTTP alone take a tenth of a start."""
+
+_HIDDEN = "://..."
+"""What is shown of a URL that cannot be taken apart."""
 
 
 def find(named: str, suffixes: tuple[str, ...]) -> list[Remote]:
@@ -29,7 +32,11 @@ def find(named: str, suffixes: tuple[str, ...]) -> list[Remote]:
     Raises:
         InputError: there is none, the other side refuses it, or a library is missing.
     """
-    parts, shown = urlsplit(named), name_of(named)
+    shown = name_of(named)
+    if shown.endswith(_HIDDEN):
+        what = "is no URL; within a user or a password `/` is written %2F, `#` %23, `?` %3F and `@` %40"
+        raise InputError(what, shown)
+    parts = urlsplit(named)
     if parts.scheme not in SCHEMES:
         raise InputError(f"only {', '.join(SCHEMES)} and files of this machine are read", shown)
     module = importlib.import_module(f"{__name__}.{SCHEMES[parts.scheme]}")
@@ -42,13 +49,10 @@ def find(named: str, suffixes: tuple[str, ...]) -> list[Remote]:
 
 
 def name_of(named: str) -> str:
-    """Return a URL without user, password and query."""
-    parts = urlsplit(named)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{_port(parts)}' if _port(parts) else ''}{parts.path}"
-
-
-def _port(parts: SplitResult) -> int | None:
+    """Return a URL without user, password and query; of what is none, nothing that may be part of a secret."""
     try:
-        return parts.port
+        parts = urlsplit(named)
+        port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return None
+        return named.partition("://")[0] + _HIDDEN
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
