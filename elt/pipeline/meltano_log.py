@@ -22,9 +22,10 @@ _PREFIX = re.compile(r"^\S+Z \[\w+ *\] (?P<plugin>\S+) *(?P<text>.*)$")
 """Pattern of the time, level and plugin that Meltano puts before a line. Lines without it continue the one before."""
 _LOADING = re.compile(r': (?P<rows>\d+) rows loaded into .*?"(?P<schema>[^"]+)"\."(?P<table>[^"]+)"$')
 _JUDGED = re.compile(
-    r"(tap-csv|target-duckdb): (?P<what>.+(, column .+: kept as text, .+| rows do not fit, .+| of the same key))$"
+    r"(tap-csv|target-duckdb): (?P<what>.+(, column .+: kept as text, .+| rows do not fit, .+| of the same key"
+    r"| rows are gone from the source, .+| rows of the source are not in .+))$"
 )
-"""Pattern of a warning that only the author of the model can judge."""
+"""Pattern of a line that only the author of the model can judge."""
 _REFUSED = re.compile(r"tap-csv: (?P<file>.+?), line \d+[:,]")
 """Pattern of an error of the tap about a place in a file."""
 _RESULT = re.compile(

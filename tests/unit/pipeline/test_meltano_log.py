@@ -188,8 +188,15 @@ def test_a_local_run_says_which_column_stays_text(capsys):
     assert f"load   {warning}; if they do not" in capsys.readouterr().out
 
 
-def test_a_local_run_says_how_many_rows_shared_a_key(capsys):
-    warning = "cities: 3 of these rows were replaced by later ones of the same key"
+@pytest.mark.parametrize(
+    "warning",
+    [
+        "cities: 3 of these rows were replaced by later ones of the same key",
+        "cities: 2 rows are gone from the source, 0 are there again",
+        'cities: 1 rows of the source are not in "w"."raw"."cities": load it anew by `--full-refresh`',
+    ],
+)
+def test_a_local_run_says_what_became_of_rows(capsys, warning):
     progress = meltano_log.Outcome(started=0.0)
     progress.take(f"2026-11-24T12:00:00Z [info     ] target-duckdb target-duckdb: {warning}")
     assert f"load   {warning}\n" in capsys.readouterr().out

@@ -30,7 +30,14 @@ def connect(pg: Source, **other: t.Any) -> t.Any:
 
 
 def load(
-    source: Source, warehouse: Path, catalog: t.Any, folder: Path, state: t.Any = None, **settings: t.Any
+    source: Source,
+    warehouse: Path,
+    catalog: t.Any,
+    folder: Path,
+    state: t.Any = None,
+    *,
+    hard_delete: bool = True,
+    **settings: t.Any,
 ) -> t.Any:
     """Load by pipe, as files if a folder is given: the state that the target says last."""
     files = {"config": source.settings | source.extra | {"retries": 0} | settings, "catalog": catalog}
@@ -45,7 +52,8 @@ def load(
         "path": str(warehouse),
         "default_target_schema": "raw",
         "primary_key_required": False,
-        "hard_delete": True,
+        "hard_delete": hard_delete,
+        "batch_folder": str(folder),
     }
     goal.write_text(json.dumps(given))
     sent = subprocess.run(command(source.kind, *words), capture_output=True, check=True)
@@ -195,6 +203,60 @@ def test_a_full_load_retires_what_is_gone_at_its_end(pg: Source, tmp_path: Path,
     load(pg, warehouse, pg.only("t"), tmp_path, **settings)
     assert rows(warehouse, "select id, v, added from raw.t") == [(2, "b", 5)]
     assert pg.run(pg.only("t")).messages[-2]["type"] == "ACTIVATE_VERSION"
+
+
+@pytest.mark.parametrize("hard_delete", [False, True])
+@pytest.mark.parametrize("kind", ["pg", "my", "lite"])
+def test_reconcile_retires_what_a_replication_key_does_not_show(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, hard_delete: bool
+) -> None:
+    source: Source = request.getfixturevalue(kind)
+    table, folder = "shop.things" if kind == "my" else "things", tmp_path / "files"
+    folder.mkdir()
+    source.execute(f"create table {table} (id int, part varchar(9), u int not null, primary key (id, part))")
+    source.execute(f"insert into {table} values (1, 'a', 1), (1, 'b', 2), (2, 'a', 3), (3, 'a', 4)")
+    catalog, warehouse, state = source.only("things", key="u"), tmp_path / "w.duckdb", None
+
+    def live(**settings: t.Any) -> list[tuple[t.Any, ...]]:
+        nonlocal state
+        files = batched(folder) | {"overlap_rows": 0}
+        state = load(source, warehouse, catalog, tmp_path, state, hard_delete=hard_delete, **files, **settings)
+        assert not [*folder.iterdir()]
+        marked = "" if hard_delete or not settings or not state else " where _sdc_deleted_at is null"
+        return rows(warehouse, f"select id, part, u from raw.things{marked} order by all")
+
+    everything = [(1, "a", 1), (1, "b", 2), (2, "a", 3), (3, "a", 4)]
+    assert live() == everything
+    source.execute(f"delete from {table} where part = 'b' or id = 2")
+    source.execute(f"insert into {table} values (4, 'a', 5)")
+    assert live() == [*everything, (4, "a", 5)], "a replication key alone does not show it"
+    assert live(reconcile="keys") == [(1, "a", 1), (3, "a", 4), (4, "a", 5)]
+    source.execute(f"insert into {table} values (2, 'a', 3)")  # out of a backup: its replication key is old
+    again = [] if hard_delete else [(2, "a", 3)]
+    assert live(reconcile="keys") == [(1, "a", 1), *again, (3, "a", 4), (4, "a", 5)]
+    source.execute(f"delete from {table}")
+    assert live(reconcile="keys") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"reconcile": "rows", "batch_config": None}, "reconcile: keys, or leave it out"),
+        ({"reconcile": "keys"}, "reconcile: set batch_config too"),
+    ],
+)
+def test_reconcile_needs_its_settings(lite: Source, settings: dict[str, t.Any], said: str) -> None:
+    assert said in str(lite.run(**settings).error)
+
+
+def test_a_stream_without_a_key_is_not_reconciled(
+    lite: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lite.execute("create table things (u int not null); insert into things values (1)")
+    catalog, settings = lite.only("things", key="u"), batched(tmp_path) | {"reconcile": "keys"}
+    state = lite.run(catalog, **settings).state
+    assert not lite.run(catalog, state, **settings).of_type("KEYS")
+    assert "things: has no key, and so is not reconciled" in caplog.text
 
 
 def test_a_row_that_commits_late_is_not_lost(pg: Source, tmp_path: Path) -> None:

@@ -336,3 +336,32 @@ def test_a_double_that_may_have_lost_digits_is_no_integer(warehouse: Warehouse, 
 def test_a_column_that_duckdb_takes_for_itself_is_refused(warehouse: Warehouse, folder: Path) -> None:
     file = parquet(folder, "select 1 as id, 2 as file_row_number")
     assert "column 'file_row_number': DuckDB gives" in str(warehouse.load(schema(), batch(file)).error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"), [({"hard_delete": True}, [2]), ({"load_method": "append-only"}, [1, 2])]
+)
+def test_keys_of_the_source_retire_all_other_rows(
+    warehouse: Warehouse,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    settings: dict[str, t.Any],
+    left: list[int],
+) -> None:
+    warehouse.load(schema(), record({"id": 1}), record({"id": 2}))
+    files = [parquet(tmp_path, "select 2 as id"), parquet(tmp_path, "select 7::utinyint as id")]
+    got = warehouse.load(schema(), batch(*files) | {"type": "KEYS"}, state(1), **settings)
+    assert (got.error, got.states) == (None, [1])
+    assert warehouse.rows("select id from things order by id") == [(one,) for one in left]
+    said = "things: 1 rows of the source are not in" if left == [2] else "things: KEYS have no effect"
+    assert said in caplog.text
+
+
+def test_keys_are_refused_as_a_whole(warehouse: Warehouse, tmp_path: Path) -> None:
+    warehouse.load(schema(), record({"id": 1}))
+    keys = {"type": "KEYS"}
+    good, bad = parquet(tmp_path, "select 2 as id"), parquet(tmp_path, "select 'x' as id")
+    assert "'id': a value does not fit" in str(warehouse.load(schema(), batch(good, bad) | keys).error)
+    assert "lacks a key" in str(warehouse.load(schema(), batch(parquet(tmp_path, "select 2 as a")) | keys).error)
+    assert "KEYS of a stream that has none" in str(warehouse.load(schema(keys=()), batch(good) | keys).error)
+    assert warehouse.rows("select id from things") == [(1,)]

@@ -14,6 +14,8 @@ from elt_singer.errors import InputError, SettingsError
 from elt_singer.scratch import STALE_SECONDS
 
 FORMATS = ("parquet", "jsonl")
+KEYS = "KEYS"
+"""Type of a message of our own, of the form of BATCH: the keys of all rows that a source has of a stream."""
 COMPRESSIONS = (None, "none", "gzip")
 
 

@@ -23,6 +23,7 @@ COMMON = (
     Setting("batch_config", "object", "Send BATCH messages: {encoding: {format: parquet}, storage: {root: FOLDER}}"),
     Setting("overlap_seconds", "integer", "How far back to read again where open transactions cannot be seen", 900),
     Setting("overlap_rows", "integer", "How far back to read again by a replication key that is an integer", 1000),
+    Setting("reconcile", "string", "`keys`: retire rows of incremental streams that the source no longer has", ""),
     Setting("connect_timeout", "integer", "Seconds to wait for a host that is silent", 10),
     Setting("retries", "integer", "How often to begin anew after a connection that failed or broke", 4),
     Setting("max_record_count", "integer", "", obsolete="select fewer streams"),
@@ -41,6 +42,7 @@ class Config:
     batch_prefix: str
     overlap_seconds: int
     overlap_rows: int
+    reconcile: bool
     connect_timeout: int
     retries: int
 
@@ -65,12 +67,17 @@ class Config:
         if given["connect_timeout"] < 1:
             raise SettingsError("connect_timeout must be at least 1")
         folder, prefix = destination(given.get("batch_config"))
+        if given["reconcile"] not in {"", "keys"}:
+            raise SettingsError("reconcile: keys, or leave it out")
+        if given["reconcile"] and not folder:
+            raise SettingsError("reconcile: set batch_config too, since keys travel as files")
         return cls(
             given=given,
             batch_folder=folder,
             batch_prefix=prefix,
             overlap_seconds=given["overlap_seconds"],
             overlap_rows=given["overlap_rows"],
+            reconcile=bool(given["reconcile"]),
             connect_timeout=given["connect_timeout"],
             retries=given["retries"],
         )

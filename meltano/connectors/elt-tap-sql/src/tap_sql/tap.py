@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import duckdb
 from elt_singer import batch, messages, scratch, sql
-from elt_singer.batch import Batch
+from elt_singer.batch import KEYS, Batch
 
 from tap_sql import catalog, incremental, records
 from tap_sql.engine import Engine
@@ -29,7 +29,7 @@ if t.TYPE_CHECKING:
     from tap_sql.catalog import Stream
     from tap_sql.config import Config
     from tap_sql.dialects.base import Dialect
-    from tap_sql.model import Horizon
+    from tap_sql.model import Column, Horizon
 
     Json = dict[str, t.Any]
 
@@ -197,6 +197,8 @@ class Tap:
 
     def _send_stream(self, engine: Engine, stream: Stream, part: Part, run: _Run) -> None:
         if part.is_empty:
+            if self._config.reconcile:
+                self._send_keys(engine, stream)
             run.sent.add(stream.name)
             return
         started, where = time.monotonic(), part.where
@@ -205,6 +207,8 @@ class Tap:
             what = "%s: %d dates without a month or a day are null here"
             self._logger.warning(what, stream.table.label, count)
         rows = self._send_rows(engine, stream, where, part.version)
+        if self._config.reconcile and not part.is_whole:
+            self._send_keys(engine, stream)
         if stream.key is None:
             run.bookmarks.pop(stream.name, None)
         else:
@@ -218,7 +222,7 @@ class Tap:
 
     def _send_rows(self, engine: Engine, stream: Stream, where: str, version: int | None) -> int:
         extracted = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        values = [f"{one.kind.local.format(sql.name(one.name))} as {sql.name(one.name)}" for one in stream.columns]
+        values = _values(stream.columns)
         if self._config.batch_folder and version is not None:
             values.append(f"{version}::BIGINT as {VERSION}")
         select = f"select {', '.join(values)} from {self._dialect.rows(stream.table, stream.columns, where)}"
@@ -235,6 +239,30 @@ class Tap:
         except SourceError as error:
             raise _placed(error, stream) from None
         return rows
+
+    def _send_keys(self, engine: Engine, stream: Stream) -> None:
+        """Send the keys of all rows that there are, in one message of its own: a target retires the others.
+
+        A target that does not know it passes over it or ends; no message of Singer could be misread so harmlessly.
+        """
+        columns = [one for one in stream.columns if one.name in stream.keys]
+        if not columns:
+            self._logger.warning("%s: has no key, and so is not reconciled", stream.table.label)
+            return
+        select = f"select {', '.join(_values(columns))} from {self._dialect.rows(stream.table, columns, '')}"
+        assert self._config.batch_folder
+        paths: list[Path] = []
+        try:
+            with engine.telling():
+                paths.extend(pieces(engine.connection, select, self._config.batch_folder, self._prefix))
+            message = Batch("parquet", gzip=False, files=tuple(paths)).message(stream.name)
+            messages.write(self._output, message | {"type": KEYS})
+        except BaseException as error:
+            for path in paths:
+                path.unlink(missing_ok=True)  # nobody will read it
+            if isinstance(error, SourceError):
+                raise _placed(error, stream) from None
+            raise
 
     def _send_piece(
         self, aside: duckdb.DuckDBPyConnection, stream: Stream, path: Path, extracted: str, version: int | None
@@ -253,6 +281,11 @@ class Tap:
             shutil.copyfileobj(file, self._output, _COPY)
         self._output.flush()
         lines.unlink()
+
+
+def _values(columns: t.Iterable[Column]) -> list[str]:
+    """Return what DuckDB makes of the columns that the server sends."""
+    return [f"{one.kind.local.format(sql.name(one.name))} as {sql.name(one.name)}" for one in columns]
 
 
 def _placed(error: SourceError, stream: Stream) -> SourceError:

@@ -40,6 +40,7 @@ _FILE_OBJECT_SIZE = 16 << 20
 """The same for the files of a BATCH, whose lines nobody has seen."""
 _COLUMNS_AT_ONCE = 2000
 """Most columns that all threads together may read or write."""
+_KEYS = "temp.source_keys"
 _METADATA = frozenset((EXTRACTED_AT, BATCHED_AT, DELETED_AT, VERSION))
 
 
@@ -247,17 +248,60 @@ class Loader:
         """Remove or mark the rows of versions before the one that is to be activated."""
         if stream.activate is None:
             return
-        table = stream.table
         # Rows without a version are from before, unless this run loaded such rows itself.
         old = f"({VERSION} < {stream.activate}" + ("" if stream.unversioned else f" or {VERSION} is null") + ")"
+        self._delete(stream, old)
+
+    def _delete(self, stream: Stream, which: str) -> int:
+        """Remove or mark rows, and return how many."""
         if self._config.hard_delete or stream.overwrite:
-            self._connection.execute(f"delete from {table} where {old}")
-            return
-        if DELETED_AT not in stream.there:
-            self._connection.execute(f"alter table {table} add column {DELETED_AT} timestamp")
-            stream.there[DELETED_AT] = "TIMESTAMP"
-        now = sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(" "))
-        self._connection.execute(f"update {table} set {DELETED_AT} = {now} where {old} and {DELETED_AT} is null")
+            done = self._connection.execute(f"delete from {stream.table} where {which}").fetchone()
+        else:
+            if DELETED_AT not in stream.there:
+                self._connection.execute(f"alter table {stream.table} add column {DELETED_AT} timestamp")
+                stream.there[DELETED_AT] = "TIMESTAMP"
+            now = sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(" "))
+            change = f"update {stream.table} set {DELETED_AT} = {now}"
+            done = self._connection.execute(f"{change} where {which} and {DELETED_AT} is null").fetchone()
+        return int(done[0]) if done else 0
+
+    def reconcile(self, stream: Stream, keys: Batch) -> tuple[int, int, int]:
+        """Remove or mark the rows whose keys the source no longer has, in one transaction.
+
+        Args:
+            stream: a stream with keys, of which nothing waits.
+            keys: those of all rows of the source.
+
+        Returns:
+            How many rows are gone; how many were marked, and are there again; how many keys have no row.
+
+        Raises:
+            InputError: a file does not fit.
+            DatabaseError: DuckDB cannot write.
+        """
+        stages = [*self._stage_files(stream, keys)]
+        execute, places = self._connection.execute, range(len(stream.keys))
+        on = " and ".join(f"{sql.name(key)} = _elt_key_{place}" for place, key in enumerate(stream.keys))
+        with self._transaction(), self._writing(stream):
+            self._fit(stream, None)
+            columns = ", ".join(f"_elt_key_{place} {stream.there[key]}" for place, key in enumerate(stream.keys))
+            execute(f"create or replace temp table {_KEYS} ({columns})")
+            for stage in stages:
+                values = ", ".join(f"{stage.values[stream.keys[place]]}" for place in places)
+                execute(f"insert into {_KEYS} select {values} from {stage.source}")
+            known = f"exists (select 1 from {_KEYS} where {on})"
+            gone = self._delete(stream, f"not {known}")
+            back = None
+            if DELETED_AT in stream.there:
+                marked = f"{DELETED_AT} is not null and {known}"
+                back = execute(f"update {stream.table} set {DELETED_AT} = null where {marked}").fetchone()
+            missing = execute(
+                f"select count(*) from {_KEYS} where not exists (select 1 from {stream.table} where {on})"
+            ).fetchone()
+            execute(f"drop table {_KEYS}")
+        self._drop_stages()
+        assert missing
+        return gone, int(back[0]) if back else 0, int(missing[0])
 
     def _stage_spool(self, stream: Stream) -> Stage | None:
         """Read the records that wait, or nothing if none do."""

@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 from elt_singer import scratch
-from elt_singer.batch import Batch
+from elt_singer.batch import KEYS, Batch
 from elt_singer.json_schema import BIGINT
 
 from target_duckdb import database, messages
@@ -41,7 +41,7 @@ SPOOL_BYTES = 128 << 20
 _MOST_FILES = 200
 """So many streams have records that wait at the same time; each has a file open."""
 _MOST_HEADS = 10_000
-_KINDS = ("SCHEMA", "RECORD", "BATCH", "ACTIVATE_VERSION")
+_KINDS = ("SCHEMA", "RECORD", "BATCH", "ACTIVATE_VERSION", KEYS)
 """Types of messages that belong to a stream."""
 
 
@@ -169,16 +169,19 @@ class Target:
         except RecursionError:
             raise InputError("is nested too deeply").at(messages.guess_stream(line), number) from None
 
+    def _take_state(self, message: dict[str, t.Any], line: bytes) -> None:
+        if "value" not in message:
+            raise InputError("STATE lacks its value")
+        self._state, self._state_is_new, self._complete = messages.state_value(line), True, True
+        self._line += 1
+        if self._committed and not self._waiting:
+            self._say_state()
+            self._committed = False  # a tap may send many, and Meltano saves each
+
     def _take_message(self, message: dict[str, t.Any], line: bytes) -> None:
         kind = message["type"]
         if kind == "STATE":
-            if "value" not in message:
-                raise InputError("STATE lacks its value")
-            self._state, self._state_is_new, self._complete = messages.state_value(line), True, True
-            self._line += 1
-            if self._committed and not self._waiting:
-                self._say_state()
-                self._committed = False  # a tap may send many, and Meltano saves each
+            self._take_state(message, line)
             return
         if kind not in _KINDS:
             self._pass_over(kind)
@@ -202,7 +205,10 @@ class Target:
         else:
             batch = Batch.from_message(message)
             self._line += 1
-            self._flush(stream, batch)
+            if kind == KEYS:
+                self._reconcile(stream, batch)
+            else:
+                self._flush(stream, batch)
 
     def _pass_over(self, kind: str) -> None:
         """Say once of a type that it is unknown; singer.io lets a tap send messages of its own."""
@@ -297,6 +303,23 @@ class Target:
         elif stream.versions:
             stream.activate = version
             self._flush()
+
+    def _reconcile(self, stream: Stream, keys: Batch) -> None:
+        """Commit all that waits, then retire the rows whose keys the source no longer has."""
+        if not stream.keys:
+            raise InputError("KEYS of a stream that has none")
+        self._flush()
+        if stream.overwrite or not stream.upsert:
+            LOGGER.warning("%s: KEYS have no effect with this load_method", stream.name)
+        else:
+            gone, back, missing = self._loader.reconcile(stream, keys)
+            if gone or back:
+                LOGGER.info("%s: %d rows are gone from the source, %d are there again", stream.name, gone, back)
+            if missing:
+                what = "%s: %d rows of the source are not in %s: load it anew by `--full-refresh`"
+                LOGGER.warning(what, stream.name, missing, stream.goal)
+        if self._config.batch_folder:
+            keys.remove(self._config.batch_folder)
 
     def _flush(self, stream: Stream | None = None, batch: Batch | None = None) -> None:
         """Commit all that waits, and then a BATCH, and say the STATE that came before."""
