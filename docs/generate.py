@@ -143,10 +143,14 @@ def stopped(process: dict[str, t.Any]) -> str:
 
 def verbs() -> str:
     """Describe the verbs of `elt`, by their own help."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, typer.core.TyperGroup)
+    top = typer.main.get_command(app)
+    assert isinstance(top, typer.core.TyperGroup)
+    commands: dict[str, t.Any] = {}
+    for name, command in top.commands.items():
+        below = command.commands if isinstance(command, typer.core.TyperGroup) else {"": command}
+        commands |= {f"{name} {one}".strip(): verb for one, verb in below.items()}
     rows = []
-    for name, command in group.commands.items():
+    for name, command in commands.items():
         if command.hidden:
             continue
         context = typer.Context(command, info_name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import os
 import sys
 import typing as t
@@ -12,7 +13,7 @@ import typer
 import typer.core
 
 from elt import layout
-from elt.config.environments import Environment  # noqa: TC001 - typer reads the annotations
+from elt.config.environments import Environment
 from elt.errors import EltError
 
 SYSTEM_ERRORS = {
@@ -250,6 +251,90 @@ def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is 
     if len(sizes) > 1:
         raise typer.BadParameter(f"--{' and --'.join(sizes)} exclude each other")
     return sizes[0] if sizes else None
+
+
+secrets_app = typer.Typer(no_args_is_help=True, help="A team's secrets: encrypted files, one for each environment.")
+app.add_typer(secrets_app, name="secrets")
+Chosen = t.Annotated[Environment | None, typer.Option("--environment", help="Default: ELT_ENVIRONMENT of .env.")]
+
+
+def _chosen(environment: Environment | None) -> str:
+    from elt.config import settings
+
+    return environment or settings.load().elt_environment
+
+
+@secrets_app.command("init")
+def init_secrets(environment: Chosen = None) -> None:
+    """Make your key if you have none, and the file: elt secrets init --environment prod."""
+    from elt.config import secret_files
+
+    secret_files.init(_chosen(environment))
+
+
+@secrets_app.command("set")
+def set_secret(
+    name: t.Annotated[str, typer.Argument(help="Such as TAP_POSTGRES_PASSWORD or AIRFLOW_CONN_SLACK_ALERTS.")],
+    environment: Chosen = None,
+) -> None:
+    """Set a secret, asked for or from standard input: elt secrets set TAP_POSTGRES_PASSWORD < file."""
+    from elt.config import secret_files
+
+    value = getpass.getpass(f"{name}: ") if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
+    chosen = _chosen(environment)
+    secret_files.put(chosen, name, value)
+    print(f"{secret_files.path_of(chosen)}: {name} is set; for a stack that runs, scripts/down.sh and scripts/up.sh")
+
+
+@secrets_app.command("unset")
+def unset_secret(name: t.Annotated[str, typer.Argument()], environment: Chosen = None) -> None:
+    """Remove a secret: elt secrets unset TAP_POSTGRES_PASSWORD."""
+    from elt.config import secret_files
+
+    secret_files.drop(_chosen(environment), name)
+
+
+@secrets_app.command("list")
+def list_secrets(environment: Chosen = None) -> None:
+    """List the names of the secrets, and for whom they are encrypted: elt secrets list --environment prod."""
+    from elt.config import secret_files
+
+    chosen = _chosen(environment)
+    for one in secret_files.recipients(chosen):
+        print(f"for {one}")
+    for name in sorted(secret_files.values(chosen)):
+        print(f"{name}=***")
+
+
+@secrets_app.command("edit")
+def edit_secrets(environment: Chosen = None) -> None:
+    """Open the secrets in $EDITOR by sops, which encrypts what changed: elt secrets edit --environment prod."""
+    from elt.config import secret_files
+
+    secret_files.edit(_chosen(environment))
+
+
+@secrets_app.command("rotate")
+def rotate_secrets(environment: Chosen = None) -> None:
+    """Encrypt with a new data key, in all environments unless one is named: elt secrets rotate."""
+    from elt.config import secret_files
+
+    secret_files.rotate([environment] if environment else secret_files.present())
+
+
+@secrets_app.command("share")
+def share_secrets(
+    recipient: t.Annotated[str, typer.Argument(help="age1..., as `elt secrets init` prints it.")],
+    remove: t.Annotated[bool, typer.Option("--remove", help="Leave him out of the files from now on.")] = False,
+    environment: Chosen = None,
+) -> None:
+    """Let somebody read the secrets, of all environments unless one is named: elt secrets share age1...."""
+    from elt.config import secret_files
+
+    chosen = [environment] if environment else secret_files.present()
+    secret_files.rotate(chosen, **{"remove" if remove else "add": recipient})
+    if remove:
+        print("he knows the values of before: set new ones")
 
 
 @app.command()

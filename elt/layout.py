@@ -23,6 +23,8 @@ STATE = Path(os.environ.get("ELT_STATE") or ROOT / ".state").absolute()
 
 ENV_FILE = ROOT / ".env"
 ENV_EXAMPLE = ROOT / ".env.example"
+SECRETS = ROOT / "secrets"
+"""Folder of the secrets of a team, encrypted, one file for each environment."""
 PROCESS_FILE = ROOT / "process-compose.yaml"
 MELTANO_PROJECT = ROOT / "meltano"
 MELTANO_YML = MELTANO_PROJECT / "meltano.yml"

@@ -1,4 +1,4 @@
-"""Read and validate the connections and variables of Airflow in `.env`."""
+"""Read and validate the connections and variables of Airflow in `.env` and in the secrets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 import re
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 from elt import layout
+from elt.config import secret_files
 from elt.errors import ConfigError
 
 CONNECTION, VARIABLE = "AIRFLOW_CONN_", "AIRFLOW_VAR_"
@@ -17,13 +16,13 @@ CONNECTION_FIELDS = {"conn_type", "description", "extra", "host", "login", "pass
 
 
 def airflow_names() -> dict[str, str]:
-    """Return the connections and variables of Airflow in `.env`, without expanding `$`.
+    """Return the connections and variables of Airflow in `.env` and in the secrets, without expanding `$`.
 
     Raises:
         ConfigError: Airflow could not read a connection, and would go on as if there was none.
     """
-    lines = dotenv_values(layout.ENV_FILE, interpolate=False)
-    found = {name: value for name, value in lines.items() if value and name.startswith((CONNECTION, VARIABLE))}
+    lines = secret_files.lines()
+    found = {name: value for name, value in lines.items() if name.startswith((CONNECTION, VARIABLE))}
     for name, value in found.items():
         if name.startswith(CONNECTION) and (problem := _problem_of_connection(value)):
             raise ConfigError(f"{layout.ENV_FILE}: {name}: {problem}")

@@ -8,9 +8,9 @@ import re
 import typing as t
 
 import yaml
-from dotenv import dotenv_values
 
 from elt import layout
+from elt.config import secret_files
 from elt.errors import ConfigError
 
 if t.TYPE_CHECKING:
@@ -116,7 +116,7 @@ class PluginSettings(t.NamedTuple):
 
 
 def plugin_settings() -> PluginSettings:
-    """Find the settings of plugins that stand in `.env` or in the environment, by Meltano's names for them.
+    """Find the settings of plugins that stand in `.env`, the secrets or the environment, by Meltano's names for them.
 
     A setting `password` of the plugin `tap-postgres` is TAP_POSTGRES_PASSWORD. Keys of buckets begin as BUCKETS says.
     The environment goes before `.env`, but for what only meltano.yml itself says, in `config`: a variable that
@@ -133,10 +133,10 @@ def plugin_settings() -> PluginSettings:
             prefixes |= own
             decided |= {prefix + _variable(setting) for prefix in own for setting in plugin.get("config") or {}}
     of_plugins = tuple(prefixes)
-    lines = dotenv_values(layout.ENV_FILE, interpolate=False)
-    in_file = {name: value for name, value in lines.items() if value and name.startswith(of_plugins)}
+    lines = secret_files.lines()
+    in_file = {name: value for name, value in lines.items() if name.startswith(of_plugins)}
     # Those that are exported are there anyway, and a session's change by the hour: a stack is joined all the same.
-    in_file |= {name: value for name, value in lines.items() if value and _is_of_buckets(name)}
+    in_file |= {name: value for name, value in lines.items() if _is_of_buckets(name)}
     exported = {name: value for name, value in os.environ.items() if name.startswith(of_plugins)}
     ignored = {
         name

@@ -8,7 +8,9 @@ import typing as t
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import mask_secret
 
+from elt.config import secret_files
 from elt.errors import ConfigError, DataError, SetupError
 from elt.pipeline import meltano_log
 
@@ -39,12 +41,18 @@ class MeltanoOperator(BashOperator):
             AirflowFailException: it failed by a model, a test or the input: no retry.
             AirflowException: it failed otherwise.
         """
+        env = self.get_env(context)
+        if environment := context.get("params", {}).get("environment"):
+            with no_retry():
+                env = secret_files.switched(env, str(environment))
+                for value in secret_files.values(str(environment)).values():
+                    mask_secret(value)
         outcome = meltano_log.Outcome()
         # No `with`: when the task's time is up, it would wait for the process that only on_kill ends.
         process = self.subprocess_hook.sub_process = subprocess.Popen(
             ["bash", "-c", t.cast("str", self.bash_command)],
             cwd=self.cwd,
-            env=self.get_env(context),
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -17,7 +17,7 @@ import typing as t
 from pathlib import Path
 
 from elt import disk, layout
-from elt.config import process_env
+from elt.config import process_env, secret_files
 from elt.errors import DataError
 from elt.pipeline import quality
 from elt.pipeline.meltano_log import DBT, Outcome
@@ -25,7 +25,7 @@ from elt.sources import csv_files, meltano_yml, seed
 from elt.warehouse import factory
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from elt.config.settings import Settings
 
@@ -71,7 +71,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         env = process_env.build(settings, local_run=True) | {"ELT_SELECT": " ".join(select)}
         print(f"run: meltano run {' '.join(blocks)} (log: {layout.LOCAL_RUN / LOG})", flush=True)
         outcome = Outcome(started)
-        code = _meltano(blocks, env, outcome)
+        code = _meltano(blocks, env, outcome, secret_files.values(settings.elt_environment).values())
         if load and not source and outcome.loaded:
             stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
         if code != 0:
@@ -103,8 +103,8 @@ def _inputs(listed: Sequence[csv_files.Extract]) -> str:
     return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})
 
 
-def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: Outcome) -> int:
-    """Run the blocks, write every line to the log and hand it to the outcome; return the exit code."""
+def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: Outcome, secrets: Collection[str]) -> int:
+    """Run the blocks, write every line without secrets to the log and to the outcome; return the exit code."""
     # The guard leaves nothing of Meltano's tap and target behind, whatever ends this process. A run that was
     # killed is still noted as running, hence --force; that no other runs is known from the lock.
     guard = str(Path(sys.prefix) / "bin" / "elt-guard")
@@ -123,7 +123,8 @@ def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: Outcome) -> in
     ):
         assert process.stdout is not None
         try:
-            for line in process.stdout:
+            for said in process.stdout:
+                line = secret_files.masked(said, secrets)
                 log.write(line)
                 outcome.take(line.rstrip())
         except BaseException:

@@ -67,11 +67,13 @@ _OF_NO_PROCESS = {"ELT_SUPERVISOR", "ELT_GROUPS"}
 
 def _settings_of(env: t.Mapping[str, str]) -> dict[str, str]:
     """Return what a stack is started with, by name: settings, names of Airflow, settings of Meltano's plugins."""
-    from elt.config.airflow_names import CONNECTION, VARIABLE  # noqa: PLC0415 - its imports cost the other verbs 0.1 s
+    from elt.config import secret_files  # noqa: PLC0415 - their imports cost the other verbs 0.1 s
+    from elt.config.airflow_names import CONNECTION, VARIABLE  # noqa: PLC0415
     from elt.config.meltano_plugins import plugin_settings  # noqa: PLC0415
 
     named = {name: env.get(name, "") for name, _, _ in env_file.example_settings() if name not in _OF_NO_PROCESS}
     others = {*(name for name in env if name.startswith((CONNECTION, VARIABLE))), *plugin_settings().given}
+    others |= secret_files.values(env["ELT_ENVIRONMENT"]).keys()
     return named | {name: env.get(name, "") for name in sorted(others)}
 
 

@@ -59,3 +59,18 @@ def test_success_and_the_end_of_a_task(operators, tmp_path):
     assert done.returncode == 1
     assert "AirflowException: meltano failed" in done.stderr
     assert time.monotonic() - began < 30
+
+
+def test_a_task_has_the_secrets_of_its_run_and_shows_none(operators, tmp_path, monkeypatch):
+    of = {os.environ["ELT_ENVIRONMENT"]: {"A_SECRET": "hunter2"}, "prod": {"A_SECRET": "wrong"}}
+    monkeypatch.setattr(operators.secret_files, "values", lambda environment: of.get(environment, {}))
+    masked: list[str] = []
+    monkeypatch.setattr(operators, "mask_secret", masked.append)
+    monkeypatch.setenv("A_SECRET", "hunter2")
+    task = operators.MeltanoOperator(
+        task_id="load", bash_command=f'printf "%s" "$A_SECRET" > {tmp_path}/it', append_env=True, cwd=str(tmp_path)
+    )
+    task.execute({"params": {"environment": "prod"}})
+    assert ((tmp_path / "it").read_text(), masked) == ("wrong", ["wrong"])
+    task.execute({"params": {"environment": "staging"}})
+    assert (tmp_path / "it").read_text() == ""
