@@ -530,6 +530,84 @@ def test_what_a_file_leaves_open_is_said(tmp_path, text, said):
     assert said in hint
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Report\nid,name\n1,a\n2,b\n", "`skip` leaves out 1 line, such as 'Report'; the header is 'id,name'"),
+        ("a,b,c,\nx,y,z\nu,v,w\n", "`skip` leaves out 1 line, such as 'a,b,c,'; the header is 'x,y,z'"),
+        ("id,v,w\n1,a,b\n2,a,b\n3,a,b\n4,a,b\nnote\n", "`skip_footer` leaves out 1 line, such as 'note'"),
+        ("tag,n,m\nb,2,3\n#d,5\nc,3,4\n", "`comment` leaves out 1 line, such as '#d,5'"),
+        ('id,v\n1,"a"\n2,"b "big" one"\n', "quotes within quotes are not doubled, and lose some: '2,\"b"),
+        ('id,v\n1,"C:\\new"\n2,"say \\"hi\\" now"\n', "quotes within quotes are not doubled, and lose some"),
+        ("name,10,20\na,1,2\nb,3,4\n", "the first row, with 'name', is read as values"),
+        ("id,3\n1,2\n", "the header holds '3': if that is a value, the first row lacks its header"),
+        ("id,v\nx,1.10\ny,1.9\n", "column 'v' stays text: 1.10 may be a version or a section"),
+        ("id;n;p\n1;1.234,50;52.520\n2;99,10;52\n", "column 'p' stays text: 52.520 may be 52520"),
+        ("id;n;p\n1;1.234,50;101.202.303\n2;99,10;5\n", "column 'p': 101.202.303 is read as 101202303"),
+        ('id,tags\n1,"101,202,303"\n2,"1,200"\n', "column 'tags': 101,202,303 is read as 101202303"),
+        ("id,n\n1,(1)\n2,2\n", "column 'n': (1) is read as an amount below zero"),
+    ],
+)
+def test_what_is_left_out_or_read_one_way_is_said(tmp_path, text, said):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    (hint,) = look(path)["hints"]
+    assert said in hint
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "kept"),
+    [
+        ("id;t\n" + "".join(f"{n};a, b, {n}\n" for n in range(9)), 9, {}),
+        ("id,a,b\n" + "".join(f"{n},x,y\n" for n in range(9)) + "9\n", 10, {"ragged": "pad"}),
+        ("id,,x\n" + "".join(f"{n},,y\n" for n in range(9)), 9, {"unnamed_columns": "keep"}),
+    ],
+)
+def test_no_row_and_no_value_is_left_out(tmp_path, text, rows, kept):
+    """Commas within texts, a row that is cut short, and a column without a name that is empty so far."""
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    found = look(path)
+    assert (found["rows"], found["settings"], found["hints"]) == (rows, kept, [])
+
+
+@pytest.mark.parametrize("value", ["1234567890123456.78", "0.1234567890123456789"])
+def test_more_digits_than_a_double_has_stay_text(tmp_path, value):
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,v\n1,{value}\n2,1.5\n")
+    assert look(path)["columns"][1]["type"] == "string"
+
+
+def test_a_fraction_behind_the_comma_is_no_field(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("betrag\n1,5\n2,5\n")
+    with pytest.raises(DataError, match="line 2, column 'betrag': ragged row: 2 fields"):
+        look(path)
+
+
+def test_lines_left_out_of_several_files_are_named(tmp_path):
+    rows = "id,a,b\n" + "".join(f"{n},x,y\n" for n in range(9))
+    (tmp_path / "1.csv").write_text(f"{rows}note\n")
+    (tmp_path / "2.csv").write_text(rows)
+    assert "`skip_footer` hold for all 2 files" in look(tmp_path)["hints"][-1]
+
+
+def test_a_workbook_without_a_header(tmp_path):
+    book = openpyxl.Workbook()
+    for row in ([1, "a", 1.5], [2, "b", 2.5]):
+        book.active.append(row)
+    book.save(tmp_path / "book.xlsx")
+    assert "the header holds '1'" in look(tmp_path / "book.xlsx")["hints"][0]
+
+
+@pytest.mark.parametrize(("encoding", "named", "sure"), [("utf-8", "utf-8", True), ("cp1252", "cp1252", False)])
+def test_the_last_letters_of_a_small_file_tell_its_encoding(tmp_path, encoding, named, sure):
+    path = tmp_path / "a.csv"
+    path.write_text("id,name\n1,a caf\n2,a caf\u00e93", encoding=encoding)
+    found = look(path)
+    assert (found["encoding"], found["confidence"] == 1) == (named, sure)
+
+
 def test_encodings_that_are_guessed_are_shown_by_words(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,город\n1,Москва\n2,Санкт-Петербург\n3,Новосибирск\n", encoding="cp1251")

@@ -47,6 +47,8 @@ CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ":%H:%M:%S %z"
 _FIELD = r"(?:^|[,;\t|]){quote}(?:[^{quote}\r\n]|{quote}{quote})*{quote}(?=[,;\t|\r\n]|$)"
 _IN_QUOTES = {quote: re.compile(_FIELD.format(quote=quote), re.MULTILINE) for quote in "\"'"}
 """Fields that stand in such quotes."""
+_OTHERWISE = re.compile(r'\\[^"\\\r\n]')
+"""A backslash that takes no meaning from a quote or a backslash: to leave it out would change a value."""
 _ESCAPED = re.compile(r'"[^"\r\n]*\\"[^",;\t|\r\n]')
 """A quote within quotes behind a backslash, which closes nothing."""
 _SEPARATOR = re.compile(r'("?)sep=(.)\1$')
@@ -68,7 +70,10 @@ _MONEY = re.compile(
 _DOUBLE = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 """What is a number, if no code: with a fraction, or an exponent below zero."""
 _FRACTION = re.compile(r".*(\.|[eE]-).*")
-_EXACT_DIGITS = 15
+_SHOWN = 60
+"""Characters of a line that are shown."""
+_EXACT_DIGITS, _MOST_DIGITS = 15, 17
+"""Digits of a number that a DOUBLE keeps, and most of those that it is written with."""
 _ENOUGH_ROWS = 2
 """More rows than this show what values a column has."""
 _YEAR = re.compile(r"(19|20)\d\d")
@@ -140,18 +145,19 @@ def guess(
     }
     if comment:
         found.settings["comment"] = comment
+        found.hints.append(f"`comment` leaves out {_left_out([one for one in lines if _is_comment(one, comment)])}")
     skip, names, width = _beginning(lines, marks, width, comment)
     if skip and not named:
         found.settings["skip"] = skip
+        follows = "" if names else f"; the header is {lines[skip].strip()[:_SHOWN]!r}"
+        found.hints.append(f"`skip` leaves out {_left_out(lines[:skip])}{follows}")
     rows = [row for row in _rows([one for one in lines[skip:] if not _is_comment(one, comment)], marks) if row]
     ends_in_comment = comment and _is_comment(tail.rstrip().rpartition("\n")[2], comment)
-    footer, last = (0, []) if ends_in_comment else _footer(tail, marks, width)
-    if first := next((text for text in last if text and _TOTAL.fullmatch(text)), ""):
-        found.hints.append(f"the last row holds {first!r}: if it sums up the others, leave it out by `skip_footer`")
-    if footer:
-        found.settings["skip_footer"] = footer
+    if not ends_in_comment and _look_behind(tail, marks, width, found):
         while is_whole and rows and len(rows[-1]) != width:
             rows.pop()
+    if text := _behind_quotes(lines[skip:], marks):
+        found.hints.append(f"quotes within quotes are not doubled, and lose some: {text!r}; `strict` refuses them")
     if names:
         found.settings |= {"header": False, "names": names}
         rows = [names, *rows]
@@ -177,6 +183,12 @@ def _lines(text: str, *, is_whole: bool) -> list[str]:
     return lines
 
 
+def _left_out(lines: list[str]) -> str:
+    """Say what becomes of lines: how many are left out, and the last that is not blank."""
+    last = next((line for line in reversed(lines) if line.strip(" ,;\t|\r\n")), "")
+    return f"{len(lines)} line{'s' if len(lines) > 1 else ''}, such as {last.strip()[:_SHOWN]!r}"
+
+
 def _is_comment(line: str, comment: str | None) -> bool:
     return comment is not None and line.startswith(comment)
 
@@ -186,7 +198,8 @@ def _quoting(text: str) -> _Marks:
     double, single = (len(_IN_QUOTES[quote].findall(text)) for quote in "\"'")
     if single > double and single >= text.count("\n"):
         return _Marks(quotechar="'")
-    return _Marks(escapechar="\\") if _ESCAPED.search(text) else _Marks()
+    is_escaped = _ESCAPED.search(text) and not _OTHERWISE.search(text)
+    return _Marks(escapechar="\\") if is_escaped else _Marks()
 
 
 def _unquoted(lines: list[str], marks: _Marks) -> _Marks | None:
@@ -213,16 +226,33 @@ def _rows(lines: t.Iterable[str], marks: _Marks) -> list[list[str]]:
         return []
 
 
+def _behind_quotes(lines: list[str], marks: _Marks) -> str:
+    """Return the first line of which a text goes on behind its closing quote; empty if there is none."""
+    if not marks.quotechar:
+        return ""
+    reader = csv.reader(lines, **marks._asdict(), strict=True)
+    try:
+        for _ in reader:
+            pass
+    except csv.Error as error:
+        return lines[reader.line_num - 1].strip()[:_SHOWN] if "expected after" in str(error) else ""
+    return ""
+
+
 def _table(lines: list[str], marks: _Marks) -> tuple[_Marks, int]:
-    """Find the delimiter by which most rows have most fields, unless it is known, and how many these are."""
-    best = (0, 0, 0, marks.delimiter or ",")
+    """Find the delimiter by which most rows have most fields, unless it is known, and how many these are.
+
+    One by which all rows have as many goes first: others stand within texts.
+    """
+    best = (False, 0, 0, 0, marks.delimiter or ",")
     for one in marks.delimiter or DELIMITERS:
         widths = Counter(len(row) for row in _rows(lines, marks._replace(delimiter=one)) if row)
         width = max(widths, key=lambda width: (widths[width] * (width - 1), width), default=0)
         if widths[width] == 1:
             width = next(iter(widths))
-        best = max(best, (widths[width] * (width - 1), width, -DELIMITERS.find(one), one))
-    return marks._replace(delimiter=best[3]), best[1]
+        is_even = len(widths) == 1 and width > 1
+        best = max(best, (is_even, widths[width] * (width - 1), width, -DELIMITERS.find(one), one))
+    return marks._replace(delimiter=best[4]), best[2]
 
 
 def _comment(lines: list[str], marks: _Marks) -> str | None:
@@ -268,11 +298,10 @@ def _beginning(lines: list[str], marks: _Marks, width: int, comment: str | None)
 
 
 def _begins_with_header(lines: list[str], marks: _Marks) -> bool:
-    """Whether the first line has several names, and the next one as much of numbers or dates."""
-    first, second = (_rows(lines[place : place + 1], marks) or [[]] for place in (0, 1))
-    names = first[0]
-    is_header = len(names) > 1 and all(name.strip() and not _is_typed(name) for name in names)
-    return is_header and bool(second[0]) and _is_typed(second[0][0])
+    """Whether the first line has names alone, and the next one begins with a number or a date, of several fields."""
+    names, row = ((_rows(lines[place : place + 1], marks) or [[]])[0] for place in (0, 1))
+    is_header = bool(names) and all(name.strip() and not _is_typed(name) for name in names)
+    return is_header and max(len(names), len(row)) > 1 and bool(row) and _is_typed(row[0])
 
 
 def _names_above(lines: list[str], skip: int, marks: _Marks, width: int) -> list[str]:
@@ -289,6 +318,18 @@ def _names_above(lines: list[str], skip: int, marks: _Marks, width: int) -> list
     return names if is_header and not any(map(_is_typed, names)) and any(map(_is_typed, first)) else []
 
 
+def _look_behind(tail: str, marks: _Marks, width: int, found: Guess) -> bool:
+    """Say what stands behind the rows, and whether that are lines to leave out."""
+    footer, last = _footer(tail, marks, width)
+    if first := next((text for text in last if text and _TOTAL.fullmatch(text)), ""):
+        found.hints.append(f"the last row holds {first!r}: if it sums up the others, leave it out by `skip_footer`")
+    if footer:
+        behind = [*io.StringIO(tail.removesuffix("\x1a"), newline="")][-footer:]
+        found.settings["skip_footer"] = footer
+        found.hints.append(f"`skip_footer` leaves out {_left_out(behind)}")
+    return bool(footer)
+
+
 def _footer(tail: str, marks: _Marks, width: int) -> tuple[int, list[str]]:
     """How many lines stand behind the last row, and that row; empty if there is none."""
     lines = [*io.StringIO(tail.removesuffix("\x1a"), newline="")]
@@ -301,44 +342,55 @@ def _footer(tail: str, marks: _Marks, width: int) -> tuple[int, list[str]]:
     except csv.Error:
         return 0, []
     behind = lines[last:]
-    widths = [len(row) for row in _rows(behind, marks) if row]
-    # Lines of nearly as many fields are rows that lack one, or have one too many.
-    is_footer = widths and fitting > 2 * len(behind) and all(2 * one <= max(width, 4) for one in widths)
-    return len(behind) if is_footer and len(behind) <= _FOOTER_LINES else 0, found
+    rows = [row for row in _rows(behind, marks) if row]
+    # Lines of nearly as many fields are rows that lack one, or have one too many; after a number others are missing.
+    is_footer = fitting > 2 * len(behind) and all(
+        2 * len(row) <= max(width, 4) and not _is_typed(row[0]) for row in rows
+    )
+    return len(behind) if rows and is_footer and len(behind) <= _FOOTER_LINES else 0, found
 
 
 def _look_at_rows(rows: list[list[str]], width: int, found: Guess, known: t.Collection[str]) -> None:
     header, values = rows[0], [row for row in rows[1:] if len(row) == width][:_VALUES]
-    short = sum(len(row) < width for row in rows[1:])
-    found.rows, found.ragged = len(rows) - 1, sum(len(row) != width for row in rows[1:])
-    if 0 < found.ragged <= found.rows * (1 - _ENOUGH):
-        found.settings["ragged"] = "pad" if found.ragged == short else "quarantine"
-        share = math.ceil(200 * found.ragged / found.rows)
-        if found.ragged != short and share > 1:
-            found.settings["max_rejected"] = f"{min(share, 100)}%"
+    _look_at_widths(rows[1:], width, found)
     columns = [[*filter(None, column)] for column in zip(*values, strict=True)] if values else []
     nulls = _nulls(columns, known)
     columns = [[value for value in column if value not in nulls] for column in columns]
     if nulls:
         found.settings["null_values"] = nulls
     if "names" not in found.settings and _is_value_row(header, columns):
+        if not all(map(_is_typed, header)):
+            found.hints.append(
+                f"the first row, with {header[0]!r}, is read as values: if it is the header, drop `names`"
+            )
         header = [f"column_{place}" for place in range(1, width + 1)]
         found.settings |= {"header": False, "names": header}
     nameless = [place for place, name in enumerate(header) if not name.strip()]
     if nameless and nameless != [width - 1] and columns:
-        found.settings["unnamed_columns"] = "keep" if any(columns[place] for place in nameless) else "drop"
+        found.settings["unnamed_columns"] = "keep"
     found.settings |= _separators(columns)
     for name, column in zip(header, columns, strict=False):
         kind = _kind(column, found.settings)
-        if found.settings.get("thousands_separator") == "." and _is_open(column):
+        if what := _left_open(column, found.settings):
             kind = "string"
-            what = f"{column[0]} may be {column[0].replace('.', '')}, a code or a place"
             found.hints.append(f"column {name!r} stays text: {what}; `columns` says which")
+        elif what := _read_as(column, kind, found.settings):
+            found.hints.append(f"column {name!r}: {what}; if it is none, let `columns` say `string`")
         if kind and name.strip():
             found.types[name] = kind
     if values and (words := _words_above(values, nulls)):
         what = f"the first row holds {words[0]!r} where numbers or dates follow"
         found.hints.append(f"{what}: if it is the header, set `skip` to the lines before it; if units, load as text")
+
+
+def _look_at_widths(rows: list[list[str]], width: int, found: Guess) -> None:
+    short = sum(len(row) < width for row in rows)
+    found.rows, found.ragged = len(rows), sum(len(row) != width for row in rows)
+    if 0 < found.ragged <= found.rows * (1 - _ENOUGH):
+        found.settings["ragged"] = "pad" if found.ragged == short else "quarantine"
+        share = math.ceil(200 * found.ragged / found.rows)
+        if found.ragged != short and share > 1:
+            found.settings["max_rejected"] = f"{min(share, 100)}%"
 
 
 def _words_above(rows: list[list[str]], nulls: t.Collection[str]) -> list[str]:
@@ -353,9 +405,26 @@ def _words_above(rows: list[list[str]], nulls: t.Collection[str]) -> list[str]:
     return words if len(rows) > _ENOUGH_ROWS and words and len(words) == len(typed) else []
 
 
-def _is_open(column: list[str]) -> bool:
-    """Whether all values are like 52.520: thousands or a fraction, or something else."""
-    return bool(column) and all(re.fullmatch(r"[-+]?\d{1,3}\.\d{3}", value) for value in column)
+def _left_open(column: list[str], settings: t.Mapping[str, t.Any]) -> str:
+    """Say what a number may be as well: 52.520 thousands or a fraction, 1.10 among 1.9 a version; else nothing."""
+    pointed = [value for value in column if "." in value]
+    if not pointed or not all(re.fullmatch(r"[-+]?\d{0,3}(\.\d{1,3})?", value) for value in column):
+        return ""
+    fractions = {len(value.partition(".")[2]) for value in pointed}
+    if settings.get("thousands_separator") == "." and fractions == {3}:
+        return f"{pointed[0]} may be {pointed[0].replace('.', '')}, a code or a place"
+    versions = [value for value in pointed if re.fullmatch(r"\d{0,2}\.\d0", value)]
+    return f"{versions[0]} may be a version or a section" if versions and fractions == {1, 2} else ""
+
+
+def _read_as(column: list[str], kind: str, settings: t.Mapping[str, t.Any]) -> str:
+    """Say how numbers are read that may be codes or notes: whole ones of groups, some in brackets."""
+    mark = settings.get("thousands_separator", "\0")
+    if all(re.fullmatch(rf"\d{{1,3}}({re.escape(mark)}\d{{3}})*|\d+", value) for value in column):
+        grouped = next((value for value in column if mark in value), "")
+        return grouped and f"{grouped} is read as {grouped.replace(mark, '')}"
+    bracketed = next((value for value in column if kind.startswith("money") and "(" in value), "")
+    return bracketed and f"{bracketed} is read as an amount below zero"
 
 
 def _nulls(columns: list[list[str]], known: t.Collection[str]) -> list[str]:
@@ -369,6 +438,11 @@ def _nulls(columns: list[list[str]], known: t.Collection[str]) -> list[str]:
         found |= here if is_typed else here & {NULLS[0]}
         values |= set() if is_typed else here - {NULLS[0]}
     return [value for value in NULLS if value in found - values]
+
+
+def is_value(name: str) -> bool:
+    """Whether the name of a column is a number or a date, and no year of a table that is spread out."""
+    return _is_typed(name) and not _YEAR.fullmatch(name)
 
 
 def _is_typed(value: str) -> bool:
@@ -442,12 +516,13 @@ def _is_double(column: list[str]) -> bool:
     if not all(map(_DOUBLE.fullmatch, column)) or not any(map(_FRACTION.fullmatch, column)):
         return False
     whole = [value for value in column if not _FRACTION.fullmatch(value)]
-    if any("e" in value.lower() for value in whole):
-        return False  # 1E5 may be a code
-    return any(
-        not _NUMBER.fullmatch(value) or (len(re.sub(r"\D", "", value)) > _EXACT_DIGITS and "." in value)
-        for value in column
-    )
+    if any("e" in value.lower() for value in whole) or any(_digits(value) > _MOST_DIGITS for value in column):
+        return False  # 1E5 may be a code, and no DOUBLE has as many digits
+    return any(not _NUMBER.fullmatch(value) or (_digits(value) > _EXACT_DIGITS and "." in value) for value in column)
+
+
+def _digits(value: str) -> int:
+    return len(re.sub(r"\D", "", value.lower().partition("e")[0]).strip("0"))
 
 
 def _is_date(value: str, form: str) -> bool:

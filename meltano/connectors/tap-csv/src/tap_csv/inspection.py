@@ -7,6 +7,7 @@ would refuse further down is looked for in samples from the middle and the end o
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import dataclasses
 import itertools
@@ -29,7 +30,7 @@ from tap_csv.config import SAMPLE_ROWS, Config, Entity
 from tap_csv.errors import InputError
 from tap_csv.examiner import Examiner
 from tap_csv.files import Member, SeveralMembersError, find, local, piece, size_of
-from tap_csv.guess import NULLS, Guess, guess
+from tap_csv.guess import NULLS, Guess, guess, is_value
 from tap_csv.packed import MARK, packing_of
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Segment, Source, begin_of_last
@@ -175,6 +176,8 @@ def inspect(named: str, rows: int | None = SAMPLE_ROWS, given: t.Mapping[str, st
             _look_further(file, form, stream.types, own, findings)
     if not findings.rows:
         findings.hints.append("no row follows the header")
+    elif values := [one.name for one in findings.columns if one.type != "string" and is_value(one.name)]:
+        findings.hints.append(f"the header holds {values[0]!r}: if that is a value, the first row lacks its header")
     nulls = known.get("null_values", "").split("\n")
     new = _spoiling(findings) - {*nulls}
     if new and len(nulls) <= _MOST_NULLS:
@@ -248,6 +251,9 @@ def _guess(file: File, head: bytes, known: t.Mapping[str, str], findings: Findin
     tail = text if is_all else _tail(file, encoding)
     guessed = guess(text, tail, known.get("delimiter"), is_whole=is_all, nulls=nulls)
     findings.hints += guessed.hints
+    if findings.number > 1 and (ends := [f"`{one}`" for one in ("skip", "skip_footer") if one in guessed.settings]):
+        what = "look at others, which would lose rows if they lack those lines"
+        findings.hints.append(f"{' and '.join(ends)} hold for all {findings.number:,} files: {what}")
     if confidence < 1 and (words := _beyond_ascii(text)):
         findings.hints.append(f"by that encoding it holds {', '.join(words)}: if that is wrong, set --encoding")
     findings.encoding, findings.confidence, findings.delimiter = encoding, confidence, guessed.delimiter
@@ -290,7 +296,7 @@ def encoding_of(head: bytes) -> tuple[str, float]:
         if head.startswith(mark):
             return name, 1.0
     try:
-        head[: max(len(head) - 4, 0) or None].decode()  # its last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < PIECE)  # else its end may be cut
     except UnicodeDecodeError:
         if _is_damaged_utf8(head):
             return "utf-8", GUESSED
