@@ -440,17 +440,21 @@ def pipeline(
     source: t.Annotated[
         str | None, typer.Option(metavar="JOB", help="The pipeline JOB_elt_pipeline, such as shop, in its place.")
     ] = None,
+    uncommitted: t.Annotated[
+        bool, typer.Option("--uncommitted", help="Let prod take what is not committed.")
+    ] = False,
 ) -> None:
     """Run the pipeline on the running stack, through Airflow and Celery, and follow it to its end."""
     from elt.config import settings
     from elt.orchestration import runs
 
-    if resume and (environment or full_refresh or source):
+    if resume and (environment or full_refresh or source or uncommitted):
         raise typer.BadParameter("--resume goes on with a run as it was begun: no other option fits")
     if resume:
         runs.resume(settings.load())
     else:
-        runs.trigger(settings.load(), environment, full_refresh=full_refresh, source=source)
+        given = settings.load()
+        runs.trigger(given, environment, full_refresh=full_refresh, source=source, uncommitted=uncommitted)
 
 
 # For the workspace's own files -------------------------------------------------------------------

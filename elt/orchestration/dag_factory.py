@@ -104,6 +104,7 @@ def _dag(schedule: jobs.Schedule, *, is_awaited: bool) -> DAG:
             "full_refresh": Param(
                 default=False, type="boolean", description="Load everything and rebuild incremental models."
             ),
+            "uncommitted": Param(default=False, type="boolean", description="Let prod take what is not committed."),
         },
     ) as made:
         tasks = [*_waiting(elt), *_loading(schedule), *_building(schedule), *_publishing(elt)]

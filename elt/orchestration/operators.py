@@ -12,7 +12,7 @@ from airflow.sdk.log import mask_secret
 
 from elt.config import secret_files
 from elt.errors import ConfigError, DataError, SetupError
-from elt.pipeline import meltano_log
+from elt.pipeline import meltano_log, revision
 
 if t.TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,8 +42,12 @@ class MeltanoOperator(BashOperator):
             AirflowException: it failed otherwise.
         """
         env = self.get_env(context)
-        if environment := context.get("params", {}).get("environment"):
+        params = context.get("params", {})
+        if environment := params.get("environment"):
             with no_retry():
+                forced = bool(params.get("uncommitted"))
+                if warning := revision.refuse_uncommitted(str(environment), forced=forced):
+                    self.log.warning("%s", warning)
                 env = secret_files.switched(env, str(environment))
                 for value in secret_files.values(str(environment)).values():
                     mask_secret(value)

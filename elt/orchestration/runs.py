@@ -9,7 +9,7 @@ import typing as t
 from elt import disk, layout
 from elt.errors import EltError, StackError
 from elt.orchestration.api import FINAL_STATES, AirflowApi, Task
-from elt.pipeline import meltano_log, quality
+from elt.pipeline import meltano_log, quality, revision
 from elt.services import stack
 from elt.sources import meltano_yml, seed
 
@@ -27,18 +27,30 @@ ACTIVE_STATES = {"running", "deferred", "up_for_retry"}
 LOG_LINES = 30
 
 
-def trigger(settings: Settings, environment: str | None, *, full_refresh: bool, source: str | None = None) -> None:
+def trigger(
+    settings: Settings,
+    environment: str | None,
+    *,
+    full_refresh: bool,
+    source: str | None = None,
+    uncommitted: bool = False,
+) -> None:
     """Run the pipeline of the files, or that of another source, on the running stack and follow it to its end.
 
     Raises:
         StackError: there is no stack, the pipeline is paused, or the run failed.
+        ConfigError: something is not committed, and the environment is prod.
     """
+    environment = environment or settings.elt_environment
+    if warning := revision.refuse_uncommitted(environment, forced=uncommitted):
+        print(f"  {warning}", flush=True)
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
     disk.refuse_full()
     if source is None:
         seed.ensure()
-    conf: dict[str, object] = {"environment": environment or settings.elt_environment, "full_refresh": full_refresh}
+    conf: dict[str, object] = {"environment": environment, "full_refresh": full_refresh}
+    conf |= {"uncommitted": True} if uncommitted else {}
     with contextlib.closing(client(settings)) as api, _announcing_continuation():
         if source is None:
             run_pipeline(api, None, conf)

@@ -5,7 +5,8 @@ of an environment holds the last copies `marts-<time>.duckdb`, read-only, and th
 A reader resolves the link and opens what it finds: that file never changes.
 
 A copy holds the marts in schema `marts` with their comments, as the warehouse does, and in `main` the table
-`published` of one row: published_at (UTC), environment, row_counts (a map from the mart's name).
+`published` of one row: published_at (UTC), environment, row_counts (a map from the mart's name), and git_commit, with
+`+` behind it if something was not committed, and null without git.
 """
 
 # ruff: noqa: S608 - names and values of the queries are quoted by elt/quoting.py
@@ -22,6 +23,7 @@ import duckdb
 
 from elt import layout, quoting
 from elt.errors import DataError
+from elt.pipeline import revision
 from elt.serving import postgres
 from elt.warehouse import factory
 
@@ -145,7 +147,8 @@ def _build(warehouse: Warehouse, building: Path, now: dt.datetime) -> dict[str, 
         by_mart = ", ".join(f"{quoting.text(name)}: {count}::bigint" for name, count in counts.items())
         connection.execute(
             f"create table copy.main.published as select timestamp '{now}' as published_at,"
-            f" {environment} as environment, map {{{by_mart}}} as row_counts"
+            f" {environment} as environment, map {{{by_mart}}} as row_counts,"
+            f" nullif({quoting.text(revision.current())}, '') as git_commit"
         )
         connection.execute("use memory; checkpoint copy")
         connection.execute("detach copy")

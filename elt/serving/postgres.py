@@ -232,15 +232,17 @@ def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:
 def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) -> None:
     """Write the table `published` of the file to PostgreSQL."""
     with duckdb.connect(str(published), read_only=True) as connection:
-        row = connection.execute("select published_at, environment, row_counts from main.published").fetchone()
+        columns = "published_at, environment, row_counts, git_commit"
+        row = connection.execute(f"select {columns} from main.published").fetchone()
     assert row is not None
     _run(
         cursor,
-        "create table {schema}.published (published_at timestamptz, environment text, row_counts jsonb)",
+        "create table {schema}.published"
+        " (published_at timestamptz, environment text, row_counts jsonb, git_commit text)",
         schema=schema,
     )
-    insert = sql.SQL("insert into {}.published values (%s at time zone 'utc', %s, %s)").format(sql.Identifier(schema))
-    cursor.execute(insert, (row[0], row[1], json.dumps(row[2])))
+    insert = sql.SQL("insert into {}.published values (%s at time zone 'utc', %s, %s, %s)")
+    cursor.execute(insert.format(sql.Identifier(schema)), (row[0], row[1], json.dumps(row[2]), row[3]))
 
 
 def _analyze(cursor: psycopg2.extensions.cursor, schema: str) -> None:

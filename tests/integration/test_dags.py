@@ -151,12 +151,13 @@ import pathlib, time
 from elt import layout
 layout.MELTANO_YML = pathlib.Path({str(tmp_path)!r}, 'meltano.yml')
 from elt.orchestration import dag_factory
-dag_factory.dags()
-begin = time.process_time()
-made = dag_factory.dags()
-seconds = time.process_time() - begin
+seconds = []
+for _ in range(4):  # the first also compiles, and others may be at work on the machine
+    begin = time.process_time()
+    made = dag_factory.dags()
+    seconds.append(time.process_time() - begin)
 """
-    found = read(tmp_path / "state", other, "print('MORE' + json.dumps(seconds))")
+    found = read(tmp_path / "state", other, "print('MORE' + json.dumps(min(seconds)))")
     assert len(found["dags"]) == 100 + 1, "those, and maintenance"
     assert found["more"] < 0.5
 

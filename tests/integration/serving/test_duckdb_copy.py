@@ -13,6 +13,7 @@ import pytest
 from workspace import DEADLINE
 
 from elt.errors import DataError, StackError
+from elt.pipeline import revision
 from elt.serving import duckdb_copy as publishing
 from elt.warehouse.duckdb_file import DuckDBFile
 
@@ -81,8 +82,8 @@ def test_a_copy_is_read_only_complete_and_says_where_it_is_from(warehouse, tmp_p
     with duckdb.connect(str(path), read_only=True) as connection:
         tables = connection.execute("select table_name from duckdb_tables() order by 1").fetchall()
         assert tables == [("large",), ("published",), ("small",)]
-        when, environment, counts = connection.execute("from published").fetchone()
-    assert environment == "staging"
+        when, environment, counts, commit = connection.execute("from published").fetchone()
+    assert (environment, commit) == ("staging", revision.current() or None)
     assert counts == {"large": 5000, "small": 3}
     assert path.name == f"marts-{when:%Y%m%dT%H%M%S%f}.duckdb"
     assert sorted(entry.name for entry in published.iterdir()) == [".lock", publishing.LINK, path.name]
