@@ -187,6 +187,13 @@ def test_a_copy_leaves_the_disk_room(sync: Sync, web: Server, monkeypatch: pytes
     assert "in.parquet: is too large for the disk of" in str(sync(f"{web.url}/in.parquet").error)
 
 
+def test_a_name_beyond_ascii(sync: Sync, web: Server) -> None:
+    web.files["/%C3%BC%20b.csv"] = ROWS
+    for url in (f"{web.url}/ü b.csv", f"{web.url}/%C3%BC%20b.csv"):
+        assert len(sync(url, settings=STATEFUL).records) == 5000
+    assert "http:///in.csv: names no host" in str(sync("http:///in.csv").error)
+
+
 def test_what_is_not_read(sync: Sync, web: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lists no files: name each" in str(sync(f"{web.url}/*.csv").error)
     assert "only https, http, s3, gs, az, sftp and files of this machine" in str(sync("ftp://host/in.csv").error)

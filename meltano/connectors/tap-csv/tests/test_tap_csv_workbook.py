@@ -8,6 +8,7 @@ import typing as t
 import zipfile
 
 import pytest
+from tap_csv import inspection
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -137,6 +138,13 @@ def test_merged_cells(sync: Sync, tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO):
         assert sync(path).records == [{"id": "1", "a": "x"}, {"id": "2", "a": None}]
     assert "sheet 'One': 1 cells are merged into others, and read as empty" in caplog.text
+
+
+def test_numbers_that_excel_rounds_are_named(sync: Sync, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = book(tmp_path / "in.xlsx", One={"A1": "id", "A2": 1234567890123456789})
+    sync(path)
+    assert "sheet 'One': a number of more than 15 digits is rounded" in caplog.text
+    assert [one[:37] for one in inspection.inspect(str(path)).hints] == ["a number of more than 15 digits is ro"]
 
 
 def test_workbooks_that_are_broken(sync: Sync, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from tap_csv.packed import MARK, packing_of
 from tap_csv.reader import OpenEndError
 from tap_csv.source import Segment, Source, begin_of_last
 from tap_csv.tables import format_of
-from tap_csv.workbook import header_of
+from tap_csv.workbook import ROUNDED, header_of
 
 if t.TYPE_CHECKING:
     from tap_csv import types
@@ -194,9 +194,10 @@ def _spoiling(findings: Findings) -> set[str]:
 
 def _of_sheet(file: File, named: str, known: t.Mapping[str, str], findings: Findings) -> dict[str, t.Any]:
     """Find the settings that a sheet needs, and note them in the findings."""
-    row, has_nameless = header_of(file, Entity("head", named, sheet=known.get("sheet")))
+    row, has_nameless, is_rounded = header_of(file, Entity("head", named, sheet=known.get("sheet")))
     needed = ({"header_row": row} if row else {}) | ({"unnamed_columns": "keep"} if has_nameless else {})
     findings.settings |= needed
+    findings.hints += [ROUNDED] if is_rounded else []
     return needed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 import re
 import typing as t
@@ -29,6 +30,8 @@ _MOST_BYTES = 1 << 30
 """Bytes of a sheet, unpacked; all of its cells are held in memory."""
 _ERROR_CELL = re.compile(rb"<(?:\w+:)?c\s(?=[^>]*\bt=[\"']e[\"'])[^>]*?\br=[\"']([A-Z]+)(\d+)[\"']")
 _SAMPLE_ROWS = 1000
+_MOST_EXACT = 1 << 53
+ROUNDED = "a number of more than 15 digits is rounded, as Excel holds it: ids of that length belong there as texts"
 _LONGEST_TAG = 1 << 10
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 Row = tuple[int, list[str | None]]
@@ -74,6 +77,8 @@ class Sheet:
         lower = [name.lower() for name in self.header]
         if twice := [name for name in self.header if lower.count(name.lower()) > 1]:
             raise InputError("the header names it twice, in whatever case", self.name, line=first, column=twice[0])
+        if any(map(_is_rounded, itertools.chain.from_iterable(row for _, row in self._rows))):
+            LOGGER.warning("%s: %s", self.name, ROUNDED)
         self._refuse_errors(range(first, bottom + 1), range(left, right + 1))
         merged = sum((c - a + 1) * (d - b + 1) - 1 for (a, b), (c, d) in self._sheet.merged_cell_ranges or ())
         if merged:
@@ -103,8 +108,8 @@ class Sheet:
                 before = data[-_LONGEST_TAG:]
 
 
-def header_of(file: File, entity: Entity) -> tuple[int | None, bool]:
-    """Guess which row holds the header, and whether a column with values has no name there.
+def header_of(file: File, entity: Entity) -> tuple[int | None, bool, bool]:
+    """Guess which row holds the header, whether a column with values has no name there, and whether digits are lost.
 
     Returns:
         The first row of more than half as many cells as most rows have; none if it is the first that is not empty.
@@ -116,12 +121,13 @@ def header_of(file: File, entity: Entity) -> tuple[int | None, bool]:
     widths = [sum(cell != "" for cell in row) for row in cells]
     filled = [width for width in widths if width]
     if not filled:
-        return None, False
+        return None, False, False
     (usual, _), *_ = Counter(filled).most_common(1)
     place = next(place for place, width in enumerate(widths) if 2 * width > usual)
     nameless = [column for column, cell in enumerate(cells[place]) if cell == ""]
     has_nameless = any(row[column] != "" for row in cells[place + 1 :] for column in nameless if column < len(row))
-    return (place + 1 if any(widths[:place]) else None), has_nameless
+    is_rounded = any(map(_is_rounded, itertools.chain.from_iterable(cells)))
+    return (place + 1 if any(widths[:place]) else None), has_nameless, is_rounded
 
 
 def _sheet(file: File, wanted: str | None) -> CalamineSheet:
@@ -174,6 +180,10 @@ def _letters(number: int) -> str:
         number, rest = divmod(number - 1, 26)
         letters = chr(ord("A") + rest) + letters
     return letters
+
+
+def _is_rounded(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer() and abs(value) > _MOST_EXACT
 
 
 def _text(value: object) -> str | None:

@@ -39,6 +39,8 @@ def find(named: str, suffixes: tuple[str, ...]) -> list[Remote]:
     parts = urlsplit(named)
     if parts.scheme not in SCHEMES:
         raise InputError(f"only {', '.join(SCHEMES)} and files of this machine are read", shown)
+    if not parts.hostname:
+        raise InputError("names no host: `https://HOST/FILE`, `s3://BUCKET/FILE`", shown)
     module = importlib.import_module(f"{__name__}.{SCHEMES[parts.scheme]}")
     for tries in itertools.count(1):
         try:

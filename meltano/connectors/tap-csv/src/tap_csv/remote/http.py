@@ -6,11 +6,12 @@ import base64
 import email.utils
 import http.client
 import os
+import string
 import typing as t
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult, quote, unquote
 
 from tap_csv.errors import InputError
 from tap_csv.remote.base import CHUNK_BYTES, MAGIC, TIMEOUT_SECONDS, LostError, Remote
@@ -73,7 +74,9 @@ def find(parts: SplitResult, shown: str, _: tuple[str, ...]) -> list[Remote]:
         authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
     if MAGIC & set(parts.path):
         raise InputError("a server of HTTP lists no files: name each", shown)
-    url = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+    ascii_only = {name: quote(getattr(parts, name), safe=string.punctuation) for name in ("path", "query")}
+    host = parts.netloc.rpartition("@")[2].encode("idna").decode()
+    url = parts._replace(netloc=host, fragment="", **ascii_only).geturl()
     place = _Http(url, authorization, shown)
     try:
         answer = place.open("HEAD")
