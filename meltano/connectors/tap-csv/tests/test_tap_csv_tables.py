@@ -10,9 +10,11 @@ import zipfile
 from decimal import Decimal
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tap_csv import inspection, tables
-from tap_csv_harness import TEXT, Synced
+from tap_csv_harness import TEXT, Synced, discover
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -249,6 +251,35 @@ def test_parquet_that_is_refused(sync: Sync, tmp_path: Path, value: str, message
     for got in both(sync, tmp_path, path):
         assert message in str(got.error)
     assert sync(path, settings=TEXT).error is None
+
+
+CUT = {
+    "a time": (pa.time64("ns"), 1, "DuckDB would cut its nanoseconds"),
+    "a moment": (pa.timestamp("ns", "UTC"), 1, "DuckDB would cut its nanoseconds"),
+    "a decimal": (pa.decimal256(40, 39), Decimal(1), "DuckDB would round it to a DOUBLE"),
+}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("kind", "value", "message"), CUT.values(), ids=CUT)
+def test_parquet_of_which_duckdb_would_read_another_value(
+    sync: Sync, tmp_path: Path, kind: pa.DataType, value: object, message: str, *, nested: bool
+) -> None:
+    values = pa.array([[value]], pa.list_(kind)) if nested else pa.array([value], kind)
+    pq.write_table(pa.table({"id": [1], "a": values}), path := tmp_path / "in.parquet")
+    for got in (*both(sync, tmp_path, path), *both(sync, tmp_path, path, columns={"a": "string"})):
+        assert f"in.parquet, column 'a': {message}" in str(got.error)
+    catalog = discover({"files": [{"entity": "things", "path": str(path), "keys": ["id"]}]})
+    catalog["streams"][0]["metadata"][1]["metadata"]["selected"] = False
+    assert sync(path, settings=TYPED, catalog=catalog).records == [{"id": 1}]
+
+
+def test_parquet_as_text_has_all_its_digits(sync: Sync, tmp_path: Path) -> None:
+    values = "2::double ** 81 as a, 0.1::double as b, timestamp_ns '2024-02-29 10:00:00.123456789' as c"
+    path = parquet(tmp_path / "in.parquet", f"select 1 as id, {values}")
+    records, _ = both(sync, tmp_path, path, columns=dict.fromkeys("abc", "string"))
+    expected = {"id": 1, "a": "2.4178516392292583e+24", "b": "0.1", "c": "2024-02-29 10:00:00.123456789"}
+    assert records.records == [expected]
 
 
 def test_columns_of_parquet_by_the_settings(sync: Sync, tmp_path: Path) -> None:

@@ -374,6 +374,11 @@ def test_integers_beyond_64_bits_keep_every_digit_both_ways(sync: Sync, tmp_path
         ("decimal(38,2)", "-.5", True),
         ("decimal(5,2)", "1000.00", False),
         ("decimal(18,18)", "0.25", True),
+        ("decimal(5,2)", " 1.5 ", True),
+        ("decimal(5,2)", "1e-400", False),
+        ("decimal(5,2)", "-0.0e5", True),
+        ("decimal(5,2)", " - ", False),  # of which DuckDB makes 0
+        ("money(5,2)", " - ", False),
     ],
 )
 def test_a_decimal_is_exact_or_refused(sync: Sync, kind: str, value: str, *, fits: bool) -> None:

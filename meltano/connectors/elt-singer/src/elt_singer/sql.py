@@ -27,3 +27,13 @@ def names(texts: Iterable[str]) -> str:
 def path(file: Path | str) -> str:
     """Quote a file's path so that DuckDB does not take it for a pattern."""
     return literal("".join(f"[{one}]" if one in "*?[" else one for one in str(file)))
+
+
+def text_of_double(value: str) -> str:
+    """Return the expression of a DOUBLE's text, which gives it back.
+
+    DuckDB (1.5.5) writes 2 ** 81 as 2 ** 82, 2 ** 91 as 2 ** 92, and 2 ** 807 with a letter.
+    """
+    text = f"({value})::VARCHAR"
+    same = f"try_cast({text} as DOUBLE) is not distinct from {value}"
+    return f"case when {same} then {text} else printf('%.17g', {value}) end"

@@ -209,6 +209,9 @@ class Converter(Texts):
             InputError: a value does not fit, or the file is damaged.
         """
         table, kinds = range_of(segment, local(form.path)), form.types
+        for column in kinds:
+            if what := form.natives[column].cut:
+                raise InputError(what, form.path, column=column)
         values = {column: form.natives[column].value(column, kind) for column, kind in kinds.items()}
         wrong = {column: form.natives[column].fails(column, kind) for column, kind in kinds.items()}
         for key in form.keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from elt_singer.sql import literal, name, names, path
+from elt_singer.sql import literal, name, names, path, text_of_double
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +12,7 @@ if t.TYPE_CHECKING:
 
     from tap_csv.config import Dialect
 
-__all__ = ["literal", "name", "names", "path", "read_csv", "read_rows"]
+__all__ = ["literal", "name", "names", "path", "read_csv", "read_rows", "text_of_double"]
 
 
 _LINE_BYTES, _BUFFER_BYTES = 2_000_000, 32_000_000

@@ -8,11 +8,12 @@ import itertools
 import json
 import re
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import duckdb
 from elt_singer.errors import one_line
+from elt_singer.parquet import cut
 
 from tap_csv import sql, types
 from tap_csv.config import Dialect
@@ -310,6 +311,10 @@ class Native:
     """What it becomes, unless the settings say otherwise."""
     expression: str
     fits: str = "true"
+    text: str = ""
+    """What it is as text, if not the text of the expression."""
+    cut: str = ""
+    """What to do where DuckDB would not read all its digits."""
 
     def value(self, column: str, kind: types.Type) -> str:
         """Return the expression that makes a value of that type, and fails where it does not fit."""
@@ -333,7 +338,7 @@ class Native:
         return kind.sql == self.type.sql
 
     def _text(self, name: str) -> str:
-        return f"({self.expression.format(v=name)})::VARCHAR"
+        return (self.text or f"({self.expression})::VARCHAR").format(v=name)
 
 
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
@@ -347,9 +352,12 @@ _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _NATIVES = {
     **dict.fromkeys(_WHOLE, Native(types.INTEGER, "{v}::BIGINT")),
     **dict.fromkeys(_LARGE, Native(types.HUGE, "{v}::DECIMAL(38,0)", "try_cast({v} as DECIMAL(38,0)) is not null")),
-    **dict.fromkeys(("FLOAT", "DOUBLE"), Native(types.NUMBER, "{v}::DOUBLE", "isfinite({v})")),
+    **dict.fromkeys(
+        ("FLOAT", "DOUBLE"),
+        Native(types.NUMBER, "{v}::DOUBLE", "isfinite({v})", sql.text_of_double("{v}::DOUBLE")),
+    ),
     **dict.fromkeys(_STAMPS, Native(types.DATE_TIME, _STAMP, _YEARS)),
-    "TIMESTAMP_NS": Native(types.DATE_TIME, _STAMP, f"{_YEARS} and epoch_ns({{v}}) % 1000 = 0"),
+    "TIMESTAMP_NS": Native(types.DATE_TIME, _STAMP, f"{_YEARS} and epoch_ns({{v}}) % 1000 = 0", "{v}::VARCHAR"),
     "BOOLEAN": Native(types.BOOLEAN, "{v}"),
     "DATE": Native(types.DATE, "{v}", _YEARS),
     "TIME": Native(types.TIME, "{v}"),
@@ -375,6 +383,7 @@ def parquet_columns(path: Path, file: File) -> tuple[dict[str, Native], int, int
     with duckdb.connect(config={"threads": 1}) as engine:
         try:
             described = engine.execute(f"describe from {_table(path)}").fetchall()
+            digits = cut(engine, path, {name: kind for name, kind, *_ in described})
             query = "select sum(row_group_num_rows), sum(total_uncompressed_size) from parquet_metadata(?)"
             counted = engine.execute(f"{query} where column_id = 0", [str(path)]).fetchone()
             sizes = engine.execute("select sum(total_uncompressed_size) from parquet_metadata(?)", [str(path)])
@@ -382,7 +391,7 @@ def parquet_columns(path: Path, file: File) -> tuple[dict[str, Native], int, int
         except duckdb.Error as error:
             raise InputError(f"is a damaged parquet file: {one_line(error)}", file) from None
     rows, total = int((counted or (0,))[0] or 0), int((size or (0,))[0] or 0)
-    columns = {name: native(kind) for name, kind, *_ in described if name != _ROW}
+    columns = {name: replace(native(kind), cut=digits.get(name, "")) for name, kind, *_ in described if name != _ROW}
     spelt = {name.lower() for name in columns}
     if len(spelt) < len(columns):
         raise InputError("two columns' names differ only in case", file)

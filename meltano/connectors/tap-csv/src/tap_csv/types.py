@@ -248,10 +248,13 @@ def decimal(precision: int, scale: int, *, strict: bool = False) -> Type:
         return Type(name, schema, kind, text, fast=fast, quick=_cast(kind))
     # Without an exponent the digits after the point tell. The cast lets a number with one be too large for its type
     # (DuckDB 1.5.5), which the first comparison finds; the second one finds digits too small for either.
-    digits = rf"regexp_matches({{v}}, '^[^.]*(\.\d{{{{0,{scale}}}}}0*\s*)?$')"
+    # A sign without a digit, `- `, is 0 to DuckDB (1.5.5), but no DOUBLE.
+    digits = rf"regexp_matches({{v}}, '^[^.]*(\.\d{{{{0,{scale}}}}}0*\s*)?$') and {_DOUBLE} is not null"
     same = f"try({_cast(kind)} = {_cast(widest)}) and {_cast('DOUBLE')} = {_cast(kind)}::DOUBLE"
+    same += f" and ({_DOUBLE} <> 0 or regexp_matches({{v}}, '^[^1-9eE]*[eE]'))"  # 1e-400 is 0 as a DOUBLE
     text = _if(f"case when {_EXPONENT} then {same} else {digits} end", _cast(kind))
     few = f"(not contains({{v}}, '.') or length({{v}}) - instr({{v}}, '.') <= {scale}) and not {_EXPONENT}"
+    few += " and right({v}, 1) >= '.'"  # no blank
     return Type(name, schema, kind, text, fast=few, quick=f"{{v}}::{kind}")
 
 

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 import duckdb
-from elt_singer.json_schema import MOST_DIGITS
+from elt_singer.parquet import cut
 
 from target_duckdb import sql
 from target_duckdb.database import one_line
@@ -24,8 +23,6 @@ if t.TYPE_CHECKING:
     from target_duckdb.stream import Stream
 
 _ROW = "file_row_number"
-_MAY_BE_CUT = re.compile(r"\bTIME\b|\bDOUBLE\b")
-"""Types that DuckDB makes of more digits than they hold, if a parquet file has them: TIMESTAMP_NS is none."""
 
 
 def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> Stage:
@@ -54,8 +51,7 @@ def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> 
         return str(row[1])
 
     used = {lower.get(column.path[0].lower(), "") for column in stream.columns}
-    if cut := _cut(connection, path, {name: one for name, one in there.items() if name in used}):
-        column, what = cut
+    for column, what in cut(connection, path, {name: one for name, one in there.items() if name in used}).items():
         raise InputError(what, stream=stream.name, file=path, column=column)
     values = {column.name: _value(column, there, lower, kind) for column in stream.columns}
     kinds = {column.name: column.type for column in stream.columns}
@@ -68,22 +64,6 @@ def stage(connection: duckdb.DuckDBPyConnection, stream: Stream, path: Path) -> 
     versions = connection.execute(f"select count({VERSION}) from {source}").fetchone()
     assert versions
     return Stage(source, _ROW, values, counted[0], versions[0])
-
-
-def _cut(connection: duckdb.DuckDBPyConnection, path: Path, used: dict[str, str]) -> tuple[str, str] | None:
-    """Return the first column whose digits DuckDB does not all read, and what to do, of columns with their types."""
-    if not any(map(_MAY_BE_CUT.search, used.values())):
-        return None
-    members = "name, coalesce(num_children, 0), logical_type, coalesce(precision, 0), duckdb_type"
-    query = f"select {members} from parquet_schema({sql.path(str(path))}) offset 1"  # the first is the whole row
-    column, left = "", 0
-    for name, children, logical, digits, kind in connection.execute(query).fetchall():
-        column, left = (name, children) if not left else (column, left - 1 + children)
-        if column in used and kind == "DOUBLE" and digits > MOST_DIGITS:
-            return column, f"DuckDB would round it to a DOUBLE: write at most {MOST_DIGITS} digits, or texts"
-        if column in used and "NANOS=NanoSeconds" in str(logical) and _MAY_BE_CUT.search(kind):
-            return column, "DuckDB would cut its nanoseconds: write it in microseconds, or as text"
-    return None
 
 
 def _check(

@@ -7,7 +7,7 @@ import re
 import secrets
 import typing as t
 
-from elt_singer.sql import literal, name, names, path
+from elt_singer.sql import literal, name, names, path, text_of_double
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -145,8 +145,6 @@ def convert(value: str, source: str, target: str) -> str:
         kinds = f"when 'VARCHAR' then json_extract_string({value}, '$') when 'NULL' then null"
         value, source = f"(case json_type({value}) {kinds} else {value}::VARCHAR end)", "VARCHAR"
         return convert(value, source, target)
-    if target == "VARCHAR" and (source.startswith(("STRUCT", "MAP")) or source.endswith("]")):
-        return f"{_to_json(value, source)}::VARCHAR"
     for types, made in _EXACTLY.items():
         if target.partition("(")[0] in types:
             return made(value, source, target)
@@ -176,6 +174,13 @@ def _to_json(value: str, source: str) -> str:
     return f"case when {value} is not null then to_json({value}) end"
 
 
+def _to_text(value: str, source: str, target: str) -> str:
+    if source == "DOUBLE":
+        return text_of_double(value)
+    is_nested = source.startswith(("STRUCT", "MAP")) or source.endswith("]")
+    return f"{_to_json(value, source) if is_nested else value}::{target}"
+
+
 def _to_integer(value: str, source: str, target: str) -> str:
     """DuckDB would round a fraction, and has rounded a number that has one or an exponent to DOUBLE."""
     if source in WHOLE:
@@ -190,7 +195,8 @@ def _to_integer(value: str, source: str, target: str) -> str:
         long = f"length({_digits(value)}) > {_DIGITS_IN_DOUBLE} or ({double} = 0 and {_digits(value)} <> '')"
         digits = rf"regexp_matches({value}, '\..*[1-9]')"
         pointed = f"contains({value}, '.') and ({fraction} or {digits})"
-        fraction = f"case when {has_exponent} then {fraction} or {long} else {pointed} end"
+        # A sign without a digit, `- `, is 0 to DuckDB (1.5.5), but no DOUBLE.
+        fraction = f"case when {has_exponent} then {fraction} or {long} else {pointed} or not isfinite({double}) end"
     return f"case when {fraction} then error('fraction')::{target} else {value}::{target} end"
 
 
@@ -225,7 +231,8 @@ def _to_decimal(value: str, source: str, target: str) -> str:
         return _checked(value, f"{number} = {value}", number, target)
     text = value if source == "VARCHAR" else f"{value}::VARCHAR"
     number, double, digits = f"{text}::{target}", f"{text}::DOUBLE", _digits(text)
-    short = rf"not regexp_matches({text}, '[eE]|\.\d{{{scale}}}.*[1-9]')"
+    # Without a digit, `- ` is 0 to DuckDB (1.5.5), but no DOUBLE; and `_` may stand between digits.
+    short = rf"not regexp_matches({text}, '[eE_]|^[^0-9]*$|\.\d{{{scale}}}.*[1-9]')"
     near = f"length({digits}) <= {_DIGITS_IN_DOUBLE} and {number}::DOUBLE = {double}"
     near += f" and ({double} <> 0 or {digits} = '')"
     noise = f"abs({double}) < 1e{_DIGITS_BEFORE_NOISE - scale} and length({digits}) <= 17"
@@ -297,6 +304,7 @@ _EXACTLY: dict[tuple[str, ...], Callable[[str, str, str], str]] = {
     ("BOOLEAN",): _to_boolean,
     ("DOUBLE",): _to_double,
     ("DECIMAL",): _to_decimal,
+    ("VARCHAR",): _to_text,
     _TIMES: _to_time,
 }
 """Conversions that DuckDB would make without a word where a value changes."""
