@@ -29,6 +29,10 @@ app = typer.Typer(
     add_completion=False,
     help="An ELT platform on this machine: Airflow, Celery, Meltano, dbt and DuckDB.",
 )
+source_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Add a source to the project, or remove it."
+)
+app.add_typer(source_app, name="source")
 
 
 def main() -> None:
@@ -366,6 +370,45 @@ def inspect(
     else:
         print(f"\nfor `files` of tap-csv in {layout.MELTANO_YML} (--write adds it, and the dbt source):\n")
         print(inspection.as_yaml(inspection.entry(found, entity)))
+
+
+@source_app.command("add")
+def source_add(
+    name: t.Annotated[str, typer.Argument(help="What it is called from then on: schema, tag, job, schedule.")],
+    kind: t.Annotated[str, typer.Option(help="csv, excel, postgres, mysql or sqlite.")] = "",
+    path: t.Annotated[str, typer.Option(help="The file: what `elt inspect` takes, or a database of SQLite.")] = "",
+    host: t.Annotated[str, typer.Option(help="The server of the database.")] = "",
+    port: t.Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the usual one.")] = None,
+    user: t.Annotated[str, typer.Option(help="As whom to connect.")] = "",
+    database: t.Annotated[str, typer.Option(help="The database.")] = "",
+    tables: t.Annotated[str, typer.Option(help="Those to load, with commas, or a sheet; default: all.")] = "",
+    schedule: t.Annotated[
+        str, typer.Option(help="When it runs: @daily, or as cron says; files: with the rest.")
+    ] = "",
+    dry_run: t.Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")
+    ] = False,
+) -> None:
+    """Look at a source, and write what loads it, and its staging models: elt source add crm --kind postgres."""
+    from elt.sources import adding
+
+    def ask(what: str, default: str = "", *, hidden: bool = False) -> str:
+        return str(typer.prompt(what, default=default, show_default=bool(default), hide_input=hidden))
+
+    chosen = tuple(filter(None, (one.strip() for one in tables.split(","))))
+    given = adding.Given(kind, path, host, port, user, database, chosen, schedule)
+    adding.add(name, given, ask=ask if sys.stdin.isatty() else None, dry_run=dry_run)
+
+
+@source_app.command("remove")
+def source_remove(
+    name: t.Annotated[str, typer.Argument(help="What it was added as.")],
+    dry_run: t.Annotated[bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")] = False,
+) -> None:
+    """Take back what `elt source add` wrote, but for what was changed by hand; loaded tables stay."""
+    from elt.sources import removing
+
+    removing.remove(name, dry_run=dry_run)
 
 
 @app.command()

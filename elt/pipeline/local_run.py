@@ -40,7 +40,8 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         select: dbt selection; empty for all models. With one the comparison is left out, since models that
             were not built may be older than the extracts.
         full_refresh: load even unchanged extracts, and build incremental models anew.
-        source: load the job of this name in place of the extracts, and build and compare what bears its tag.
+        source: load the job of this name in place of the extracts; build what bears its tag, and all that stands on
+            that, and compare it.
 
     Raises:
         DataError: a step failed; the message says why and where the log is.
@@ -60,7 +61,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         is_loaded = warehouse.exists() and stamp.exists() and stamp.read_text() == inputs
         load = bool(source) or full_refresh or not is_loaded or not meltano_yml.is_of_files()
         if source:
-            select = select or [f"tag:{source}"]
+            select = select or [f"tag:{source}+"]
         elif load:
             stamp.unlink(missing_ok=True)
         else:
@@ -76,7 +77,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
             stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
         if code != 0:
             raise DataError(f"run: {outcome.reason()} (log: {layout.LOCAL_RUN / LOG})")
-        if select and select != [f"tag:{source}"]:
+        if select and select != [f"tag:{source}+"]:
             print("quality: left out, since only a part was built; elt run compares all")
         else:
             quality.check(layout.EXTRACT, warehouse, source=source)

@@ -25,7 +25,7 @@ from elt import layout
 from elt.atomic import atomic_write
 from elt.config import meltano_plugins
 from elt.errors import ConfigError, DataError, last_line
-from elt.sources import meltano_yml
+from elt.sources import meltano_yml, yaml_text
 
 PLAIN_PARAMETER = re.compile(
     r"(?![^=]*(?:auth|credential|expires|key|pass|secret|sig|token))[^=]{1,40}(?:=.{0,40})?", re.IGNORECASE
@@ -37,6 +37,8 @@ _ID = re.compile(
 )
 """Names of columns that identify a row."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|xlsx|jsonl?|ndjson|parquet|gz|zst|bz2|xz|zip))+$")
+FILES = ("plugins", "extractors", meltano_yml.TAP, "config", "files")
+"""Where the list of files stands in meltano.yml."""
 MAX_VALUE_CHARACTERS = 40
 """Characters of a value that are shown."""
 
@@ -134,7 +136,7 @@ def entry(found: dict[str, t.Any], entity: str | None = None) -> dict[str, t.Any
     }
     settings = {
         "entity": entity or name_of(found["path"], found["settings"].get("sheet", "")),
-        "path": found["path"] if is_url else _as_meltano_says(Path(found["path"]).absolute()),
+        "path": found["path"] if is_url else as_meltano_says(Path(found["path"]).absolute()),
         "keys": key_of(found),
         "columns": pinned,
         "delimiter": found["delimiter"],
@@ -165,7 +167,8 @@ def _word(text: str) -> str:
     return re.sub(r"\W+", "_", text).strip("_")
 
 
-def _as_meltano_says(path: Path) -> str:
+def as_meltano_says(path: Path) -> str:
+    """Return how meltano.yml names a file: by $ELT_EXTRACT, or from the folder of the project, if it lies there."""
     path = Path(os.path.normpath(path))
     for folder, prefix in ((layout.EXTRACT, "$ELT_EXTRACT/"), (layout.MELTANO_PROJECT, "")):
         if path.is_relative_to(folder):
@@ -183,13 +186,14 @@ class _Dumper(yaml.SafeDumper):
         return super().represent_sequence(tag, sequence, all(isinstance(one, str) for one in sequence) or flow_style)
 
 
-def _dumped(value: object) -> str:
+def dumped(value: object) -> str:
+    """Write a value in YAML, lists of words in one line."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100)
 
 
 def as_yaml(settings: dict[str, t.Any], indent: int = 0) -> str:
     """Write an entry as an item of a list in YAML, indented by so many blanks."""
-    lines = _dumped([settings]).splitlines(keepends=True)
+    lines = dumped([settings]).splitlines(keepends=True)
     return "".join(f"{' ' * indent}{line}" for line in lines)
 
 
@@ -210,7 +214,7 @@ def dbt_source(found: dict[str, t.Any], table: str) -> str:
         "schema": "raw",
         "tables": [{"name": table, "description": about, "columns": columns}],
     }
-    return _dumped({"sources": [source]})
+    return dumped({"sources": [source]})
 
 
 def write(found: dict[str, t.Any], entity: str | None = None) -> None:
@@ -223,6 +227,25 @@ def write(found: dict[str, t.Any], entity: str | None = None) -> None:
     Raises:
         ConfigError: meltano.yml has no list of files in block style to add to, or the name is taken.
     """
+    table, texts = additions(found, entity)
+    source = source_of(table)
+    if layout.MELTANO_YML not in texts:
+        print(f"{layout.MELTANO_YML} has an entity {table!r} already: left as it is")
+    if source not in texts:
+        print(f"{source} is there already: left as it is")
+    for path, text in texts.items():
+        with atomic_write(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+        print(f"written: {path}" + (f", entity {table}" if path == layout.MELTANO_YML else ""))
+    print(f"next: .venv/bin/elt run, then .venv/bin/elt sql --local 'from raw.{table}'")
+
+
+def additions(found: dict[str, t.Any], entity: str | None = None) -> tuple[str, dict[Path, str]]:
+    """Return the table that a file becomes, and the new texts of meltano.yml and the source of dbt, if they lack it.
+
+    Raises:
+        ConfigError: meltano.yml has no list of files in block style to add to, or the name is taken.
+    """
     settings = entry(found, entity)
     others = {one.table: str(one.path) for one in meltano_yml.listed()}
     own = str(layout.MELTANO_PROJECT / str(settings["path"]).replace("$ELT_EXTRACT", str(layout.EXTRACT)))
@@ -230,22 +253,21 @@ def write(found: dict[str, t.Any], entity: str | None = None) -> None:
         if entity:
             raise ConfigError(f"{layout.MELTANO_YML}: entity {entity} loads {others[entity]}: choose another name")
         settings["entity"] = _another(settings["entity"], Path(own), others)
-    table = settings["entity"]
-    if table in others:
-        print(f"{layout.MELTANO_YML} has an entity {table!r} already: left as it is")
-    else:
+    table: str = settings["entity"]
+    texts = {}
+    if table not in others:
         text = layout.MELTANO_YML.read_text(encoding="utf-8")
-        place, indent = _end_of_files(text)
-        with atomic_write(layout.MELTANO_YML) as path:
-            path.write_text(text[:place] + as_yaml(settings, indent) + text[place:], encoding="utf-8")
-        print(f"written: {layout.MELTANO_YML}, entity {table}")
-    source = layout.DBT_PROJECT / "models" / "staging" / f"_{table}__sources.yml"
-    if source.exists():
-        print(f"{source} is there already: left as it is")
-    else:
-        source.write_text(dbt_source(found, table), encoding="utf-8")
-        print(f"written: {source}")
-    print(f"next: .venv/bin/elt run, then .venv/bin/elt sql --local 'from raw.{table}'")
+        texts[layout.MELTANO_YML] = yaml_text.insert(
+            layout.MELTANO_YML, text, FILES, lambda indent: as_yaml(settings, indent)
+        )
+    if not source_of(table).exists():
+        texts[source_of(table)] = dbt_source(found, table)
+    return table, texts
+
+
+def source_of(table: str) -> Path:
+    """Return the file of dbt in which the source of a file stands."""
+    return layout.DBT_PROJECT / "models" / "staging" / f"_{table}__sources.yml"
 
 
 def _another(name: str, path: Path, taken: t.Container[str]) -> str:
@@ -253,39 +275,6 @@ def _another(name: str, path: Path, taken: t.Container[str]) -> str:
     numbered = (f"{name}_{number}" for number in itertools.count(2))
     suffix = _word(path.suffix.lower())
     return next(one for one in itertools.chain([f"{name}_{suffix}"] if suffix else [], numbered) if one not in taken)
-
-
-def _end_of_files(text: str) -> tuple[int, int]:
-    """Return where the list of tap-csv's files ends, and how far its items are indented.
-
-    Raises:
-        ConfigError: there is no such list, or not in block style.
-    """
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    extractors = _below(_below(node, "plugins"), "extractors")
-    for plugin in getattr(extractors, "value", ()):
-        name = _below(plugin, "name")
-        files = _below(_below(plugin, "config"), "files")
-        if getattr(name, "value", "") == meltano_yml.TAP and isinstance(files, yaml.SequenceNode):
-            if files.flow_style or not files.value:
-                break
-            last = files.value[-1].end_mark.index
-            start = text.rfind("\n", 0, last) + 1
-            end = last if not text[start:last].strip() else text.find("\n", last) + 1
-            lines = text[:end].splitlines(keepends=True)
-            while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
-                lines.pop()  # what stands between this list and the next part belongs to that
-            return len("".join(lines)), files.value[0].start_mark.column - 2
-    raise ConfigError(
-        f"{layout.MELTANO_YML}: the extractor {meltano_yml.TAP} has no list `files` with an item a line to add to: "
-        "paste the entry"
-    )
-
-
-def _below(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        return next((value for name, value in node.value if name.value == key), None)
-    return None
 
 
 def _short(value: str) -> str:

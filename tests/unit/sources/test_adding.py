@@ -1,0 +1,282 @@
+"""What adding a source writes, and that removing takes back no more and no less."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+import yaml
+from dotenv import dotenv_values
+from workspace import ROOT
+
+from elt import layout
+from elt.errors import ConfigError, DataError
+from elt.sources import adding, database, jobs, pieces, removing
+
+STREAMS = {
+    "public-customers": {"id": "integer", "Name": "string", "when": "date", "updated_at": "date-time"},
+    "public-order lines": {"order_id": "integer", "line": "integer", "amount": "decimal", "b c": "string"},
+    "public-orders": {"order_id": "integer", "loaded_at": "date-time", "other": "json", "modified_at": "date-time"},
+    "public-view": {"order": "string", "updated_at": "date-time"},
+}
+KEYS = {"public-customers": ["id"], "public-order lines": ["order_id", "line"], "public-orders": ["order_id"]}
+
+
+def schema(kind):
+    if kind == "decimal":
+        return {"type": ["number", "null"], "multipleOf": 0.01, "x-singer.decimal": {"precision": 9, "scale": 2}}
+    if kind == "json":
+        return {}
+    return {"type": ["string", "null"], "format": kind} if kind.startswith("date") else {"type": [kind, "null"]}
+
+
+def stream(name):
+    columns = {column: schema(kind) for column, kind in STREAMS[name].items()}
+    data = {"table-key-properties": KEYS.get(name, []), "valid-replication-keys": [*columns]}
+    return {
+        "tap_stream_id": name,
+        "table_name": name.partition("-")[2],
+        "schema": {"properties": columns},
+        "metadata": [{"breadcrumb": [], "metadata": data}],
+    }
+
+
+TABLES = [database._table(stream(name)) for name in STREAMS]
+GIVEN = adding.Given("postgres", host="db", user="me", database="erp", schedule="@hourly")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A copy of what adding writes to; the database is there and has the tables."""
+    for name, path in {
+        "ROOT": "",
+        "ENV_FILE": ".env",
+        "MELTANO_PROJECT": "meltano",
+        "MELTANO_YML": "meltano/meltano.yml",
+        "DBT_PROJECT": "transform",
+        "WAREHOUSES": "warehouse",
+        "LOCAL_RUN": "inner",
+    }.items():
+        monkeypatch.setattr(layout, name, tmp_path / path)
+    (tmp_path / "meltano").mkdir()
+    shutil.copy(ROOT / "meltano" / "meltano.yml", tmp_path / "meltano")
+    shutil.copytree(ROOT / "transform", tmp_path / "transform")
+    (tmp_path / ".env").write_text("A=b")
+    monkeypatch.setattr(database, "discover", lambda *_: TABLES)
+    return tmp_path
+
+
+def everything(project):
+    return {str(path.relative_to(project)): path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+def test_what_is_added_is_read_as_meant(project):
+    adding.add("erp", GIVEN)
+    whole = yaml.safe_load(layout.MELTANO_YML.read_text())
+    assert whole["plugins"]["extractors"][-1] == {
+        "name": "tap-postgres--erp",
+        "inherit_from": "tap-postgres",
+        "namespace": "tap_postgres__erp",
+        "config": {"host": "db", "port": 5432, "user": "me", "database": "erp"},
+        "select": [f"{name}.*" for name in STREAMS],
+        "metadata": {
+            "public-customers": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"},
+            "public-order lines": {"replication-method": "FULL_TABLE"},
+            "public-orders": {"replication-method": "INCREMENTAL", "replication-key": "modified_at"},
+            "public-view": {"replication-method": "FULL_TABLE"},  # without a key rows would come twice
+        },
+    }
+    assert whole["plugins"]["loaders"][-1]["config"] == {"default_target_schema": "raw_erp", "load_method": "upsert"}
+    schedule = jobs.schedules()[-1]
+    assert (schedule.name, schedule.interval) == ("erp_elt_pipeline", "@hourly")
+    assert schedule.tasks == (("tap-postgres--erp", "target-duckdb--erp"),)
+    assert (schedule.elt.select, schedule.elt.tags, schedule.elt.checks) == ("tag:erp+", ["erp"], "erp")
+    left_out = yaml.safe_load((layout.DBT_PROJECT / "selectors.yml").read_text())
+    assert {"method": "tag", "value": "erp", "children": True} in (
+        left_out["selectors"][0]["definition"]["union"][1]["exclude"]
+    )
+    folder = layout.DBT_PROJECT / "models" / "staging" / "erp"
+    (source,) = yaml.safe_load((folder / "_erp__sources.yml").read_text())["sources"]
+    assert (source["schema"], source["config"]["tags"], source["config"]["loaded_at_field"]) == (
+        "raw_erp",
+        ["erp"],
+        "_sdc_batched_at",
+    )
+    lines = source["tables"][1]
+    assert (lines["name"], lines["identifier"]) == ("order_lines", "order lines")
+    assert lines["config"]["meta"]["primary_key"] == ["order_id", "line"]
+    assert lines["columns"][2:] == [
+        {"name": "amount", "data_type": "decimal(9, 2)"},
+        {"name": "b c", "data_type": "varchar", "quote": True},
+    ]
+    assert (folder / "stg_erp__order_lines.sql").read_text() == (
+        "with\n\n"
+        '    source as (select * from {{ source("erp", "order_lines") }}),\n\n'
+        "    final as (\n\n"
+        "        select\n"
+        "            -- ids\n"
+        "            cast(order_id as bigint) as order_id,\n\n"
+        "            -- strings\n"
+        '            cast("b c" as varchar) as b_c,\n\n'
+        "            -- numerics\n"
+        "            cast(line as bigint) as line,\n"
+        "            cast(amount as decimal(9, 2)) as amount,\n\n"
+        "            -- timestamps\n"
+        "            _sdc_batched_at as loaded_at\n\n"
+        "        from source\n"
+        "        where _sdc_deleted_at is null\n\n"
+        "    )\n\nselect *\nfrom final\n"
+    )
+    (model,) = yaml.safe_load((folder / "stg_erp__order_lines.yml").read_text())["models"]
+    assert model["data_tests"] == [{"unique_combination": {"arguments": {"columns": ["order_id", "line"]}}}]
+    assert [one.get("data_tests") for one in model["columns"]] == [["not_null"], ["not_null"], None, None, None]
+    assert '"order"' in (folder / "stg_erp__view.sql").read_text()
+    assert "_sdc_batched_at" not in (folder / "stg_erp__orders.sql").read_text()  # it has a loaded_at
+
+
+def test_removing_gives_the_very_bytes_back(project, capsys):
+    before = everything(project)
+    adding.add("erp", GIVEN)
+    changed = {name for name, text in everything(project).items() if before.get(name, text) != text}
+    assert changed == {"meltano/meltano.yml", "transform/selectors.yml"}
+    for name in changed:  # nothing but added lines: every comment is where it was
+        added = (project / name).read_text().splitlines()
+        assert [line for line in before[name].decode().splitlines() if line not in added] == []
+    adding.add("crm", GIVEN._replace(kind="mysql"))
+    removing.remove("erp")
+    removing.remove("crm")
+    assert everything(project) == before
+    assert capsys.readouterr().out.endswith("source crm is removed\n")
+
+
+def test_a_dry_run_writes_nothing(project, capsys):
+    before = everything(project)
+    adding.add("erp", GIVEN, dry_run=True)
+    out = capsys.readouterr().out
+    assert "+    - name: tap-postgres--erp\n" in out
+    assert "+++ b/transform/models/staging/erp/stg_erp__orders.sql\n" in out
+    assert "\033" not in out
+    assert everything(project) == before
+    adding.add("erp", GIVEN)
+    before = everything(project)
+    removing.remove("erp", dry_run=True)
+    assert everything(project) == before
+
+
+def test_adding_twice_changes_nothing(project, capsys):
+    adding.add("erp", GIVEN)
+    before = everything(project)
+    capsys.readouterr()
+    adding.add("erp", GIVEN._replace(host="other"))
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"source erp is there already \(.*/meltano/sources/erp.txt\): nothing is changed\n", out)
+    assert everything(project) == before
+    (layout.DBT_PROJECT / "models" / "staging" / "erp" / "stg_erp__view.sql").unlink()
+    adding.add("erp", GIVEN)
+    assert "it lacks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("- name: tap-sqlite\n", "- name: tap-postgres--erp\n", r"line \d+, column 7: tap-postgres--erp is there"),
+        ("  - name: shop\n    tasks", "  - name: erp\n    tasks", "erp is there, by hand: choose another name"),
+        ("- name: shop_elt_pipeline", "- name: erp_elt_pipeline", "erp_elt_pipeline is there, by hand"),
+    ],
+)
+def test_what_is_there_by_hand_is_not_touched(project, old, new, message):
+    text = layout.MELTANO_YML.read_text()
+    assert text.count(old) == 1
+    layout.MELTANO_YML.write_text(text.replace(old, new))
+    before = everything(project)
+    with pytest.raises(ConfigError, match=message):
+        adding.add("erp", GIVEN)
+    assert everything(project) == before
+
+
+def test_models_that_are_there_by_hand_are_not_touched(project):
+    with pytest.raises(ConfigError, match=r"staging/shop is there, by hand: choose another name than shop"):
+        adding.add("shop", GIVEN)
+
+
+def test_what_was_changed_by_hand_stays_with_what_it_needs(project, capsys):
+    adding.add("erp", GIVEN)
+    layout.MELTANO_YML.write_text(layout.MELTANO_YML.read_text().replace("'@hourly'", '"@weekly" # rarely'))
+    folder = layout.DBT_PROJECT / "models" / "staging" / "erp"
+    with (folder / "stg_erp__view.yml").open("a") as file:
+        file.write("# more\n")
+    own = layout.DBT_PROJECT / "models" / "marts" / "mine.sql"
+    own.write_text("select * from {{ ref('stg_erp__orders') }}")
+    capsys.readouterr()
+    removing.remove("erp")
+    out = capsys.readouterr().out
+    assert "schedules: erp_elt_pipeline stays: it was changed by hand" in out
+    assert "plugins: extractors: tap-postgres--erp stays: it is needed by erp\n" in out
+    assert f"stg_erp__orders.sql stays: it is used by {own}\n" in out
+    assert {path.name for path in folder.iterdir()} == {
+        *("_erp__sources.yml", "stg_erp__orders.sql", "stg_erp__view.sql", "stg_erp__view.yml")
+    }
+    assert jobs.schedules()[-1].interval == "@weekly"
+    own.unlink()
+    shutil.copy(ROOT / "meltano" / "meltano.yml", layout.MELTANO_YML)
+    (folder / "stg_erp__view.yml").unlink()
+    removing.remove("erp")
+    assert not folder.exists()
+    assert not pieces.record("erp").exists()
+
+
+def test_a_password_goes_into_env_alone(project, monkeypatch, capsys):
+    secret = 'it\'s \\ a "$HOME" #1'  # noqa: S105  # pragma: allowlist secret
+    monkeypatch.delenv("TAP_POSTGRES__ERP_PASSWORD", raising=False)
+    before = everything(project)
+    adding.add("erp", GIVEN, ask=lambda what, default="", *, hidden=False: secret if hidden else default)
+    assert dotenv_values(layout.ENV_FILE, interpolate=False) == {"A": "b", "TAP_POSTGRES__ERP_PASSWORD": secret}
+    assert layout.ENV_FILE.stat().st_mode & 0o777 == 0o600
+    holding = [name for name, text in everything(project).items() if b'"$HOME"' in text]
+    assert holding == [".env"]
+    assert "$HOME" not in capsys.readouterr().out
+    removing.remove("erp")
+    assert everything(project) == before | {".env": b"A=b\n"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("Erp", GIVEN, "'Erp' is no name"),
+        ("../x", GIVEN, "is no name"),
+        ("erp", adding.Given(), "--kind is missing, one of csv, excel, postgres, mysql, sqlite"),
+        ("erp", adding.Given("oracle"), "--kind: 'oracle' is none of csv"),
+        ("erp", adding.Given("mysql"), "--host is missing"),
+        ("erp", adding.Given("mysql", host="h", user="u"), "--database is missing"),
+        ("erp", adding.Given("sqlite"), "--path is missing"),
+        ("erp", adding.Given("sqlite", "no/such"), "--path: .*/no/such is no file"),
+        ("erp", GIVEN._replace(host="$HOST"), "--host: '\\$HOST' has characters"),
+        ("erp", GIVEN._replace(schedule="daily"), "--schedule: 'daily' is none of @daily"),
+        ("erp", GIVEN._replace(schedule="@often"), "--schedule: '@often' is none"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_what_is_missing_or_wrong_is_named(name, given, message):
+    with pytest.raises(ConfigError, match=message):
+        adding.add(name, given)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_connection_that_fails_names_where_the_password_belongs(monkeypatch):
+    def discover(*_):
+        raise DataError("source: no way in")
+
+    monkeypatch.setattr(database, "discover", discover)
+    monkeypatch.delenv("TAP_POSTGRES__ERP_PASSWORD", raising=False)
+    with pytest.raises(
+        DataError, match=r"no way in; its password belongs into .*\.env as TAP_POSTGRES__ERP_PASSWORD"
+    ):
+        adding.add("erp", GIVEN)
+
+
+def test_only_what_was_added_is_removed(project):
+    adding.add("erp", GIVEN)
+    for name in ("shop", "../../x"):
+        with pytest.raises(ConfigError, match=f"wrote none that is called '{name}'; there are erp"):
+            removing.remove(name)
