@@ -28,7 +28,7 @@ from elt.config.environments import ENVIRONMENTS
 from elt.errors import ConfigError
 from elt.orchestration import POOL, alerts
 from elt.orchestration.operators import MeltanoOperator, no_retry
-from elt.sources import jobs, meltano_yml
+from elt.sources import csv_files, jobs, meltano_yml
 
 MELTANO = "meltano --environment {{ params.environment }} run --force"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -36,6 +36,7 @@ WAIT_SECONDS = 3600
 """Seconds that a run waits for a file."""
 
 Step = t.Callable[[str], t.Any]
+Files = t.Sequence[csv_files.Extract]
 
 
 def dags() -> dict[str, DAG]:
@@ -46,7 +47,8 @@ def dags() -> dict[str, DAG]:
     """
     found = jobs.schedules()
     awaited = {name for one in found for name in one.elt.after}
-    return {one.name: _dag(one, is_awaited=one.name in awaited) for one in found}
+    files = meltano_yml.listed()
+    return {one.name: _dag(one, files, is_awaited=one.name in awaited) for one in found}
 
 
 def _doc(schedule: jobs.Schedule) -> str:
@@ -76,7 +78,7 @@ def _done(name: str) -> Asset:
     return Asset(name=f"{name}-done", uri=f"elt://schedules/{name}")
 
 
-def _dag(schedule: jobs.Schedule, *, is_awaited: bool) -> DAG:
+def _dag(schedule: jobs.Schedule, files: Files, *, is_awaited: bool) -> DAG:
     elt = schedule.elt
     defaults: dict[str, t.Any] = {"owner": elt.owner, "on_failure_callback": alerts.task_failed}
     defaults |= {} if elt.retries is None else {"retries": elt.retries}
@@ -107,7 +109,7 @@ def _dag(schedule: jobs.Schedule, *, is_awaited: bool) -> DAG:
             "uncommitted": Param(default=False, type="boolean", description="Let prod take what is not committed."),
         },
     ) as made:
-        tasks = [*_waiting(elt), *_loading(schedule), *_building(schedule), *_publishing(elt)]
+        tasks = [*_waiting(elt, files), *_loading(schedule, files), *_building(schedule), *_publishing(elt)]
         chain(*tasks)
         if is_awaited:
             last = tasks[-1]  # what a decorated function gives has its operator
@@ -115,9 +117,8 @@ def _dag(schedule: jobs.Schedule, *, is_awaited: bool) -> DAG:
     return made
 
 
-def _waiting(elt: jobs.Annotations) -> list[t.Any]:
-    files = meltano_yml.listed() if elt.wait_for else []
-    if not files or (elt.wait_for == meltano_yml.TAP and files[0].is_elsewhere):
+def _waiting(elt: jobs.Annotations, files: Files) -> list[t.Any]:
+    if not elt.wait_for or not files or (elt.wait_for == meltano_yml.TAP and files[0].is_elsewhere):
         return []
     awaited = {one.table: one for one in files} | {meltano_yml.TAP: files[0]}
     if elt.wait_for not in awaited or awaited[elt.wait_for].is_elsewhere:
@@ -130,9 +131,9 @@ def _waiting(elt: jobs.Annotations) -> list[t.Any]:
     ]
 
 
-def _loading(schedule: jobs.Schedule) -> list[BaseOperator]:
+def _loading(schedule: jobs.Schedule, files: Files) -> list[BaseOperator]:
     refresh = "{{ '--full-refresh' if params.full_refresh else '' }}"
-    raw = [Asset(f"duckdb://warehouse/raw/{extract.table}") for extract in meltano_yml.listed()]
+    raw = [Asset(f"duckdb://warehouse/raw/{extract.table}") for extract in files]
     return [
         _meltano(
             schedule,
