@@ -257,6 +257,15 @@ def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is 
     return sizes[0] if sizes else None
 
 
+@app.command()
+def connections() -> None:
+    """List the variables that plugins, models and DAGs name, and their origin; exit code 1 if one is missing."""
+    from elt.config import settings
+    from elt.sources import connections as found
+
+    sys.exit(0 if found.show(settings.load()) else 1)
+
+
 secrets_app = typer.Typer(no_args_is_help=True, help="A team's secrets: encrypted files, one for each environment.")
 app.add_typer(secrets_app, name="secrets")
 Chosen = t.Annotated[Environment | None, typer.Option("--environment", help="Default: ELT_ENVIRONMENT of .env.")]

@@ -13,6 +13,7 @@ from airflow.sdk.log import mask_secret
 from elt.config import secret_files
 from elt.errors import ConfigError, DataError, SetupError
 from elt.pipeline import meltano_log, revision
+from elt.sources import connections
 
 if t.TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,6 +52,7 @@ class MeltanoOperator(BashOperator):
                 env = secret_files.switched(env, str(environment))
                 for value in secret_files.values(str(environment)).values():
                     mask_secret(value)
+                connections.refuse_missing(str(self.bash_command).split(), env)
         outcome = meltano_log.Outcome()
         # No `with`: when the task's time is up, it would wait for the process that only on_kill ends.
         process = self.subprocess_hook.sub_process = subprocess.Popen(

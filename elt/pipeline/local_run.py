@@ -21,7 +21,7 @@ from elt.config import process_env, secret_files
 from elt.errors import DataError
 from elt.pipeline import quality
 from elt.pipeline.meltano_log import DBT, Outcome
-from elt.sources import csv_files, meltano_yml, seed
+from elt.sources import connections, csv_files, meltano_yml, seed
 from elt.warehouse import factory
 
 if t.TYPE_CHECKING:
@@ -70,6 +70,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         loads = meltano_yml.loads(source) if source else meltano_yml.loads() if load else []
         blocks = [*loads, f"{DBT}:{build}"]
         env = process_env.build(settings, local_run=True) | {"ELT_SELECT": " ".join(select)}
+        connections.refuse_missing(blocks, env)
         print(f"run: meltano run {' '.join(blocks)} (log: {layout.LOCAL_RUN / LOG})", flush=True)
         outcome = Outcome(started)
         code = _meltano(blocks, env, outcome, secret_files.values(settings.elt_environment).values())

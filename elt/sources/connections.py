@@ -1,0 +1,166 @@
+"""What the pipelines connect with: variables that plugins, models and DAGs name, and where each comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import typing as t
+from dataclasses import dataclass
+
+from dotenv import dotenv_values
+from rich.console import Console
+from rich.table import Table
+
+from elt import layout
+from elt.config import meltano_plugins, process_env, secret_files
+from elt.config.airflow_names import CONNECTION, VARIABLE
+from elt.errors import ConfigError
+from elt.sources import jobs
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from elt.config.settings import Settings
+
+_REFERENCE = re.compile(r"(?<!\$)\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
+_DBT = re.compile(r"env_var\(\s*['\"](\w+)['\"]\s*(,)?")
+_CONNECTION = re.compile(r"\w*conn_id\s*=\s*['\"]([\w.-]+)['\"]")
+_VARIABLE = re.compile(r"Variable\.get\(\s*['\"]([\w.-]+)['\"]\s*(,)?")
+_OF_MELTANO = re.compile(r"MELTANO_")
+"""Variables that Meltano itself sets."""
+_PUBLIC = re.compile(r"(HOST|PORT|USER|DATABASE|ADDRESS|ROOT|DIR|ENVIRONMENT|EXTRACT|WAREHOUSES)$")
+"""What the names of values end with that are no secrets."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A variable that something names.
+
+    Attributes:
+        name: of the environment variable.
+        user: who names it: a plugin and its setting, or a file.
+        is_required: whether a run would go wrong without it.
+        maker: how it may also be made known, where no variable has it: a connection that is kept in Airflow.
+        instead: another variable with which nobody asks for this one: that of the plugin's setting itself.
+    """
+
+    name: str
+    user: str
+    is_required: bool = True
+    maker: str = ""
+    instead: str = ""
+
+
+def show(settings: Settings) -> bool:
+    """Print every connection and variable, and return whether all that are required are there."""
+    env = process_env.build(settings)
+    own = dotenv_values(layout.ENV_FILE, interpolate=False)
+    files: list[tuple[str, Mapping[str, str | None]]] = [(".env", own)]
+    files.append(("secrets", dict(secret_files.values(settings.elt_environment))))
+    table, complete = Table("variable", "used by", "from", "value"), True
+    found: dict[str, list[Need]] = {}
+    for need in needs():
+        found.setdefault(need.name, []).append(need)
+    for name, users in sorted(found.items()):
+        value, is_required = env.get(name, ""), any(one.is_required for one in users)
+        if not value and not is_required:
+            continue
+        complete &= bool(value)
+        source = _source(name, value, files) if value else users[0].maker or "missing"
+        shown = value if _PUBLIC.search(name) else "***" if value else ""
+        table.add_row(name, "\n".join(dict.fromkeys(one.user for one in users)), source, shown)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return complete
+
+
+def _source(name: str, value: str, files: Iterable[tuple[str, Mapping[str, str | None]]]) -> str:
+    if os.environ.get(name) == value:
+        return "environment"
+    return next((where for where, lines in files if lines.get(name) == value), "workspace")
+
+
+def refuse_missing(plugins: Iterable[str], env: Mapping[str, str]) -> None:
+    """Check before an extract that all variables are there that its plugins name in meltano.yml.
+
+    Meltano takes a missing one for an empty text, and a tap may then connect to somewhere else.
+
+    Args:
+        plugins: names of extractors and loaders.
+        env: the environment variables of the run.
+
+    Raises:
+        ConfigError: one is missing; the message names it, the plugin and the way out.
+    """
+    for need in _of_plugins(set(plugins)):
+        if need.is_required and not env.get(need.name) and not env.get(need.instead):
+            raise ConfigError(
+                f"{layout.MELTANO_YML}: {need.user} names ${need.name}, which is not set: write it into "
+                f"{layout.ENV_FILE}, or `elt secrets set {need.name}`"
+            )
+
+
+def needs() -> Iterator[Need]:
+    """Yield every variable that plugins of jobs, models and DAGs name.
+
+    Raises:
+        ConfigError: meltano.yml cannot be read.
+    """
+    used = {word for one in jobs.schedules() for task in one.tasks for word in task}
+    yield from _of_plugins(used)
+    for path in sorted([*layout.DBT_PROJECT.rglob("*.sql"), *layout.DBT_PROJECT.rglob("*.yml")]):
+        for name, default in _DBT.findall(path.read_text(encoding="utf-8", errors="replace")):
+            yield Need(name, str(path.relative_to(layout.ROOT)), not default and not _OF_MELTANO.match(name))
+    for path in sorted(layout.DAGS.glob("*.py")):
+        text, where = path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(layout.ROOT))
+        for name in _CONNECTION.findall(text):
+            yield Need(f"{CONNECTION}{name.upper()}", where, maker="Airflow's own, or missing")
+        for name, default in _VARIABLE.findall(text):
+            yield Need(f"{VARIABLE}{name.upper()}", where, not default, maker="Airflow's own, or missing")
+
+
+def _of_plugins(names: set[str]) -> Iterator[Need]:
+    with meltano_plugins.readable():
+        plugins = meltano_plugins.project().get("plugins") or {}
+        listed = {str(one["name"]): dict(one) for kind in plugins.values() for one in kind}
+        for name in sorted(names & listed.keys()):
+            config, settings = _inherited(name, listed)
+            for key, value in config.items():
+                for variable in _references(value):
+                    if not _OF_MELTANO.match(variable):
+                        yield Need(variable, f"{name}: {key}", instead=_variable(name, key))
+            for setting in settings.values():
+                if setting.get("sensitive") and setting["name"] not in config:
+                    variable = _variable(name, setting["name"])
+                    yield Need(variable, f"{name}: {setting['name']}", is_required=False)
+
+
+def _variable(plugin: str, setting: str) -> str:
+    """Return how Meltano calls a setting of a plugin in the environment."""
+    return re.sub(r"\W", "_", f"{plugin}_{setting}").upper()
+
+
+def _inherited(name: str, listed: Mapping[str, dict[str, t.Any]]) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+    """Return the config and the settings of a plugin, with those that it inherits."""
+    chain: list[dict[str, t.Any]] = []
+    while name in listed and listed[name] not in chain:
+        chain.append(listed[name])
+        name = str(listed[name].get("inherit_from", ""))
+    config: dict[str, t.Any] = {}
+    settings: dict[str, t.Any] = {}
+    for plugin in reversed(chain):
+        config |= plugin.get("config") or {}
+        settings |= {str(one["name"]): one for one in plugin.get("settings") or []}
+    return config, settings
+
+
+def _references(value: object) -> Iterator[str]:
+    """Yield the variables that a value of meltano.yml names, however deep."""
+    if isinstance(value, str):
+        yield from (braced or plain for braced, plain in _REFERENCE.findall(value))
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _references(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _references(one)
