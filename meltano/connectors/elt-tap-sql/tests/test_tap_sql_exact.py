@@ -84,6 +84,28 @@ def test_values_are_what_they_were(pg: Source, postgres_server: t.Any, tmp_path:
                 assert _same(one, other, kind), (kind, one, other, options)
 
 
+def test_numbers_within_json_keep_their_digits(pg: Source, tmp_path: Path) -> None:
+    texts = [
+        '{"a": 0.1234567890123456789012345,\n "b": [1.10, "x\\n"]}',
+        "12345678901234567890123.45",
+        "1E400",
+        '"é"',
+    ]
+    pg.execute('create table t (id int primary key, "a""b" json, c jsonb, d numeric(38,37), e timestamptz)')
+    for number, text in enumerate(texts):
+        values = f"'{text}', '{text}', 9.1234567890123456789012345678901234567, '2024-01-01 00:00Z'"
+        pg.execute(f"insert into t values ({number}, {values}), ({number + 9}, null, null, null, null)")
+    for place, options in enumerate(({}, batched(tmp_path))):
+        warehouse = tmp_path / f"{place}.duckdb"
+        load(pg, warehouse, pg.only("t"), tmp_path, **options)
+        got = rows(warehouse, 'select "a""b", c, d, e from raw.t order by id')
+        for text, (a, c, d, e) in zip(texts, got, strict=False):
+            for one in (a, c):
+                assert json.loads(one, parse_float=Decimal) == json.loads(text, parse_float=Decimal), options
+            assert (str(d), e) == ("9.1234567890123456789012345678901234567", dt.datetime.fromisoformat("2024-01-01"))
+        assert got[len(texts) :] == [(None,) * 4] * len(texts)
+
+
 def _sent(value: t.Any, kind: str) -> t.Any:
     if kind == "jsonb" and value is not None:
         return json.dumps(value)

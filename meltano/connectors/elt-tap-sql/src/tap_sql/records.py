@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing as t
 
@@ -40,13 +41,31 @@ def write(
         extracted: when the rows were read, as ISO 8601 writes it.
         version: that of the table, if it has one.
     """
-    fields = ", ".join(f"{sql.name(one.name)} := {_value(one)}" for one in columns)
-    versioned = "" if version is None else f", {version}::BIGINT as version"
-    select = (
-        f"select 'RECORD' as type, {sql.literal(stream)} as stream, struct_pack({fields}) as record, "
-        f"{sql.literal(extracted)} as time_extracted{versioned} from read_parquet({sql.path(rows)})"
+    columns = list(columns)
+    head: dict[str, t.Any] = {"type": "RECORD", "stream": stream, "time_extracted": extracted}
+    head |= {} if version is None else {"version": version}
+    if any(one.kind.duckdb == "JSON" for one in columns):
+        begin = sql.literal(json.dumps(head)[:-1] + ', "record":{')
+        members = " || ',' || ".join(f"{sql.literal(json.dumps(one.name) + ':')} || {_json(one)}" for one in columns)
+        select = f"{begin} || {members} || {sql.literal('}}')}"
+        form = "format csv, header false, quote '', escape '', delimiter '\x01'"
+    else:
+        values = [
+            f"{sql.literal(value) if isinstance(value, str) else value} as {name}" for name, value in head.items()
+        ]
+        fields = ", ".join(f"{sql.name(one.name)} := {_value(one)}" for one in columns)
+        select, form = ", ".join([*values, f"struct_pack({fields}) as record"]), "format json"
+    source = f"read_parquet({sql.path(rows)})"
+    connection.execute(f"copy (select {select} from {source}) to {sql.literal(str(goal))} ({form})")
+
+
+def _json(column: Column) -> str:
+    """Return the text of a value; that of JSON as it stands, since DuckDB would round numbers in it to 17 digits."""
+    name = sql.name(column.name)
+    text = (
+        f"translate({name}, E'\n\r', '  ')" if column.kind.duckdb == "JSON" else f"to_json({_value(column)})::VARCHAR"
     )
-    connection.execute(f"copy ({select}) to {sql.literal(str(goal))} (format json)")
+    return f"coalesce({text}, 'null')"
 
 
 def _value(column: Column) -> str:
@@ -57,8 +76,6 @@ def _value(column: Column) -> str:
     if kind == "DOUBLE":  # JSON has neither infinities nor NaN
         word = f"case when isnan({name}) then 'NaN' when {name} > 0 then 'Infinity' else '-Infinity' end"
         return f"case when coalesce(isfinite({name}), true) then to_json({name}) else to_json({word}) end"
-    if kind == "JSON":
-        return f"{name}::JSON"
     if (found := _DECIMAL.fullmatch(kind)) and found[1] == found[2]:
         return f"{name}::DECIMAL({int(found[1]) + 1},{found[2]})"  # DuckDB would write .5, which is no JSON
     return name
