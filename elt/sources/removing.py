@@ -123,7 +123,8 @@ def _forget_secret(name: str) -> None:
 
 def _say_how_to_drop(name: str, among: list[Piece]) -> None:
     tap = next((one.name for one in among if one.where == EXTRACTORS), "")
-    drop = f"drop schema if exists raw_{name} cascade" if tap else f"drop table if exists raw.{name}"
+    is_file = any(one.where == inspection.FILES or one.path == inspection.source_of(name) for one in among)
+    drop = f"drop table if exists raw.{name}" if is_file else f"drop schema if exists raw_{name} cascade"
     warehouses = [*sorted(layout.WAREHOUSES.glob("*.duckdb")), *sorted(layout.LOCAL_RUN.glob("*.duckdb"))]
     if warehouses:
         print("what was loaded stays; this drops it, while no run is at work:")

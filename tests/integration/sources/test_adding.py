@@ -1,0 +1,203 @@
+"""A database is added, loaded and removed, in a copy of the clone; what is written passes the hooks."""
+
+# ruff: noqa: D102 - the names say it
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pty
+import select
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+import duckdb
+import pytest
+from workspace import DEADLINE, ROOT, apart, copy, said
+
+if t.TYPE_CHECKING:
+    import subprocess
+    import types
+    from collections.abc import Iterator
+
+ELT = (sys.executable, "-c", "from elt.cli import main; main()")
+SHOP = """
+create table customers (customer_id integer primary key, name varchar(40), is_vip boolean, updated_at timestamp);
+insert into customers values (1, 'Ada', {true}, '2024-01-01 10:00:00'), (2, 'Grace', {false}, '2024-01-02 10:00:00');
+create table "order lines" (order_id integer, line integer, "group" varchar(9), amount decimal(9, 2),
+    primary key (order_id, line));
+insert into "order lines" values (1, 1, 'a', 12.5), (1, 2, 'b', 0.25), (2, 1, null, 3);
+create view names as select name from customers;
+"""
+
+
+class Clone(t.NamedTuple):
+    """A copy of the working tree, with a state folder of its own."""
+
+    root: Path
+    env: dict[str, str]
+
+    def elt(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return said(*ELT, *words, cwd=self.root, env=self.env)
+
+    def ran(self, *words: str | Path) -> str:
+        done = self.elt(*words)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def rows(self, query: str) -> list[tuple[t.Any, ...]]:
+        with duckdb.connect(self.env["ELT_STATE"] + "/inner/warehouse_dev.duckdb", read_only=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def files(self) -> dict[str, bytes]:
+        paths = (path for name in ("meltano", "transform") for path in (self.root / name).rglob("*"))
+        return {str(one): one.read_bytes() for one in paths if one.is_file() and one.suffix != ".pyc"}
+
+
+@pytest.fixture
+def here(tmp_path, state) -> Clone:
+    copy(tmp_path / "clone")
+    shutil.copy(ROOT / ".env", tmp_path / "clone")
+    return Clone(tmp_path / "clone", apart(state) | {"UV_PROJECT_ENVIRONMENT": sys.prefix, "ELT_ENVIRONMENT": "dev"})
+
+
+@pytest.fixture(scope="module")
+def harness() -> types.ModuleType:
+    """What starts servers for the tests of the taps."""
+    path = ROOT / "meltano" / "connectors" / "elt-tap-sql" / "tests" / "tap_sql_harness.py"
+    spec = importlib.util.spec_from_file_location("tap_sql_harness", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tap_sql_harness"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def answered(clone: Clone, answers: dict[str, str], *words: str) -> str:
+    """Run `elt` on a terminal, and answer what it asks."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(clone.root)
+        os.execve(sys.executable, [*ELT, *words], clone.env)  # noqa: S606
+    whole, since = "", ""
+    left = dict(answers)
+    limit = time.monotonic() + DEADLINE
+    while select.select([terminal], [], [], max(0, limit - time.monotonic()))[0]:
+        try:
+            new = os.read(terminal, 4096).decode(errors="replace")
+        except OSError:  # Linux's end of a terminal
+            break
+        if not new:
+            break
+        whole, since = whole + new, since + new
+        for what in [one for one in left if since.endswith(f"{one}: ")]:
+            os.write(terminal, left.pop(what).encode() + b"\n")
+            since = ""
+    else:
+        os.kill(pid, signal.SIGKILL)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, whole
+    assert not left, whole
+    return whole
+
+
+def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
+    if not importlib.util.find_spec("duckdb_extension_sqlite_scanner"):
+        pytest.skip("the group sqlite is not installed")
+    path = tmp_path / "erp.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(SHOP.format(true=1, false=0))
+    before = here.files()
+    out = here.ran("source", "add", "erp", "--kind", "sqlite", "--path", path)
+    assert "next: .venv/bin/elt run --source erp\n" in out
+    assert "nothing is changed" in here.ran("source", "add", "erp", "--kind", "sqlite", "--path", path)
+    for hook in (
+        ("meltano-schema", "meltano/meltano.yml"),
+        ("python", "-m", "elt.sources.jobs"),
+        ("sqlfmt", "--check", "transform/models/staging/erp"),
+        ("check-yaml", *map(str, (here.root / "transform" / "models" / "staging" / "erp").glob("*.yml"))),
+        ("detect-secrets-hook", "--no-verify", "meltano/sources/erp.txt"),
+    ):
+        done = said("scripts/hook.sh", *hook, cwd=here.root, env=here.env)
+        assert done.returncode == 0, done.stdout
+    mart = here.root / "transform" / "models" / "marts" / "erp_totals.sql"
+    mart.write_text("select cast(sum(amount) as double) as total from {{ ref('stg_erp__order_lines') }}\n")
+    mart.with_suffix(".yml").write_text("models: [{name: erp_totals, columns: [{name: total, data_type: double}]}]\n")
+    assert "raw_erp.customers: 2 rows" in here.ran("run", "--source", "erp")
+    assert here.rows(
+        "select customer_id, name, is_vip, updated_at::varchar from staging.stg_erp__customers order by 1"
+    ) == [
+        (1, "Ada", True, "2024-01-01 10:00:00"),
+        (2, "Grace", False, "2024-01-02 10:00:00"),
+    ]
+    assert here.rows('select "group" from staging.stg_erp__order_lines order by order_id, line') == [
+        ("a",),
+        ("b",),
+        (None,),
+    ]
+    assert here.rows("from marts.erp_totals") == [(15.75,)]
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "update customers set name = 'Ada L.', updated_at = '2024-02-01 10:00:00' where customer_id = 1"
+        )
+        connection.execute('delete from "order lines" where line = 2')
+    here.ran("run", "--source", "erp")
+    assert here.rows("select name from staging.stg_erp__customers order by customer_id") == [("Ada L.",), ("Grace",)]
+    assert here.rows("from marts.erp_totals") == [(15.5,)]
+    out = here.ran("source", "remove", "erp")
+    assert f"stg_erp__order_lines.sql stays: it is used by {mart}" in out
+    mart.unlink()
+    mart.with_suffix(".yml").unlink()
+    out = here.ran("source", "remove", "erp")
+    assert here.files() == before
+    (drop,) = [line.strip() for line in out.splitlines() if "drop schema" in line]
+    done = said(
+        "bash",
+        "-c",
+        drop.replace(".venv/bin/elt", f"{Path(sys.prefix) / 'bin' / 'elt'}"),
+        cwd=here.root,
+        env=here.env,
+    )
+    assert done.returncode == 0, done.stdout
+    assert here.rows("select count(*) from duckdb_tables() where schema_name = 'raw_erp'") == [(0,)]
+
+
+@pytest.fixture
+def server(harness, tmp_path) -> Iterator[dict[str, t.Any]]:
+    """PostgreSQL with the tables; the settings that lead to it."""
+    (tmp_path / "postgres").mkdir()
+    with harness.postgres(tmp_path / "postgres") as (given, connection):
+        with connection.cursor() as cursor:
+            cursor.execute(SHOP.format(true="true", false="false"))
+        yield given
+
+
+def test_postgresql_is_added_by_a_person_at_a_terminal(here, server):
+    answers = {
+        "kind": "postgres",
+        "host": server["host"],
+        "port [5432]": str(server["port"]),
+        "user": server["user"],
+        "database": server["database"],
+        "schedule [@daily]": "@hourly",
+        f"password of {server['user']} at 127.0.0.1 (empty for none)": server["password"],
+    }
+    out = answered(here, answers, "source", "add", "erp", "--tables", "customers,order lines")
+    assert "TAP_POSTGRES__ERP_PASSWORD=********" in out
+    assert server["password"] not in out
+    assert (here.root / ".env").stat().st_mode & 0o777 == 0o600
+    assert "raw_erp.order lines: 3 rows" in here.ran("run", "--source", "erp")
+    assert here.rows("select customer_id, name, is_vip from staging.stg_erp__customers order by 1") == [
+        (1, "Ada", True),
+        (2, "Grace", False),
+    ]
+    secret = server["password"].encode()
+    assert [name for name, text in here.files().items() if secret in text] == []
+    done = here.elt("source", "add", "other", "--kind", "postgres", "--host", "127.0.0.1", "--user", "elt")
+    assert done.stdout == "elt: source: --database is missing\n"
