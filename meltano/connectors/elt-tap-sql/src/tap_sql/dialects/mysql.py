@@ -58,7 +58,11 @@ _KINDS: dict[str, Kind] = {
     "date": kinds.DATE,
     "datetime": kinds.TIMESTAMP,
     "timestamp": replace(kinds.TIMESTAMP, bound="timestamptz"),
-    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"), kinds.TEXT),
+    **dict.fromkeys(
+        ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"),
+        # As they are, those of a binary collation (JSON of MariaDB, too) come out of a query as bytes.
+        replace(kinds.TEXT, remote="cast({} as char)"),
+    ),
     **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), _BYTES),
     "json": replace(kinds.JSON, remote="cast({} as char)", is_scanned=False),
     **dict.fromkeys(
