@@ -509,6 +509,19 @@ def pipeline(
         runs.trigger(given, environment, full_refresh=full_refresh, source=source, uncommitted=uncommitted)
 
 
+@app.command()
+def plan(
+    environment: t.Annotated[str, typer.Argument(help="dev, staging or prod; default: ELT_ENVIRONMENT.")] = "",
+    name: t.Annotated[str, typer.Argument(help="A schedule, or its source; default: all.")] = "",
+    local: t.Annotated[bool, typer.Option("--local", help="As `elt run` would, in its warehouse.")] = False,
+) -> None:
+    """Show what would run where: order, connections, state and rows of the last run, what dbt would build."""
+    from elt.config import settings
+    from elt.pipeline import plan
+
+    plan.show(settings.load(), *plan.chosen([*filter(None, (environment, name))]), local=local)
+
+
 # For the workspace's own files -------------------------------------------------------------------
 
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -150,6 +152,7 @@ def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
     here.ran("run", "--source", "erp")
     assert here.rows("select name from staging.stg_erp__customers order by customer_id") == [("Ada L.",), ("Grace",)]
     assert here.rows("from marts.erp_totals") == [(15.5,)]
+    planned(here)
     out = here.ran("source", "remove", "erp")
     assert f"stg_erp__order_lines.sql stays: it is used by {mart}" in out
     mart.unlink()
@@ -166,6 +169,25 @@ def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert here.rows("select count(*) from duckdb_tables() where schema_name = 'raw_erp'") == [(0,)]
+
+
+def planned(here: Clone) -> None:
+    """What `elt plan` says after two runs is what dbt and the warehouse say."""
+    here.ran("plan", "--local")  # dbt parses what changed
+    began = time.perf_counter()
+    out = here.ran("plan", "dev", "erp", "--local")
+    assert time.perf_counter() - began < 3
+    words = ("--project-dir", "transform", "--profiles-dir", "transform", "--select", "tag:erp+")
+    listed = here.ran("exec", "dbt", "--quiet", "ls", *words, "--output", "json", "--output-keys", "resource_type")
+    kinds = [json.loads(line)["resource_type"] for line in listed.splitlines()]
+    assert f"  dbt    {kinds.count('model')} models, {kinds.count('test')} tests: tag:erp+\n" in out
+    assert "         main-customers updated_at 2024-02-01 10:00:00\n" in out
+    ((total, new),) = here.rows(
+        "select (select count(*) from raw_erp.customers) + (select count(*) from raw_erp.names)"
+        ' + (select count(*) from raw_erp."order lines"), 6'
+    )
+    assert re.search(rf"  rows   {total} in 3 tables of raw_erp, {new} of them by that run\n", out), out
+    assert "  1 extract_load: `meltano run tap-sqlite--erp target-duckdb--erp`\n" in out
 
 
 @pytest.fixture
@@ -197,6 +219,11 @@ def test_postgresql_is_added_by_a_person_at_a_terminal(here, server):
         (1, "Ada", True),
         (2, "Grace", False),
     ]
+    out = here.ran("plan", "--local", "erp")
+    assert (
+        f"host 127.0.0.1, port {server['port']}, user elt, database postgres, TAP_POSTGRES__ERP_PASSWORD ***\n" in out
+    )
+    assert server["password"] not in out
     secret = server["password"].encode()
     assert [name for name, text in here.files().items() if secret in text] == []
     done = here.elt("source", "add", "other", "--kind", "postgres", "--host", "127.0.0.1", "--user", "elt")
