@@ -202,6 +202,29 @@ def test_sqlite_takes_columns_whose_values_have_other_types(lite: Source) -> Non
     assert json.dumps(lite.run().records[0]["n"]) == "9223372036854775807"
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("numeric", 12345678901234567000.0, "1.2345678901234567e+19"),
+        ("", 0.30000000000000004, "0.30000000000000004"),
+        ("numeric(10,2)", 1.005, "1.005"),
+        ("real", 1.0225533332926676e108, 1.0225533332926676e108),  # which SQLite shows with 18 digits
+        ("numeric", 1.0225533332926676e108, 1.0225533332926676e108),
+        ("datetime", "2024-02-29 10:00:00.123456789", "2024-02-29 10:00:00.123456789"),
+        ("datetime", "2024-02-29 10:00:00.123456000", "2024-02-29T10:00:00.123456Z"),
+        ("datetime", "2024-02-30 10:00:00", "2024-02-30 10:00:00"),
+        ("date", "2024-02-30", "2024-02-30"),
+    ],
+)
+def test_sqlite_keeps_what_a_type_does_not_hold(lite: Source, kind: str, value: t.Any, expected: t.Any) -> None:
+    text = f"'{value}'" if isinstance(value, str) else repr(value)
+    lite.execute(f"create table t (id integer primary key, v {kind}); insert into t values (1, {text})")
+    ran = lite.run()
+    assert ran.error is None
+    (record,) = ran.records
+    assert (float(record["v"]) if isinstance(expected, float) else record["v"]) == expected
+
+
 def test_sqlite_refuses_bytes_in_a_column_of_text(lite: Source) -> None:
     lite.execute("create table t (id integer primary key, note text); insert into t values (1, x'ff')")
     catalog = lite.only("t")

@@ -33,10 +33,19 @@ order by t.name, c.cid
 _SCHEMA = "main"
 _DIGITS = re.compile(r"\w+\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 _INTEGER = replace(kinds.INTEGER, remote="cast({} as text)")
-_REAL = replace(kinds.DOUBLE, remote="printf('%!.17g', {})", local="{}::DOUBLE")
+_REAL = replace(kinds.DOUBLE, remote="printf('%!.20g', {})", local="{}::DOUBLE")
 _TEXT = replace(kinds.TEXT, remote="cast({} as text)")
+_SPELLED = replace(
+    kinds.TEXT,
+    remote="case when typeof({0}) <> 'real' or cast(cast({0} as text) as real) = {0} then cast({0} as text) "
+    "when cast(printf('%!.17g', {0}) as real) = {0} then printf('%!.17g', {0}) else printf('%!.20g', {0}) end",
+)
+"""Of numbers among texts; SQLite writes 15 digits, which are not always all of a real."""
 _BLOB = replace(kinds.BYTES, remote="hex({})", local="to_base64(from_hex({}))")
 _DATE = "'[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'"
+_IS_NO_DAY = "date(substr({0}, 1, 10), '+0 days') is not substr({0}, 1, 10)"
+"""Nothing but the modifier makes SQLite look whether a month has so many days."""
+_NANOSECONDS = " or ".join(f"{{0}} glob '*.{'[0-9]' * 6}{'0' * zeros}[1-9]*'" for zeros in range(3))
 
 
 class Affinity(t.NamedTuple):
@@ -64,9 +73,10 @@ def affinity(declared: str) -> Affinity:
     """Return what a declared type means, by SQLite's rules, and those of dates beside them."""
     name = declared.lower()
     if name.startswith("date") and "time" not in name:
-        return Affinity(replace(kinds.DATE, local="{}::DATE"), f"{{0}} not glob {_DATE} or date({{0}}) is not {{0}}")
+        return Affinity(replace(kinds.DATE, local="{}::DATE"), f"{{0}} not glob {_DATE} or {_IS_NO_DAY}")
     if "datetime" in name or "timestamp" in name:
         shape = "typeof({0}) <> 'text' or datetime({0}) is null or {0} not glob '????-??-??[ T]??:??:??*'"
+        shape = f"{shape} or {_NANOSECONDS} or {_IS_NO_DAY}"
         return Affinity(
             replace(kinds.TIMESTAMP, local="({}::TIMESTAMPTZ at time zone 'UTC')"), f"{{0}} is not null and ({shape})"
         )
@@ -77,7 +87,7 @@ def affinity(declared: str) -> Affinity:
     if found and kinds.is_decimal(*(digits := (int(found[1]), int(found[2] or 0)))):
         return _decimal(*digits)
     words = (one for one in _AFFINITIES if one in name)
-    return _AFFINITIES.get(next(words, ""), _typed(_TEXT, "text", "integer", "real"))
+    return _AFFINITIES.get(next(words, ""), _typed(_SPELLED, "text", "integer", "real"))
 
 
 def _decimal(precision: int, scale: int) -> Affinity:
@@ -133,8 +143,7 @@ class SQLite(Dialect):
                 continue
             if row[place + len(columns)] == "1":
                 table.unreadable[column] = "declared as no BLOB, and bytes are in it; leave the column out"
-            text = replace(_TEXT, remote="case when typeof({0}) = 'real' then printf('%!.17g', {0}) else {0} end")
-            table.columns[column] = replace(table.columns[column], kind=text)
+            table.columns[column] = replace(table.columns[column], kind=_SPELLED)
 
     def horizon(self, ask: Ask, overlap_seconds: int) -> Horizon:  # noqa: ARG002
         """Return a time that lies `overlap_seconds` back: a file does not say who writes to it."""
