@@ -1,5 +1,5 @@
 {#- What changed is found by the time of the load, not by that of the change: rows that were committed late count too.
-    An order is computed anew as a whole when it, a line of it or a return of it was loaded. -#}
+    An order is computed anew as a whole when it, a line of it or a return of it was loaded, or a return is gone. -#}
 {{
     config(
         materialized="incremental",
@@ -26,7 +26,7 @@ with
         select order_id, loaded_at
         from order_items
         union all
-        select order_id, _sdc_batched_at as loaded_at
+        select order_id, greatest(_sdc_batched_at, _sdc_deleted_at) as loaded_at
         from {{ source("shop", "returns") }}
 
     ),

@@ -186,7 +186,7 @@ class Loader:
         self._hold_numbers(stream, stage)
         values = dict(stage.values)
         if stream.metadata:
-            values[BATCHED_AT] = f"timestamp {sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(' '))}"
+            values[BATCHED_AT] = _now()
             values.setdefault(EXTRACTED_AT, values[BATCHED_AT])
         if VERSION not in there:
             values.pop(VERSION, None)
@@ -260,8 +260,7 @@ class Loader:
             if DELETED_AT not in stream.there:
                 self._connection.execute(f"alter table {stream.table} add column {DELETED_AT} timestamp")
                 stream.there[DELETED_AT] = "TIMESTAMP"
-            now = sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(" "))
-            change = f"update {stream.table} set {DELETED_AT} = {now}"
+            change = f"update {stream.table} set {DELETED_AT} = {_now()}"
             done = self._connection.execute(f"{change} where {which} and {DELETED_AT} is null").fetchone()
         return int(done[0]) if done else 0
 
@@ -294,7 +293,8 @@ class Loader:
             back = None
             if DELETED_AT in stream.there:
                 marked = f"{DELETED_AT} is not null and {known}"
-                back = execute(f"update {stream.table} set {DELETED_AT} = null where {marked}").fetchone()
+                loaded = f", {BATCHED_AT} = {_now()}" if BATCHED_AT in stream.there else ""
+                back = execute(f"update {stream.table} set {DELETED_AT} = null{loaded} where {marked}").fetchone()
             missing = execute(
                 f"select count(*) from {_KEYS} where not exists (select 1 from {stream.table} where {on})"
             ).fetchone()
@@ -448,3 +448,8 @@ class Loader:
                 what = f"the value does not fit {there}, which the table has"
                 raise stage.error(row, what, column.name, stream.name)
             stream.there[column.name] = wider
+
+
+def _now() -> str:
+    """Return the time as DuckDB's SQL writes it, in UTC."""
+    return f"timestamp {sql.literal(datetime.now(UTC).replace(tzinfo=None).isoformat(' '))}"
