@@ -340,6 +340,15 @@ def test_a_key_that_becomes_text_is_refused_where_its_row_would_be_there_twice(
     assert warehouse.rows("select a from things") == [(1,)]
 
 
+def test_texts_within_json_are_the_same_texts_once_the_column_is_one(warehouse: Warehouse) -> None:
+    values = ["abc", 'a "b"', None, {"x": 1}, 5]
+    of = {"id": {"type": "integer"}, "a": {"type": "object"}}
+    warehouse.load(schema(of), *(record({"id": number, "a": one}) for number, one in enumerate(values)))
+    assert warehouse.load(schema(), record({"id": 9, "a": "abc"})).error is None
+    found = [one for (one,) in warehouse.rows("select a from things order by id")]
+    assert found == ["abc", 'a "b"', None, '{"x":1}', "5", "abc"]
+
+
 def test_a_key_of_integers_may_become_text(warehouse: Warehouse) -> None:
     warehouse.load(schema({"id": INTEGER, "a": INTEGER}), record({"id": 2, "a": 1}))
     assert warehouse.load(schema({"id": TEXT, "a": INTEGER}), record({"id": "2", "a": 2})).error is None

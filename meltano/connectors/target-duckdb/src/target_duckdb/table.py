@@ -109,7 +109,9 @@ class Table:
                 return kind
             if self._survives(connection, column, old, kind):
                 LOGGER.info("%s: column %s becomes %s, was %s", self.name, name, kind, old)
-                connection.execute(f"alter table {self} alter column {column} set data type {kind}")
+                # A text within JSON loses its quotes, as those of new records have none.
+                made = f" using {sql.convert(column, old, kind)}" if (old, kind) == ("JSON", "VARCHAR") else ""
+                connection.execute(f"alter table {self} alter column {column} set data type {kind}{made}")
                 return kind
         return None
 
