@@ -254,7 +254,7 @@ def decimal(precision: int, scale: int, *, strict: bool = False) -> Type:
     same += f" and ({_DOUBLE} <> 0 or regexp_matches({{v}}, '^[^1-9eE]*[eE]'))"  # 1e-400 is 0 as a DOUBLE
     text = _if(f"case when {_EXPONENT} then {same} else {digits} end", _cast(kind))
     few = f"(not contains({{v}}, '.') or length({{v}}) - instr({{v}}, '.') <= {scale}) and not {_EXPONENT}"
-    few += " and right({v}, 1) >= '.'"  # no blank
+    few += " and ({v} >= '.' or right({v}, 1) >= '.')"  # it begins with a digit or a point, or ends with no blank
     return Type(name, schema, kind, text, fast=few, quick=f"{{v}}::{kind}")
 
 
