@@ -122,7 +122,6 @@ def _forget_secret(name: str) -> None:
 
 
 def _say_how_to_drop(name: str, among: list[Piece]) -> None:
-    tap = next((one.name for one in among if one.where == EXTRACTORS), "")
     is_file = any(one.where == inspection.FILES or one.path == inspection.source_of(name) for one in among)
     drop = f"drop table if exists raw.{name}" if is_file else f"drop schema if exists raw_{name} cascade"
     warehouses = [*sorted(layout.WAREHOUSES.glob("*.duckdb")), *sorted(layout.LOCAL_RUN.glob("*.duckdb"))]
@@ -130,5 +129,5 @@ def _say_how_to_drop(name: str, among: list[Piece]) -> None:
         print("what was loaded stays; this drops it, while no run is at work:")
     for path in warehouses:
         print(f"  .venv/bin/elt exec duckdb {path} '{drop}'")
-    if warehouses and tap:  # else rows before the bookmark would not come again
-        print(f"  .venv/bin/elt exec meltano state clear --force ENVIRONMENT:{tap}-to-target-duckdb--{name}")
+    if warehouses and not is_file:  # else rows before its bookmarks would not come again
+        print(f"a source that is called {name} later begins with --full-refresh")

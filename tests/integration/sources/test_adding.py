@@ -228,3 +228,23 @@ def test_postgresql_is_added_by_a_person_at_a_terminal(here, server):
     assert [name for name, text in here.files().items() if secret in text] == []
     done = here.elt("source", "add", "other", "--kind", "postgres", "--host", "127.0.0.1", "--user", "elt")
     assert done.stdout == "elt: source: --database is missing\n"
+
+
+def test_a_file_is_added_with_a_schedule_and_removed(here):
+    (here.root / "meltano" / "extract" / "stores.csv").write_text("store_id;rent\n" + "7;2,50\n" * 3)
+    before = here.files()
+    words = ("source", "add", "stores", "--kind", "csv", "--path", "meltano/extract/stores.csv")
+    out = here.ran(*words, "--schedule", "30 5 * * 1-5")
+    assert "key candidates" in out
+    assert "+          - entity: stores\n" in out
+    assert "nothing is changed" in here.ran(*words)
+    done = said("scripts/hook.sh", "python", "-m", "elt.sources.jobs", cwd=here.root, env=here.env)
+    assert done.returncode == 0, done.stdout
+    done = here.elt("source", "add", "other", *words[3:])
+    assert done.returncode == 0, done.stdout
+    assert "wait_for: stores" in (here.root / "meltano" / "meltano.yml").read_text()
+    done = here.elt("source", "add", "products", *words[3:])
+    assert "entity products loads" in done.stdout
+    here.ran("source", "remove", "other")
+    assert "drop table if exists raw.stores" not in here.ran("source", "remove", "stores")  # there is no warehouse
+    assert here.files() == before
