@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -19,8 +20,12 @@ import typing as t
 from pathlib import Path
 
 import duckdb
+import psycopg2
 import pytest
+import sqlalchemy
 from workspace import DEADLINE, ROOT, apart, copy, said
+
+from elt.pipeline import plan
 
 if t.TYPE_CHECKING:
     import subprocess
@@ -248,3 +253,21 @@ def test_a_file_is_added_with_a_schedule_and_removed(here):
     here.ran("source", "remove", "other")
     assert "drop table if exists raw.stores" not in here.ran("source", "remove", "stores")  # there is no warehouse
     assert here.files() == before
+
+
+def test_a_plan_reads_the_state_of_the_stack(server):
+    reach = {"dbname" if name == "database" else name: value for name, value in server.items()}
+    with contextlib.closing(psycopg2.connect(**reach)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("create table runs (job_name text, state text, started_at timestamp)")
+        cursor.execute("create table state (state_id text, completed_state text)")
+        cursor.execute(
+            "insert into runs values ('dev:a-to-b', 'FAIL', '2026-01-02 03:04:05.6'), ('x', 'SUCCESS', now())"
+        )
+        mark = '{"singer_state": {"bookmarks": {"t": {"replication_key": "id", "replication_key_value": 7}}}}'
+        cursor.execute("insert into state values ('dev:a-to-b', %s)", [mark])
+    address = sqlalchemy.URL.create(
+        "postgresql+psycopg2", server["user"], server["password"], server["host"], server["port"], server["database"]
+    ).render_as_string(hide_password=False)
+    last = plan._last("dev:a-to-b", {"MELTANO_DATABASE_URI": address})
+    assert (last.said, last.bookmarks) == ("the last run began 2026-01-02 03:04:05 UTC: fail", ("t id 7",))
+    assert plan._last("prod:a-to-b", {"MELTANO_DATABASE_URI": address}).said == "none: the first run loads everything"
