@@ -11,6 +11,8 @@ import typing as t
 import zipfile
 
 import pytest
+from tap_csv.errors import InputError
+from tap_csv.inspection import inspect
 from tap_csv_harness import TEXT, Synced, run
 
 if sys.version_info >= (3, 14):
@@ -139,3 +141,14 @@ def test_a_zip_bomb_fills_neither_memory_nor_disk(tmp_path: Path) -> None:
     got = run({"files": [{"entity": "e", "path": str(path), "keys": ["id"]}]} | TEXT)
     assert got.error is not None
     assert f"{path}!a.csv, line 2" in str(got.error)
+
+
+def test_a_row_without_an_end_fills_no_memory(tmp_path: Path) -> None:
+    """A look at a sample reads on to the end of a row, which may be that of the file."""
+    path = tmp_path / "in.csv.gz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(b"id,a\n1,")
+        for _ in range(600):
+            file.write(b"0" * 1_000_000)
+    with pytest.raises(InputError, match=r"in\.csv\.gz, line 2: a row of more than 256,000,000 bytes"):
+        inspect(str(path))

@@ -153,3 +153,44 @@ def test_workbooks_that_are_broken(sync: Sync, tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("xl/workbook.xml", "<workbook")
     assert "is no workbook that can be read" in str(sync(path).error)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ('<c r="B1"><v>1</v></c>', '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'),
+        ("<c><v>1</v></c>" * 16_383, '<row r="1048576"><c><v>1</v></c></row>'),
+        ("<c><v>1</v></c>" * 16_383, '<row><c r="B1048576"><v>1</v></c></row>'),
+    ],
+)
+def test_two_cells_far_apart_fill_no_memory(sync: Sync, tmp_path: Path, first: str, last: str) -> None:
+    path = tmp_path / "in.xlsx"
+    sheet = f'<row r="1"><c r="A1" t="inlineStr"><is><t>id</t></is></c>{first}</row>{last}'
+    _replace(book(tmp_path / "made.xlsx", One=CELLS), path, f"<sheetData>{sheet}</sheetData>")
+    assert "sheet 'One': reaches to row 1,048,576 and column " in str(sync(path).error)
+
+
+def test_a_cell_far_off_that_has_a_format_alone_is_none(sync: Sync, tmp_path: Path) -> None:
+    path = tmp_path / "in.xlsx"
+    cells = '<c r="A1" t="inlineStr"><is><t>id</t></is></c></row><row r="2"><c r="A2"><v>1</v></c></row>'
+    far = '<row r="1048576"><c r="XFD1048576" s="1"/></row>'
+    _replace(book(tmp_path / "made.xlsx", One=CELLS), path, f'<sheetData><row r="1">{cells}{far}</sheetData>')
+    got = sync(path)
+    assert got.error is None
+    assert len(got.records) == 1
+
+
+def test_a_workbook_that_is_another_one_as_well_is_refused(sync: Sync, tmp_path: Path) -> None:
+    path = book(tmp_path / "in.ods", One=CELLS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("content.xml", "<office/>")
+    assert "is a workbook of another kind" in str(sync(path).error)
+
+
+def _replace(old: Path, new: Path, sheet: str) -> None:
+    """Copy a workbook with another content of its sheet."""
+    with zipfile.ZipFile(old) as archive, zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as copy:
+        for name in archive.namelist():
+            text = archive.read(name)
+            is_sheet = name.startswith("xl/worksheets/")
+            copy.writestr(name, f'<worksheet xmlns="{MAIN}">{sheet}</worksheet>' if is_sheet else text)

@@ -11,12 +11,13 @@ import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
+from tap_csv.config import MAX_FIELD_BYTES
 from tap_csv.errors import InputError
 from tap_csv.files import opened
 from tap_csv.packed import MARK, packing_of, unpacked
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from tap_csv.config import Entity
     from tap_csv.files import File
@@ -30,6 +31,8 @@ SEGMENT = 48 << 20
 """Bytes of a segment, near enough."""
 FIRST = SEGMENT // 3
 """Of the first one, so that soon there is something to do for whoever waits for it."""
+MOST_FIELDS = 8
+"""So many of the longest values may stand in a row."""
 _CHUNK = 1 << 24
 """Bytes that are read at once; in pieces this large Linux reads a fifth faster than in smaller ones."""
 _TAIL = 1 << 16
@@ -199,6 +202,7 @@ class Source:
         self._encoding = entity.encoding
         self._shape = entity.shape
         self._quote = entity.dialect.quote
+        self._most = MOST_FIELDS * max(entity.shape.max_field_bytes, MAX_FIELD_BYTES)
         self._hash = hashlib.sha256() if hashed else None
         self._chunk = _CHUNK
 
@@ -235,7 +239,7 @@ class Source:
         """
         self._chunk = min(first, _CHUNK) if first < FIRST else _CHUNK
         with contextlib.ExitStack() as stack:
-            take, offset = self._taken_at_once(stack) or self._taken_by_chunks()
+            take, offset = self._taken_at_once(stack) or self._taken_by_chunks(stack)
             line, now = 1 + self._shape.skip, first
             while True:
                 data, quotes, last = take(now)
@@ -247,6 +251,9 @@ class Source:
                     return
                 now = min(size, 2 * now) if data else 2 * now  # a row may be longer than a segment
                 line += line_ends(data)
+                if now > self._most:
+                    what = f"a row of more than {self._most:,} bytes; raise `max_field_bytes`"
+                    raise InputError(what, self.path, line=line)
                 offset += len(data)
 
     def _taken_at_once(self, stack: contextlib.ExitStack) -> tuple[_Take, int] | None:
@@ -289,9 +296,9 @@ class Source:
 
         return take, begin
 
-    def _taken_by_chunks(self) -> tuple[_Take, int]:
+    def _taken_by_chunks(self, stack: contextlib.ExitStack) -> tuple[_Take, int]:
         """As `_taken_at_once`, of what can be read once only."""
-        chunks = self._utf8()
+        chunks: Iterator[bytes] = stack.enter_context(contextlib.closing(self._utf8()))
         begin = b""
         while len(begin) < len(codecs.BOM_UTF8) and (chunk := next(chunks, None)) is not None:
             begin += chunk
@@ -368,7 +375,7 @@ class Source:
         together = itertools.chain([first], chunks)
         yield from unpacked(packing, together, self._chunk, self.path) if packing else together
 
-    def _utf8(self) -> Iterator[bytes]:
+    def _utf8(self) -> Generator[bytes]:
         """Return the bytes in UTF-8; what is UTF-8 already is left as it is, whoever reads it finds what is wrong."""
         if self._encoding == "utf-8":
             yield from self._plain()

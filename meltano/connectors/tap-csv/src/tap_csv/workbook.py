@@ -18,6 +18,7 @@ from tap_csv.tables import plain_number
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from python_calamine import CalamineSheet
 
@@ -28,11 +29,26 @@ LOGGER = logging.getLogger("tap-csv")
 
 _MOST_BYTES = 1 << 30
 """Bytes of a sheet, unpacked; all of its cells are held in memory."""
+_MOST_CELLS = 50_000_000
+"""Cells up to the last row and column: calamine holds the empty ones too, 17 thousand million between two at most."""
+_TAG = rb"<(?:\w+:)?"
+_LETTERS, _DIGITS = re.compile(rb'<c r="([A-Za-z]+)\d{1,6}"'), re.compile(rb'<c r="[A-Za-z]+(\d+)"')
+"""Column of a cell, be it filled or not, of the first million rows, and row; as all programs write them."""
+_STARTS = (b"<c ", b"<c>", b"<c\t", b"<c\n", b"<c\r")
+_MOST_ROWS = 10**6
+_FILLED = re.compile(_TAG + rb"c\s[^<>]*?\br\s*=\s*[\"']([A-Za-z]+)(\d+)[\"'][^<>]*(?<!/)>")
+_NAMELESS = re.compile(_TAG + rb"c(?=[\s>])(?![^<>]*\br\s*=)")
+"""Start of a cell that does not say where it stands, but behind the one before it."""
+_ROW = re.compile(_TAG + rb"row\b")
+_ROW_NUMBER = re.compile(_ROW.pattern + rb"[^<>]*?\sr\s*=\s*[\"'](\d+)")
+_OTHERS = {"content.xml", "xl/workbook.bin"}
+"""Members by which calamine may take the file for another kind of workbook."""
 _ERROR_CELL = re.compile(rb"<(?:\w+:)?c\s(?=[^>]*\bt=[\"']e[\"'])[^>]*?\br=[\"']([A-Z]+)(\d+)[\"']")
 _SAMPLE_ROWS = 1000
 _MOST_EXACT = 1 << 53
 ROUNDED = "a number of more than 15 digits is rounded, as Excel holds it: ids of that length belong there as texts"
 _LONGEST_TAG = 1 << 10
+_CHUNK = 1 << 20
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 Row = tuple[int, list[str | None]]
 
@@ -99,7 +115,7 @@ class Sheet:
         """
         with zipfile.ZipFile(self.path) as archive, archive.open(_part(archive, self._sheet.name)) as file:
             before = b""
-            while chunk := file.read(1 << 20):
+            while chunk := file.read(_CHUNK):
                 data = before + chunk
                 for found in _ERROR_CELL.finditer(data):
                     letters, number = found[1].decode(), int(found[2])
@@ -141,15 +157,77 @@ def _sheet(file: File, wanted: str | None) -> CalamineSheet:
         with zipfile.ZipFile(path) as archive:
             if sum(one.file_size for one in archive.infolist()) > _MOST_BYTES:
                 raise InputError(f"is larger than {_MOST_BYTES:,} bytes unpacked: save it as CSV", file)
+            if _OTHERS & {*archive.namelist()}:
+                raise InputError("is a workbook of another kind than .xlsx as well: save it anew", file)
         book = calamine.CalamineWorkbook.from_path(str(path))
         names = book.sheet_names
         if wanted is None and len(names) > 1:
             raise InputError(f"has {len(names)} sheets: set `sheet` to one of {', '.join(names)}", file)
         if wanted is not None and wanted not in names:
             raise InputError(f"has no sheet {wanted!r}: set `sheet` to one of {', '.join(names)}", file)
-        return book.get_sheet_by_name(wanted or names[0])
+        name = wanted or names[0]
+        _refuse_sparse(path, name, file)
+        return book.get_sheet_by_name(name)
     except (calamine.CalamineError, zipfile.BadZipFile, OSError) as error:
         raise InputError(f"is no workbook that can be read: {error}", file) from None
+
+
+def _refuse_sparse(path: Path, sheet: str, file: File) -> None:
+    """Check how far a sheet reaches before calamine makes a cell of each place.
+
+    Raises:
+        InputError: too far.
+    """
+    with zipfile.ZipFile(path) as archive:
+        part = _part(archive, sheet)
+        columns = max((_number(one.decode().upper()) for one in _plain(_LETTERS, archive, part)), default=0)
+        rows = _MOST_ROWS
+        if rows * columns > _MOST_CELLS or not columns:
+            rows = max(map(int, _plain(_DIGITS, archive, part)), default=0)
+        if rows * columns > _MOST_CELLS or not columns:
+            rows, columns = _reach(archive, part)
+    if rows * columns > _MOST_CELLS:
+        what = f"reaches to row {rows:,} and column {_letters(columns)}, empty cells between: save it as CSV"
+        raise InputError(what, f"{file}, sheet {sheet!r}")
+
+
+def _parts(archive: zipfile.ZipFile, part: str) -> Iterator[bytes]:
+    """Read a sheet in pieces that are cut before a tag."""
+    rest = b""
+    with archive.open(part) as unpacked:
+        while chunk := unpacked.read(_CHUNK):
+            data = rest + chunk
+            end = max(data.rfind(b"<"), 0)
+            rest = data[end:]
+            if len(rest) > _CHUNK:
+                raise InputError(f"a cell of more than {_CHUNK:,} bytes", f"{archive.filename}!{part}")
+            yield data[:end]
+
+
+def _plain(wanted: re.Pattern[bytes], archive: zipfile.ZipFile, part: str) -> set[bytes]:
+    """Find something in the start of each cell, which takes a tenth of `_reach`; nothing if one is written oddly."""
+    found = set[bytes]()
+    for data in _parts(archive, part):
+        cells = wanted.findall(data)
+        if b":c" in data or len(cells) != sum(map(data.count, _STARTS)):
+            return set()
+        found.update(cells)
+    return found
+
+
+def _reach(archive: zipfile.ZipFile, part: str) -> tuple[int, int]:
+    """Return the last row and column of a cell that holds something, or does not say where it stands."""
+    rows = columns = numbered = nameless = most_nameless = 0
+    for data in _parts(archive, part):
+        cells = _FILLED.findall(data)
+        rows = max([rows, *(int(row) for _, row in cells)])
+        columns = max([columns, *(_number(one.decode().upper()) for one in {letters for letters, _ in cells})])
+        numbered = max([numbered, *map(int, _ROW_NUMBER.findall(data))])
+        if _NAMELESS.search(data):
+            for place, row in enumerate(_ROW.split(data)):
+                nameless = len(_NAMELESS.findall(row)) + (0 if place else nameless)
+                most_nameless = max(most_nameless, nameless)
+    return (max(rows, numbered), max(columns, most_nameless)) if most_nameless else (rows, columns)
 
 
 def _part(archive: zipfile.ZipFile, sheet: str) -> str:
