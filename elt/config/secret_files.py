@@ -29,13 +29,22 @@ from elt.errors import ConfigError, SetupError, last_line
 SUFFIX = ".enc.env"
 DECIDED = re.compile(r"PYTHONDONTWRITEBYTECODE$|AIRFLOW__|DBT_(?!ENV_)|MELTANO_|CELERY_|PG[A-Z]+$")
 """Variables that would change what the workspace decides. Bytecode saves 3 CPU seconds a start."""
+CODE = re.compile(
+    r"(DY)?LD_\w+$|PYTHON[A-Z]+$|PERL5\w+$|RUBY(OPT|LIB)$|(NODE|JAVA_TOOL|_JAVA)_OPTIONS$|OPENSSL_(CONF|ENGINES|MODULES)$"
+    r"|GIT_(ASKPASS|CONFIG\w*|EDITOR|EXEC_PATH|EXTERNAL_DIFF|PAGER|PROXY_COMMAND|SSH|SSH_COMMAND|TEMPLATE_DIR)$"
+    r"|((BASH_)?ENV|PATH|IFS|PS4|SHELLOPTS|BASHOPTS|PROMPT_COMMAND|GCONV_PATH|SSLKEYLOGFILE)$|BASH_FUNC_"
+)
+"""Variables that have programs run other code: nobody sees in a review what an encrypted value says."""
 RULES = ".sops.yaml"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _SEALED = re.compile(r"ENC\[AES256_GCM,data:[^\]]+\]")
+_OTHER_KEYS = re.compile(r"^sops_(?!age__)\w+?__", re.MULTILINE)
+"""Keys that sops asks a server for, whose address the file names: it would be sent this user's tokens."""
 _PLAIN = "_unencrypted"
 """What the names of values end with that sops leaves as they are."""
 _MASK = "***"
+_ONLY_AGE = "names keys of another kind than age: take it back from git"
 _SHORTEST = 5
 """Characters of a value that is masked: a shorter one stands in other words, too. Airflow has the same limit."""
 
@@ -65,6 +74,8 @@ def values(environment: str) -> dict[str, str]:
     path = path_of(environment)
     if not path.is_file():
         return {}
+    if _OTHER_KEYS.search(path.read_text(encoding="utf-8", errors="replace")):
+        raise ConfigError(f"{path}: {_ONLY_AGE}")
     found = _decrypted(path, path.stat().st_mtime_ns)
     settings = {name for name, _, _ in env_file.example_settings()}
     for name in found:
@@ -72,6 +83,8 @@ def values(environment: str) -> dict[str, str]:
             raise ConfigError(f"{path}: {name} is of one clone: write it into {layout.ENV_FILE}")
         if DECIDED.match(name):
             raise ConfigError(f"{path}: {name} would have no effect, since the workspace decides on it")
+        if CODE.match(name):
+            raise ConfigError(f"{path}: {name} runs other code, and is no secret: write it into {layout.ENV_FILE}")
     return dict(found)
 
 
@@ -90,9 +103,14 @@ def switched(env: t.Mapping[str, str], environment: str) -> dict[str, str]:
 def masked(text: str, secrets: t.Iterable[str]) -> str:
     """Return a text without the secrets that it holds."""
     for secret in secrets:
-        if len(secret) >= _SHORTEST:
-            text = text.replace(secret, _MASK)
+        for one in parts_of(secret):
+            text = text.replace(one, _MASK)
     return text
+
+
+def parts_of(secret: str) -> list[str]:
+    """Return what of a secret is masked: all of it, and each line, as logs have lines."""
+    return [one for one in dict.fromkeys([secret, *secret.splitlines()]) if len(one.strip()) >= _SHORTEST]
 
 
 def init(environment: str) -> None:
@@ -127,7 +145,7 @@ def put(environment: str, name: str, value: str) -> None:
     path = _existing(environment)
     if not _NAME.fullmatch(name) or name.startswith("sops_"):
         raise ConfigError(f"{name!r} is no name: letters, digits and _, and not sops_ before them")
-    if name in {one for one, _, _ in env_file.example_settings()} or DECIDED.match(name):
+    if name in {one for one, _, _ in env_file.example_settings()} or DECIDED.match(name) or CODE.match(name):
         raise ConfigError(f"{name} is of one clone, or of the workspace: {layout.ENV_FILE} is its place, if any")
     if not value or "\0" in value:
         raise ConfigError(f"{name}: its value is empty, or holds a NUL")
@@ -197,6 +215,8 @@ def problem(path: Path) -> str:
     has_mac = False
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         name, there, value = line.partition("=")
+        if _OTHER_KEYS.match(line):
+            return f"line {number} {_ONLY_AGE}"
         has_mac |= name == "sops_mac" and bool(_SEALED.match(value))
         if not line.strip() or name.startswith("sops_") or name.endswith(_PLAIN):
             continue
@@ -213,6 +233,8 @@ def _decrypted(path: Path, changed: int) -> t.Mapping[str, str]:  # noqa: ARG001
 
 def _existing(environment: str) -> Path:
     path = path_of(environment)
+    if path.is_file() and _OTHER_KEYS.search(path.read_text(encoding="utf-8", errors="replace")):
+        raise ConfigError(f"{path}: {_ONLY_AGE}")
     if not path.is_file():
         raise ConfigError(f"{path} is not there: `elt secrets init --environment {environment}` makes it")
     return path

@@ -51,7 +51,8 @@ class MeltanoOperator(BashOperator):
                     self.log.warning("%s", warning)
                 env = secret_files.switched(env, str(environment))
                 for value in secret_files.values(str(environment)).values():
-                    mask_secret(value)
+                    for one in secret_files.parts_of(value):
+                        mask_secret(one)
                 connections.refuse_missing(str(self.bash_command).split(), env)
         outcome = meltano_log.Outcome()
         # No `with`: when the task's time is up, it would wait for the process that only on_kill ends.

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import typing as t
@@ -172,6 +173,42 @@ def test_the_hook_lets_nothing_readable_in(tmp_path, name, text, what):
     path.write_text(text)
     done = subprocess.run([sys.executable, "-m", "elt.config.secret_files", path], cwd=ROOT, capture_output=True)
     assert (done.returncode, what in done.stderr.decode()) == (bool(what), True)
+
+
+@needs_group
+@pytest.mark.parametrize("kind", ["hc_vault", "kms", "gcp_kms", "azure_kv", "pgp"])
+def test_a_file_sends_no_token_to_a_server_that_it_names(clone, monkeypatch, kind):
+    secret_files.init("dev")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        path = secret_files.path_of("dev")
+        own = [line for line in path.read_text().splitlines() if "sops_age" not in line]
+        keys = {"vault_address": address, "engine_path": "transit", "key_name": "k", "enc": "vault:v1:abc"}
+        keys["created_at"] = "2026-01-01T00:00:00Z"
+        path.write_text("\n".join([*own, *(f"sops_{kind}__list_0__map_{one}={keys[one]}" for one in keys), ""]))
+        monkeypatch.setenv("VAULT_TOKEN", "mine")
+        for action in (secret_files.values, secret_files.recipients, secret_files.edit):
+            with pytest.raises(ConfigError, match="names keys of another kind than age"):
+                action("dev")
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert "names keys of another kind than age" in secret_files.problem(path)
+
+
+@needs_group
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "BASH_ENV", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "PATH"])
+def test_a_variable_that_runs_code_is_no_secret(clone, name):
+    secret_files.init("dev")
+    with pytest.raises(ConfigError, match=name):
+        secret_files.put("dev", name, "something")
+    secret_files._sops("set", "--value-stdin", str(secret_files.path_of("dev")), f'["{name}"]', given='"something"')
+    with pytest.raises(ConfigError, match=f"{name} runs other code"):
+        secret_files.values("dev")
+
+
+def test_each_line_of_a_value_is_masked():
+    assert secret_files.masked("first line and the second", ["the first\nfirst line\nthe second\n"]) == "*** and ***"
 
 
 def test_a_value_is_masked():
