@@ -132,6 +132,7 @@ def _streamlit(settings: Settings) -> dict[str, str]:
         "STREAMLIT_SERVER_PORT": str(settings.streamlit_port),
         "STREAMLIT_SERVER_HEADLESS": "true",
         "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+        "STREAMLIT_SERVER_MAX_UPLOAD_SIZE": "0",  # else anybody on this machine fills its memory
         "STREAMLIT_CLIENT_TOOLBAR_MODE": "viewer",
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
     }

@@ -22,7 +22,10 @@ import psycopg2
 import pytest
 import yaml
 from cryptography import fernet
-from workspace import run
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync import client as websocket
+from workspace import copy, run, said
 
 from elt import layout
 from elt.config import env_file, process_env
@@ -67,6 +70,38 @@ def test_other_users_cannot_read_the_state(platform):
     assert stat.S_IMODE(platform.state.stat().st_mode) == 0o700
     for name in ("run/valkey.conf", "run/airflow_passwords.json"):
         assert stat.S_IMODE((platform.state / name).stat().st_mode) == 0o600, name
+
+
+def test_nobody_else_may_change_what_is_installed_even_if_the_umask_lets_them(tmp_path):
+    root = tmp_path / "clone"
+    copy(root)
+    command = ["bash", "-c", "umask 000; scripts/bootstrap.sh && exec .venv/bin/elt --version"]
+    env = {name: value for name, value in os.environ.items() if name not in {"ELT_STATE", "UV_PROJECT_ENVIRONMENT"}}
+    done = said(*command, cwd=root, env=env)
+    assert done.returncode == 0, done.stdout
+    assert (root / "elt" / "config" / "__pycache__").is_dir()
+    assert stat.S_IMODE((root / ".state").stat().st_mode) == 0o700
+    paths = [path for path in root.rglob("*") if not path.is_relative_to(root / ".state")]
+    found = [path for path in paths if not path.is_symlink() and path.stat().st_mode & 0o022]
+    assert [path for path in found if path.stat().st_nlink == 1] == []  # the others are of uv's cache
+
+
+def test_anybody_s_upload_fills_no_memory_of_the_dashboard(platform):
+    url = platform.settings.streamlit_url()
+    with websocket.connect(f"{url.replace('http', 'ws')}/_stcore/stream", proxy=None) as stream:
+        asked = BackMsg()
+        asked.rerun_script.query_string = ""
+        stream.send(asked.SerializeToString())
+        session = ""
+        while not session:
+            told = ForwardMsg()
+            told.ParseFromString(stream.recv(30))
+            session = told.new_session.initialize.session_id
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+            client.get("/_stcore/health")
+            headers = {"X-Xsrftoken": client.cookies["_streamlit_xsrf"]}
+            answer = client.put(f"/_stcore/upload_file/{session}/one", files={"file": b"x" * 9999}, headers=headers)
+            assert answer.status_code == 413
 
 
 @pytest.mark.parametrize("login", [None, {"username": "admin", "password": "wrong"}])
