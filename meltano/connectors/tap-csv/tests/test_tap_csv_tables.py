@@ -315,3 +315,12 @@ def test_inspection(tmp_path: Path) -> None:
     assert ["id"] in found.keys
     found = inspection.inspect(str(parquet(tmp_path / "in.parquet", "select 1.5::decimal(9,3) as a")))
     assert [(one.name, one.type) for one in found.columns] == [("a", "decimal(9,3)")]
+
+
+def test_times_of_nanoseconds_that_have_none(sync: Sync, tmp_path: Path) -> None:
+    """As pandas writes all of them."""
+    moments = pa.array([1709200800_123456_000, None], pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"id": [1, 2], "a": moments}), path := tmp_path / "in.parquet")
+    for got in both(sync, tmp_path, path):
+        assert got.error is None
+    assert [one["a"] for one in sync(path, settings=TYPED).records] == ["2024-02-29T10:00:00.123456Z", None]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import typing as t
 
@@ -38,6 +39,25 @@ def cut(connection: duckdb.DuckDBPyConnection, path: Path, used: Mapping[str, st
         column, left = (name, children) if not left else (column, left - 1 + children)
         if column in used and kind == "DOUBLE" and digits > MOST_DIGITS:
             found[column] = f"DuckDB would round it to a DOUBLE: write at most {MOST_DIGITS} digits, or texts"
-        if column in used and "NANOS=NanoSeconds" in str(logical) and _MAY_BE_CUT.search(kind):
+        is_nanoseconds = "NANOS=NanoSeconds" in str(logical) and _MAY_BE_CUT.search(kind)
+        if column in used and is_nanoseconds and (name != column or _has_nanoseconds(path, column)):
             found[column] = "DuckDB would cut its nanoseconds: write it in microseconds, or as text"
     return found
+
+
+def _has_nanoseconds(path: Path, column: str) -> bool:
+    """Whether a column of times has digits below microseconds; without pyarrow it is taken to have some.
+
+    pandas writes all times in nanoseconds, and few of them have any.
+    """
+    try:
+        pyarrow, compute, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.compute", "pyarrow.parquet"))
+    except ImportError:
+        return True
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=[column]):
+            whole = batch.column(0).cast(pyarrow.int64())
+            cut_off = compute.multiply(compute.divide(whole, 1000), 1000)
+            if compute.any(compute.not_equal(cut_off, whole)).as_py():
+                return True
+    return False
