@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from elt import quoting
 from elt.errors import ConfigError, DataError, last_line
 from elt.sources import inspection
 
@@ -239,7 +240,7 @@ def dbt_source(kind: str, name: str, tables: t.Sequence[Table]) -> str:
             for one in tables
         ],
     }
-    return inspection.dumped({"sources": [source]})
+    return inspection.dumped(quoting.templates({"sources": [source]}))
 
 
 def staging(name: str, table: Table) -> tuple[str, str]:
@@ -264,7 +265,7 @@ def staging(name: str, table: Table) -> tuple[str, str]:
         **tests,
         "columns": columns,
     }
-    return _sql(name, table), inspection.dumped({"models": [model]})
+    return _sql(name, table), inspection.dumped(quoting.templates({"models": [model]}))
 
 
 def _sql(name: str, table: Table) -> str:
@@ -294,7 +295,7 @@ def _group(column: Column) -> str:
 def _quoted(name: str) -> str:
     if PLAIN.fullmatch(name) and name not in _keywords():
         return name
-    return '"' + name.replace('"', '""') + '"'
+    return quoting.template(quoting.name(name))
 
 
 @functools.cache

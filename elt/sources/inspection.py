@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from elt import layout
+from elt import layout, quoting
 from elt.atomic import atomic_write
 from elt.config import meltano_plugins
 from elt.errors import ConfigError, DataError, last_line
@@ -200,7 +200,7 @@ def as_yaml(settings: dict[str, t.Any], indent: int = 0) -> str:
 def dbt_source(found: dict[str, t.Any], table: str) -> str:
     """Write the source of dbt, with a description to fill in for each column."""
     key = key_of(found)
-    single = key[0] if len(key) == 1 and '"' not in key[0] else ""  # dbt does not double the quote in a test
+    single = key[0] if len(key) == 1 and not {'"', "{"} & {*key[0]} else ""  # dbt does not double the quote in a test
     columns = [
         {"name": one["name"].lower(), "description": f"{one['name']} ({one['type']})."}
         | ({"data_tests": ["not_null", "unique"]} if one["name"] == single else {})
@@ -214,7 +214,7 @@ def dbt_source(found: dict[str, t.Any], table: str) -> str:
         "schema": "raw",
         "tables": [{"name": table, "description": about, "columns": columns}],
     }
-    return dumped({"sources": [source]})
+    return dumped(quoting.templates({"sources": [source]}))
 
 
 def write(found: dict[str, t.Any], entity: str | None = None) -> None:

@@ -176,6 +176,29 @@ def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
     assert here.rows("select count(*) from duckdb_tables() where schema_name = 'raw_erp'") == [(0,)]
 
 
+def test_names_of_somebody_else_do_not_run_as_templates(here, tmp_path):
+    """Neither in the SQL nor in the YAML of dbt, whose templates run statements and read the environment."""
+    mark = tmp_path / "mark"
+    name = "a{{ run_query(\"copy (select 1) to '" + str(mark) + "'\") }}"
+    path = tmp_path / "evil.db"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        quoted = name.replace('"', '""')
+        made.execute(f'create table t (id integer primary key, "{quoted}" text, "b{{% x" text, "c{{#" text)')
+        made.execute("insert into t values (1, 'a', 'b', 'c')")
+        made.commit()
+    here.ran("source", "add", "evil", "--kind", "sqlite", "--path", path)
+    here.ran("run", "--source", "evil")
+    assert not mark.exists()
+    csv = tmp_path / "h.csv"
+    csv.write_text('id,"a{{ env_var(""NONE"") }}","b{% x","c{#"\n1,2,3,4\n')
+    here.ran("source", "add", "headed", "--kind", "csv", "--path", csv)
+    here.ran("exec", "dbt", "parse", "--no-partial-parse")
+    held = json.loads((Path(here.env["ELT_STATE"]) / "dbt/target/manifest.json").read_text())["sources"]
+    (columns,) = [one["columns"] for one in held.values() if one["name"] == "headed"]
+    assert [*columns] == ["id", 'a{{ env_var("none") }}', "b{% x", "c{#"]
+    assert columns["c{#"]["description"] == "c{# (integer)."
+
+
 def planned(here: Clone) -> None:
     """What `elt plan` says after two runs is what dbt and the warehouse say."""
     here.ran("plan", "--local")  # dbt parses what changed
