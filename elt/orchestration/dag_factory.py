@@ -189,7 +189,7 @@ def _publishing(elt: jobs.Annotations) -> list[t.Any]:
         from elt.serving import duckdb_copy  # noqa: PLC0415
 
         with no_retry():
-            duckdb_copy.to_all_readers(environment, settings.load())
+            duckdb_copy.to_all_readers(environment, settings.load(), may_be_none=elt.select is not None)
 
     environment = "{{ params.environment }}"
     return [data_quality(environment), *([publish(environment)] if elt.publish else [])]

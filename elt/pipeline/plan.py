@@ -31,7 +31,7 @@ TAGS = re.compile(r"tag:([\w.-]+)(\+?)")
 """What of dbt's selections is counted here; dbt itself is asked about others."""
 LAST_RUN = "select state, started_at from runs where job_name = {} order by started_at desc limit 1"
 STATE = "select completed_state from state where state_id = {}"
-TABLES = "select schema_name, table_name from duckdb_columns() where column_name = '_sdc_batched_at'"
+TABLES = "select schema_name, table_name from duckdb_columns() where column_name = '_sdc_deleted_at'"
 SHOWN = 3
 """Bookmarks that are shown of a state."""
 
@@ -225,7 +225,7 @@ def _rows(path: Path, schema: str, started: object) -> str:
             tables = [name for of, name in connection.execute(TABLES).fetchall() if of == schema]
             counts = [
                 f"select count(*) as n, count(*) filter ({since}) as new from "  # noqa: S608 - names that are quoted
-                f"{quoting.name(schema)}.{quoting.name(one)}"
+                f"{quoting.name(schema)}.{quoting.name(one)} where _sdc_deleted_at is null"
                 for one in tables
             ]
             if not counts:

@@ -46,14 +46,23 @@ STORAGE_VERSION = "v1.5.0"
 """Version of DuckDB's file format, so that it does not change unnoticed with a newer engine."""
 
 
-def to_all_readers(environment: str, settings: Settings) -> None:
+def to_all_readers(environment: str, settings: Settings, *, may_be_none: bool = False) -> None:
     """Publish the marts of an environment as a file and in PostgreSQL.
+
+    Args:
+        environment: which one's.
+        settings: the checked settings.
+        may_be_none: do nothing where there is no mart yet, as after the first run of a source that was just added.
 
     Raises:
         DataError: one of the two failed, as it would again; all readers see what they saw before.
         StackError: one of the two failed, for a lock or a connection; likewise.
     """
-    with _new_copy(factory.stack_warehouse(environment), layout.published(environment)) as copy:
+    warehouse = factory.stack_warehouse(environment)
+    if may_be_none and not _holds_marts(warehouse):
+        print(f"publish: {warehouse} holds no marts yet: readers see what they saw before")
+        return
+    with _new_copy(warehouse, layout.published(environment)) as copy:
         postgres.publish(copy, environment, settings)
 
 
@@ -118,6 +127,15 @@ def _locked(folder: Path) -> t.Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _holds_marts(warehouse: Warehouse) -> bool:
+    try:
+        with warehouse.connect() as connection:
+            query = f"select 1 from duckdb_tables() where schema_name = '{SCHEMA}' limit 1"
+            return bool(connection.execute(query).fetchall())
+    except duckdb.Error:
+        return True  # what hinders is named where they are copied
 
 
 def _build(warehouse: Warehouse, building: Path, now: dt.datetime) -> dict[str, int]:

@@ -223,7 +223,7 @@ def _database(
 ) -> tuple[dict[Path, str], list[Piece]]:
     """Make what loads a database: plugins, job and schedule, source and staging models of dbt."""
     yml, selectors = layout.MELTANO_YML, layout.DBT_PROJECT / "selectors.yml"
-    extractor, loader = database.extractor(given.kind, name, config, tables), database.loader(name)
+    extractor, loader = database.extractor(given.kind, name, config, tables), database.loader(name, tables)
     text = yml.read_text(encoding="utf-8")
     for where, one in ((EXTRACTORS, extractor), (LOADERS, loader)):
         text = yaml_text.insert(yml, text, where, functools.partial(_plugin, one))

@@ -195,12 +195,16 @@ def extractor(kind: str, name: str, config: dict[str, t.Any], tables: t.Sequence
     }
 
 
-def loader(name: str) -> dict[str, t.Any]:
-    """Make the plugin that puts the tables into a schema of their own."""
+def loader(name: str, tables: t.Sequence[Table]) -> dict[str, t.Any]:
+    """Make the plugin that puts the tables into a schema of their own.
+
+    A table without a key is appended, and its old rows retired: were they kept, it would grow by itself at each load.
+    """
+    growing = {} if all(one.keys for one in tables) else {"hard_delete": True}
     return {
         "name": f"target-duckdb--{name}",
         "inherit_from": "target-duckdb",
-        "config": {"default_target_schema": f"raw_{name}", "load_method": "upsert"},
+        "config": {"default_target_schema": f"raw_{name}", "load_method": "upsert", **growing},
     }
 
 

@@ -7,11 +7,13 @@ import stat
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import duckdb
 import pytest
 from workspace import DEADLINE
 
+from elt import layout
 from elt.errors import DataError, StackError
 from elt.pipeline import revision
 from elt.serving import duckdb_copy as publishing
@@ -112,6 +114,16 @@ def test_without_marts_nothing_is_published(tmp_path):
     with pytest.raises(DataError, match="holds no marts"):
         publishing.publish(DuckDBFile(tmp_path / "empty.duckdb"), tmp_path / "published")
     assert not (tmp_path / "published" / publishing.LINK).exists()
+
+
+def test_a_source_without_marts_is_no_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(layout, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(publishing.factory, "stack_warehouse", lambda _: DuckDBFile(tmp_path / "empty.duckdb"))
+    duckdb.connect(str(tmp_path / "empty.duckdb")).close()
+    publishing.to_all_readers("dev", mock.Mock(), may_be_none=True)
+    assert "holds no marts yet: readers see what they saw before" in capsys.readouterr().out
+    with pytest.raises(DataError, match="holds no marts: run"):
+        publishing.to_all_readers("dev", mock.Mock())
 
 
 def test_what_a_killed_publish_left_is_cleared(warehouse, tmp_path):

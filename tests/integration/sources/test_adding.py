@@ -117,52 +117,54 @@ def answered(clone: Clone, answers: dict[str, str], *words: str) -> str:
 def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
     if not importlib.util.find_spec("duckdb_extension_sqlite_scanner"):
         pytest.skip("the group sqlite is not installed")
-    path = tmp_path / "erp.sqlite"
+    path = tmp_path / "tzz.sqlite"
     with sqlite3.connect(path) as connection:
         connection.executescript(SHOP.format(true=1, false=0))
     before = here.files()
-    out = here.ran("source", "add", "erp", "--kind", "sqlite", "--path", path)
-    assert "next: .venv/bin/elt run --source erp\n" in out
-    assert "nothing is changed" in here.ran("source", "add", "erp", "--kind", "sqlite", "--path", path)
+    out = here.ran("source", "add", "tzz", "--kind", "sqlite", "--path", path)
+    assert "next: .venv/bin/elt run --source tzz\n" in out
+    assert "nothing is changed" in here.ran("source", "add", "tzz", "--kind", "sqlite", "--path", path)
     for hook in (
         ("meltano-schema", "meltano/meltano.yml"),
         ("python", "-m", "elt.sources.jobs"),
-        ("sqlfmt", "--check", "transform/models/staging/erp"),
-        ("check-yaml", *map(str, (here.root / "transform" / "models" / "staging" / "erp").glob("*.yml"))),
-        ("detect-secrets-hook", "--no-verify", "meltano/sources/erp.txt"),
+        ("sqlfmt", "--check", "transform/models/staging/tzz"),
+        ("check-yaml", *map(str, (here.root / "transform" / "models" / "staging" / "tzz").glob("*.yml"))),
+        ("detect-secrets-hook", "--no-verify", "meltano/sources/tzz.txt"),
     ):
         done = said("scripts/hook.sh", *hook, cwd=here.root, env=here.env)
         assert done.returncode == 0, done.stdout
-    mart = here.root / "transform" / "models" / "marts" / "erp_totals.sql"
-    mart.write_text("select cast(sum(amount) as double) as total from {{ ref('stg_erp__order_lines') }}\n")
-    mart.with_suffix(".yml").write_text("models: [{name: erp_totals, columns: [{name: total, data_type: double}]}]\n")
-    assert "raw_erp.customers: 2 rows" in here.ran("run", "--source", "erp")
+    mart = here.root / "transform" / "models" / "marts" / "tzz_totals.sql"
+    mart.parent.mkdir(exist_ok=True)
+    mart.write_text("select cast(sum(amount) as double) as total from {{ ref('stg_tzz__order_lines') }}\n")
+    mart.with_suffix(".yml").write_text("models: [{name: tzz_totals, columns: [{name: total, data_type: double}]}]\n")
+    assert "raw_tzz.customers: 2 rows" in here.ran("run", "--source", "tzz")
     assert here.rows(
-        "select customer_id, name, is_vip, updated_at::varchar from staging.stg_erp__customers order by 1"
+        "select customer_id, name, is_vip, updated_at::varchar from staging.stg_tzz__customers order by 1"
     ) == [
         (1, "Ada", True, "2024-01-01 10:00:00"),
         (2, "Grace", False, "2024-01-02 10:00:00"),
     ]
-    assert here.rows('select "group" from staging.stg_erp__order_lines order by order_id, line') == [
+    assert here.rows('select "group" from staging.stg_tzz__order_lines order by order_id, line') == [
         ("a",),
         ("b",),
         (None,),
     ]
-    assert here.rows("from marts.erp_totals") == [(15.75,)]
+    assert here.rows("from marts.tzz_totals") == [(15.75,)]
     with sqlite3.connect(path) as connection:
         connection.execute(
             "update customers set name = 'Ada L.', updated_at = '2024-02-01 10:00:00' where customer_id = 1"
         )
         connection.execute('delete from "order lines" where line = 2')
-    here.ran("run", "--source", "erp")
-    assert here.rows("select name from staging.stg_erp__customers order by customer_id") == [("Ada L.",), ("Grace",)]
-    assert here.rows("from marts.erp_totals") == [(15.5,)]
+    here.ran("run", "--source", "tzz")
+    assert here.rows("select name from staging.stg_tzz__customers order by customer_id") == [("Ada L.",), ("Grace",)]
+    assert here.rows("from marts.tzz_totals") == [(15.5,)]
+    assert here.rows("select count(*) from raw_tzz.names") == [(2,)]  # without a key, and not twice after two loads
     planned(here)
-    out = here.ran("source", "remove", "erp")
-    assert f"stg_erp__order_lines.sql stays: it is used by {mart}" in out
+    out = here.ran("source", "remove", "tzz")
+    assert f"stg_tzz__order_lines.sql stays: it is used by {mart}" in out
     mart.unlink()
     mart.with_suffix(".yml").unlink()
-    out = here.ran("source", "remove", "erp")
+    out = here.ran("source", "remove", "tzz")
     assert here.files() == before
     (drop,) = [line.strip() for line in out.splitlines() if "drop schema" in line]
     done = said(
@@ -173,7 +175,7 @@ def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
         env=here.env,
     )
     assert done.returncode == 0, done.stdout
-    assert here.rows("select count(*) from duckdb_tables() where schema_name = 'raw_erp'") == [(0,)]
+    assert here.rows("select count(*) from duckdb_tables() where schema_name = 'raw_tzz'") == [(0,)]
 
 
 def test_names_of_somebody_else_do_not_run_as_templates(here, tmp_path):
@@ -203,19 +205,19 @@ def planned(here: Clone) -> None:
     """What `elt plan` says after two runs is what dbt and the warehouse say."""
     here.ran("plan", "--local")  # dbt parses what changed
     began = time.perf_counter()
-    out = here.ran("plan", "dev", "erp", "--local")
+    out = here.ran("plan", "dev", "tzz", "--local")
     assert time.perf_counter() - began < 3
-    words = ("--project-dir", "transform", "--profiles-dir", "transform", "--select", "tag:erp+")
+    words = ("--project-dir", "transform", "--profiles-dir", "transform", "--select", "tag:tzz+")
     listed = here.ran("exec", "dbt", "--quiet", "ls", *words, "--output", "json", "--output-keys", "resource_type")
     kinds = [json.loads(line)["resource_type"] for line in listed.splitlines()]
-    assert f"  dbt    {kinds.count('model')} models, {kinds.count('test')} tests: tag:erp+\n" in out
+    assert f"  dbt    {kinds.count('model')} models, {kinds.count('test')} tests: tag:tzz+\n" in out
     assert "         main-customers updated_at 2024-02-01 10:00:00\n" in out
     ((total, new),) = here.rows(
-        "select (select count(*) from raw_erp.customers) + (select count(*) from raw_erp.names)"
-        ' + (select count(*) from raw_erp."order lines"), 6'
+        "select (select count(*) from raw_tzz.customers) + (select count(*) from raw_tzz.names)"
+        ' + (select count(*) from raw_tzz."order lines"), 6'
     )
-    assert re.search(rf"  rows   {total} in 3 tables of raw_erp, {new} of them by that run\n", out), out
-    assert "  1 extract_load: `meltano run tap-sqlite--erp target-duckdb--erp`\n" in out
+    assert re.search(rf"  rows   {total} in 3 tables of raw_tzz, {new} of them by that run\n", out), out
+    assert "  1 extract_load: `meltano run tap-sqlite--tzz target-duckdb--tzz`\n" in out
 
 
 @pytest.fixture
@@ -238,18 +240,18 @@ def test_postgresql_is_added_by_a_person_at_a_terminal(here, server):
         "schedule [@daily]": "@hourly",
         f"password of {server['user']} at 127.0.0.1 (empty for none)": server["password"],
     }
-    out = answered(here, answers, "source", "add", "erp", "--tables", "customers,order lines")
-    assert "TAP_POSTGRES__ERP_PASSWORD=********" in out
+    out = answered(here, answers, "source", "add", "tzz", "--tables", "customers,order lines")
+    assert "TAP_POSTGRES__TZZ_PASSWORD=********" in out
     assert server["password"] not in out
     assert (here.root / ".env").stat().st_mode & 0o777 == 0o600
-    assert "raw_erp.order lines: 3 rows" in here.ran("run", "--source", "erp")
-    assert here.rows("select customer_id, name, is_vip from staging.stg_erp__customers order by 1") == [
+    assert "raw_tzz.order lines: 3 rows" in here.ran("run", "--source", "tzz")
+    assert here.rows("select customer_id, name, is_vip from staging.stg_tzz__customers order by 1") == [
         (1, "Ada", True),
         (2, "Grace", False),
     ]
-    out = here.ran("plan", "--local", "erp")
+    out = here.ran("plan", "--local", "tzz")
     assert (
-        f"host 127.0.0.1, port {server['port']}, user elt, database postgres, TAP_POSTGRES__ERP_PASSWORD ***\n" in out
+        f"host 127.0.0.1, port {server['port']}, user elt, database postgres, TAP_POSTGRES__TZZ_PASSWORD ***\n" in out
     )
     assert server["password"] not in out
     secret = server["password"].encode()
@@ -271,8 +273,8 @@ def test_a_file_is_added_with_a_schedule_and_removed(here):
     done = here.elt("source", "add", "other", *words[3:])
     assert done.returncode == 0, done.stdout
     assert "wait_for: stores" in (here.root / "meltano" / "meltano.yml").read_text()
-    done = here.elt("source", "add", "products", *words[3:])
-    assert "entity products loads" in done.stdout
+    done = here.elt("source", "add", "stores", *words[3:])
+    assert "nothing is changed" in done.stdout
     here.ran("source", "remove", "other")
     assert "drop table if exists raw.stores" not in here.ran("source", "remove", "stores")  # there is no warehouse
     assert here.files() == before

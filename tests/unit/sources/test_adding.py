@@ -43,7 +43,7 @@ def stream(name):
 
 
 TABLES = [database._table(stream(name)) for name in STREAMS]
-GIVEN = adding.Given("postgres", host="db", user="me", database="erp", schedule="@hourly")
+GIVEN = adding.Given("postgres", host="db", user="me", database="tzz", schedule="@hourly")
 
 
 @pytest.fixture
@@ -72,13 +72,13 @@ def everything(project):
 
 
 def test_what_is_added_is_read_as_meant(project):
-    adding.add("erp", GIVEN)
+    adding.add("tzz", GIVEN)
     whole = yaml.safe_load(layout.MELTANO_YML.read_text())
     assert whole["plugins"]["extractors"][-1] == {
-        "name": "tap-postgres--erp",
+        "name": "tap-postgres--tzz",
         "inherit_from": "tap-postgres",
-        "namespace": "tap_postgres__erp",
-        "config": {"host": "db", "port": 5432, "user": "me", "database": "erp"},
+        "namespace": "tap_postgres__tzz",
+        "config": {"host": "db", "port": 5432, "user": "me", "database": "tzz"},
         "select": [f"{name}.*" for name in STREAMS],
         "metadata": {
             "public-customers": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"},
@@ -87,20 +87,22 @@ def test_what_is_added_is_read_as_meant(project):
             "public-view": {"replication-method": "FULL_TABLE"},  # without a key rows would come twice
         },
     }
-    assert whole["plugins"]["loaders"][-1]["config"] == {"default_target_schema": "raw_erp", "load_method": "upsert"}
+    into = {"default_target_schema": "raw_tzz", "load_method": "upsert"}
+    assert whole["plugins"]["loaders"][-1]["config"] == into | {"hard_delete": True}  # as a table has no key
+    assert database.loader("tzz", TABLES[:3])["config"] == into
     schedule = jobs.schedules()[-1]
-    assert (schedule.name, schedule.interval) == ("erp_elt_pipeline", "@hourly")
-    assert schedule.tasks == (("tap-postgres--erp", "target-duckdb--erp"),)
-    assert (schedule.elt.select, schedule.elt.tags, schedule.elt.checks) == ("tag:erp+", ["erp"], "erp")
+    assert (schedule.name, schedule.interval) == ("tzz_elt_pipeline", "@hourly")
+    assert schedule.tasks == (("tap-postgres--tzz", "target-duckdb--tzz"),)
+    assert (schedule.elt.select, schedule.elt.tags, schedule.elt.checks) == ("tag:tzz+", ["tzz"], "tzz")
     left_out = yaml.safe_load((layout.DBT_PROJECT / "selectors.yml").read_text())
-    assert {"method": "tag", "value": "erp", "children": True} in (
+    assert {"method": "tag", "value": "tzz", "children": True} in (
         left_out["selectors"][0]["definition"]["union"][1]["exclude"]
     )
-    folder = layout.DBT_PROJECT / "models" / "staging" / "erp"
-    (source,) = yaml.safe_load((folder / "_erp__sources.yml").read_text())["sources"]
+    folder = layout.DBT_PROJECT / "models" / "staging" / "tzz"
+    (source,) = yaml.safe_load((folder / "_tzz__sources.yml").read_text())["sources"]
     assert (source["schema"], source["config"]["tags"], source["config"]["loaded_at_field"]) == (
-        "raw_erp",
-        ["erp"],
+        "raw_tzz",
+        ["tzz"],
         "_sdc_batched_at",
     )
     lines = source["tables"][1]
@@ -110,9 +112,9 @@ def test_what_is_added_is_read_as_meant(project):
         {"name": "amount", "data_type": "decimal(9, 2)"},
         {"name": "b c", "data_type": "varchar", "quote": True},
     ]
-    assert (folder / "stg_erp__order_lines.sql").read_text() == (
+    assert (folder / "stg_tzz__order_lines.sql").read_text() == (
         "with\n\n"
-        '    source as (select * from {{ source("erp", "order_lines") }}),\n\n'
+        '    source as (select * from {{ source("tzz", "order_lines") }}),\n\n'
         "    final as (\n\n"
         "        select\n"
         "            -- ids\n"
@@ -128,61 +130,61 @@ def test_what_is_added_is_read_as_meant(project):
         "        where _sdc_deleted_at is null\n\n"
         "    )\n\nselect *\nfrom final\n"
     )
-    (model,) = yaml.safe_load((folder / "stg_erp__order_lines.yml").read_text())["models"]
+    (model,) = yaml.safe_load((folder / "stg_tzz__order_lines.yml").read_text())["models"]
     assert model["data_tests"] == [{"unique_combination": {"arguments": {"columns": ["order_id", "line"]}}}]
     assert [one.get("data_tests") for one in model["columns"]] == [["not_null"], ["not_null"], None, None, None]
-    assert '"order"' in (folder / "stg_erp__view.sql").read_text()
-    assert "_sdc_batched_at" not in (folder / "stg_erp__orders.sql").read_text()  # it has a loaded_at
+    assert '"order"' in (folder / "stg_tzz__view.sql").read_text()
+    assert "_sdc_batched_at" not in (folder / "stg_tzz__orders.sql").read_text()  # it has a loaded_at
 
 
 def test_removing_gives_the_very_bytes_back(project, capsys):
     before = everything(project)
-    adding.add("erp", GIVEN)
+    adding.add("tzz", GIVEN)
     changed = {name for name, text in everything(project).items() if before.get(name, text) != text}
     assert changed == {"meltano/meltano.yml", "transform/selectors.yml"}
     for name in changed:  # nothing but added lines: every comment is where it was
         added = (project / name).read_text().splitlines()
         assert [line for line in before[name].decode().splitlines() if line not in added] == []
-    adding.add("crm", GIVEN._replace(kind="mysql"))
-    removing.remove("erp")
-    removing.remove("crm")
+    adding.add("tyy", GIVEN._replace(kind="mysql"))
+    removing.remove("tzz")
+    removing.remove("tyy")
     assert everything(project) == before
-    assert capsys.readouterr().out.endswith("source crm is removed\n")
+    assert capsys.readouterr().out.endswith("source tyy is removed\n")
 
 
 def test_a_dry_run_writes_nothing(project, capsys):
     before = everything(project)
-    adding.add("erp", GIVEN, dry_run=True)
+    adding.add("tzz", GIVEN, dry_run=True)
     out = capsys.readouterr().out
-    assert "+    - name: tap-postgres--erp\n" in out
-    assert "+++ b/transform/models/staging/erp/stg_erp__orders.sql\n" in out
+    assert "+    - name: tap-postgres--tzz\n" in out
+    assert "+++ b/transform/models/staging/tzz/stg_tzz__orders.sql\n" in out
     assert "\033" not in out
     assert everything(project) == before
-    adding.add("erp", GIVEN)
+    adding.add("tzz", GIVEN)
     before = everything(project)
-    removing.remove("erp", dry_run=True)
+    removing.remove("tzz", dry_run=True)
     assert everything(project) == before
 
 
 def test_adding_twice_changes_nothing(project, capsys):
-    adding.add("erp", GIVEN)
+    adding.add("tzz", GIVEN)
     before = everything(project)
     capsys.readouterr()
-    adding.add("erp", GIVEN._replace(host="other"))
+    adding.add("tzz", GIVEN._replace(host="other"))
     out = capsys.readouterr().out
-    assert re.fullmatch(r"source erp is there already \(.*/meltano/sources/erp.txt\): nothing is changed\n", out)
+    assert re.fullmatch(r"source tzz is there already \(.*/meltano/sources/tzz.txt\): nothing is changed\n", out)
     assert everything(project) == before
-    (layout.DBT_PROJECT / "models" / "staging" / "erp" / "stg_erp__view.sql").unlink()
-    adding.add("erp", GIVEN)
+    (layout.DBT_PROJECT / "models" / "staging" / "tzz" / "stg_tzz__view.sql").unlink()
+    adding.add("tzz", GIVEN)
     assert "it lacks" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("- name: tap-sqlite\n", "- name: tap-postgres--erp\n", r"line \d+, column 7: tap-postgres--erp is there"),
-        ("  - name: shop\n    tasks", "  - name: erp\n    tasks", "erp is there, by hand: choose another name"),
-        ("- name: shop_elt_pipeline", "- name: erp_elt_pipeline", "erp_elt_pipeline is there, by hand"),
+        ("- name: tap-sqlite\n", "- name: tap-postgres--tzz\n", r"line \d+, column 7: tap-postgres--tzz is there"),
+        ("  - name: shop\n    tasks", "  - name: tzz\n    tasks", "tzz is there, by hand: choose another name"),
+        ("- name: shop_elt_pipeline", "- name: tzz_elt_pipeline", "tzz_elt_pipeline is there, by hand"),
     ],
 )
 def test_what_is_there_by_hand_is_not_touched(project, old, new, message):
@@ -191,69 +193,73 @@ def test_what_is_there_by_hand_is_not_touched(project, old, new, message):
     layout.MELTANO_YML.write_text(text.replace(old, new))
     before = everything(project)
     with pytest.raises(ConfigError, match=message):
-        adding.add("erp", GIVEN)
+        adding.add("tzz", GIVEN)
     assert everything(project) == before
 
 
-def test_models_that_are_there_by_hand_are_not_touched(project):
-    with pytest.raises(ConfigError, match=r"staging/shop is there, by hand: choose another name than shop"):
-        adding.add("shop", GIVEN)
+@pytest.mark.usefixtures("project")
+def test_models_that_are_there_by_hand_are_not_touched():
+    (layout.DBT_PROJECT / "models" / "staging" / "tzz").mkdir(parents=True)
+    (layout.DBT_PROJECT / "models" / "staging" / "tzz" / "mine.sql").touch()
+    with pytest.raises(ConfigError, match=r"staging/tzz is there, by hand: choose another name than tzz"):
+        adding.add("tzz", GIVEN)
 
 
 def test_what_was_changed_by_hand_stays_with_what_it_needs(project, capsys):
-    adding.add("erp", GIVEN)
+    adding.add("tzz", GIVEN)
     layout.MELTANO_YML.write_text(layout.MELTANO_YML.read_text().replace("'@hourly'", '"@weekly" # rarely'))
-    folder = layout.DBT_PROJECT / "models" / "staging" / "erp"
-    with (folder / "stg_erp__view.yml").open("a") as file:
+    folder = layout.DBT_PROJECT / "models" / "staging" / "tzz"
+    with (folder / "stg_tzz__view.yml").open("a") as file:
         file.write("# more\n")
     own = layout.DBT_PROJECT / "models" / "marts" / "mine.sql"
-    own.write_text("select * from {{ ref('stg_erp__orders') }}")
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("select * from {{ ref('stg_tzz__orders') }}")
     capsys.readouterr()
-    removing.remove("erp")
+    removing.remove("tzz")
     out = capsys.readouterr().out
-    assert "schedules: erp_elt_pipeline stays: it was changed by hand" in out
-    assert "plugins: extractors: tap-postgres--erp stays: it is needed by erp\n" in out
-    assert f"stg_erp__orders.sql stays: it is used by {own}\n" in out
+    assert "schedules: tzz_elt_pipeline stays: it was changed by hand" in out
+    assert "plugins: extractors: tap-postgres--tzz stays: it is needed by tzz\n" in out
+    assert f"stg_tzz__orders.sql stays: it is used by {own}\n" in out
     assert {path.name for path in folder.iterdir()} == {
-        *("_erp__sources.yml", "stg_erp__orders.sql", "stg_erp__view.sql", "stg_erp__view.yml")
+        *("_tzz__sources.yml", "stg_tzz__orders.sql", "stg_tzz__view.sql", "stg_tzz__view.yml")
     }
     assert jobs.schedules()[-1].interval == "@weekly"
     own.unlink()
     shutil.copy(ROOT / "meltano" / "meltano.yml", layout.MELTANO_YML)
-    (folder / "stg_erp__view.yml").unlink()
-    removing.remove("erp")
+    (folder / "stg_tzz__view.yml").unlink()
+    removing.remove("tzz")
     assert not folder.exists()
-    assert not pieces.record("erp").exists()
+    assert not pieces.record("tzz").exists()
 
 
 def test_a_password_goes_into_env_alone(project, monkeypatch, capsys):
     secret = 'it\'s \\ a "$HOME" #1'  # noqa: S105  # pragma: allowlist secret
-    monkeypatch.delenv("TAP_POSTGRES__ERP_PASSWORD", raising=False)
+    monkeypatch.delenv("TAP_POSTGRES__TZZ_PASSWORD", raising=False)
     before = everything(project)
-    adding.add("erp", GIVEN, ask=lambda what, default="", *, hidden=False: secret if hidden else default)
-    assert dotenv_values(layout.ENV_FILE, interpolate=False) == {"A": "b", "TAP_POSTGRES__ERP_PASSWORD": secret}
+    adding.add("tzz", GIVEN, ask=lambda what, default="", *, hidden=False: secret if hidden else default)
+    assert dotenv_values(layout.ENV_FILE, interpolate=False) == {"A": "b", "TAP_POSTGRES__TZZ_PASSWORD": secret}
     assert layout.ENV_FILE.stat().st_mode & 0o777 == 0o600
     holding = [name for name, text in everything(project).items() if b'"$HOME"' in text]
     assert holding == [".env"]
     assert "$HOME" not in capsys.readouterr().out
-    removing.remove("erp")
+    removing.remove("tzz")
     assert everything(project) == before | {".env": b"A=b\n"}
 
 
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("Erp", GIVEN, "'Erp' is no name"),
+        ("Tzz", GIVEN, "'Tzz' is no name"),
         ("../x", GIVEN, "is no name"),
-        ("erp", adding.Given(), "--kind is missing, one of csv, excel, postgres, mysql, sqlite"),
-        ("erp", adding.Given("oracle"), "--kind: 'oracle' is none of csv"),
-        ("erp", adding.Given("mysql"), "--host is missing"),
-        ("erp", adding.Given("mysql", host="h", user="u"), "--database is missing"),
-        ("erp", adding.Given("sqlite"), "--path is missing"),
-        ("erp", adding.Given("sqlite", "no/such"), "--path: .*/no/such is no file"),
-        ("erp", GIVEN._replace(host="$HOST"), "--host: '\\$HOST' has characters"),
-        ("erp", GIVEN._replace(schedule="daily"), "--schedule: 'daily' is none of @daily"),
-        ("erp", GIVEN._replace(schedule="@often"), "--schedule: '@often' is none"),
+        ("tzz", adding.Given(), "--kind is missing, one of csv, excel, postgres, mysql, sqlite"),
+        ("tzz", adding.Given("oracle"), "--kind: 'oracle' is none of csv"),
+        ("tzz", adding.Given("mysql"), "--host is missing"),
+        ("tzz", adding.Given("mysql", host="h", user="u"), "--database is missing"),
+        ("tzz", adding.Given("sqlite"), "--path is missing"),
+        ("tzz", adding.Given("sqlite", "no/such"), "--path: .*/no/such is no file"),
+        ("tzz", GIVEN._replace(host="$HOST"), "--host: '\\$HOST' has characters"),
+        ("tzz", GIVEN._replace(schedule="daily"), "--schedule: 'daily' is none of @daily"),
+        ("tzz", GIVEN._replace(schedule="@often"), "--schedule: '@often' is none"),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -268,15 +274,15 @@ def test_a_connection_that_fails_names_where_the_password_belongs(monkeypatch):
         raise DataError("source: no way in")
 
     monkeypatch.setattr(database, "discover", discover)
-    monkeypatch.delenv("TAP_POSTGRES__ERP_PASSWORD", raising=False)
+    monkeypatch.delenv("TAP_POSTGRES__TZZ_PASSWORD", raising=False)
     with pytest.raises(
-        DataError, match=r"no way in; its password belongs into .*\.env as TAP_POSTGRES__ERP_PASSWORD"
+        DataError, match=r"no way in; its password belongs into .*\.env as TAP_POSTGRES__TZZ_PASSWORD"
     ):
-        adding.add("erp", GIVEN)
+        adding.add("tzz", GIVEN)
 
 
 def test_only_what_was_added_is_removed(project):
-    adding.add("erp", GIVEN)
+    adding.add("tzz", GIVEN)
     for name in ("shop", "../../x"):
-        with pytest.raises(ConfigError, match=f"wrote none that is called '{name}'; there are erp"):
+        with pytest.raises(ConfigError, match=f"wrote none that is called '{name}'; there are tzz"):
             removing.remove(name)
