@@ -73,7 +73,7 @@ def _settings_of(env: t.Mapping[str, str]) -> dict[str, str]:
 
     named = {name: env.get(name, "") for name, _, _ in env_file.example_settings() if name not in _OF_NO_PROCESS}
     others = {*(name for name in env if name.startswith((CONNECTION, VARIABLE))), *plugin_settings().given}
-    others |= secret_files.values(env["ELT_ENVIRONMENT"]).keys()
+    others |= secret_files.values(env.get("ELT_ENVIRONMENT", "")).keys()
     return named | {name: env.get(name, "") for name in sorted(others)}
 
 
