@@ -109,9 +109,11 @@ def discover(kind: str, config: dict[str, t.Any], wanted: t.Sequence[str] = ()) 
     if not streams:
         raise ConfigError("source: that database has no tables that the user may read")
     if strange := [
-        one["tap_stream_id"] for one in streams if re.search(r"[\[\]*?!\x00-\x1f\"]", one["tap_stream_id"])
+        one["tap_stream_id"] for one in streams if re.search(r"[\[\]*?!$\x00-\x1f\"]", one["tap_stream_id"])
     ]:
-        raise ConfigError(f"source: the name of {strange[0]!r} means a pattern to Meltano: leave it out by --tables")
+        raise ConfigError(
+            f"source: the name of {strange[0]!r} means a pattern or a variable to Meltano: leave it out by --tables"
+        )
     tables = [_table(one) for one in streams]
     for word, number in Counter(one.word for one in tables).items():
         if number > 1:

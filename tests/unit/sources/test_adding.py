@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -286,3 +288,21 @@ def test_only_what_was_added_is_removed(project):
     for name in ("shop", "../../x"):
         with pytest.raises(ConfigError, match=f"wrote none that is called '{name}'; there are tzz"):
             removing.remove(name)
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "message"),
+    [
+        (["public-a", "public-b*"], [], r"the name of 'public-b\*' means a pattern or a variable to Meltano"),
+        (["public-$HOME"], [], r"the name of 'public-\$HOME' means a pattern or a variable"),
+        (["public-a", "sales-A"], [], "public-a and sales-A would be one table, a: say by --tables which to take"),
+        (["public-a"], ["b"], "--tables: no table is called 'b'; there are a"),
+        ([], [], "has no tables that the user may read"),
+    ],
+)
+def test_tables_that_cannot_be_taken_are_named(monkeypatch, names, wanted, message):
+    found = {"streams": [stream("public-view") | {"tap_stream_id": n, "table_name": n.split("-")[1]} for n in names]}
+    done = subprocess.CompletedProcess([], 0, json.dumps(found), "")
+    monkeypatch.setattr(database.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(ConfigError, match=message):
+        database.discover("postgres", {}, wanted)
