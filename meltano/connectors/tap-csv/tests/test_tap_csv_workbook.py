@@ -194,3 +194,32 @@ def _replace(old: Path, new: Path, sheet: str) -> None:
             text = archive.read(name)
             is_sheet = name.startswith("xl/worksheets/")
             copy.writestr(name, f'<worksheet xmlns="{MAIN}">{sheet}</worksheet>' if is_sheet else text)
+
+
+@pytest.mark.parametrize("formula", ["", "1+1"])
+@pytest.mark.parametrize(
+    ("value", "style"),
+    [("60", DATE), ("60.5", MOMENT), ("-1", DATE), ("-0.5", HOUR), ("0.999999999", HOUR), ("9.999999999E-1", HOUR)],
+)
+def test_a_time_that_no_calendar_has(sync: Sync, tmp_path: Path, value: str, style: int, formula: str) -> None:
+    cells = {
+        "A1": "id",
+        "B1": "at",
+        "A2": 1,
+        "B2": Shown("61", DATE),
+        "A3": 2,
+        "B3": Shown(value, style, "n", formula),
+    }
+    got = sync(book(tmp_path / "in.xlsx", One=cells))
+    assert "line 3: cell B3 holds a time that no calendar has" in str(got.error)
+
+
+def test_numbers_and_times_that_look_like_such_a_time(sync: Sync, tmp_path: Path) -> None:
+    numbers = ("-1", "60", "0.999999999")
+    cells = {"A1": "id", "B1": "at", "C1": "sum", **{f"A{n}": n for n in (2, 3, 4)}}
+    for row, (number, time) in enumerate(zip(numbers, ("0", "0.99999", "0.5"), strict=True), 2):
+        cells |= {f"B{row}": Shown(time, HOUR), f"C{row}": Shown(number)}
+    got = sync(book(tmp_path / "in.xlsx", One=cells), settings={"infer_types": False})
+    assert got.error is None
+    assert [one["sum"] for one in got.records] == [*numbers]
+    assert [one["at"] for one in got.records] == ["00:00:00", "23:59:59.136000", "12:00:00"]

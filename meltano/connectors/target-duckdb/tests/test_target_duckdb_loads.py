@@ -355,6 +355,37 @@ def test_a_key_of_integers_may_become_text(warehouse: Warehouse) -> None:
     assert warehouse.rows("select id, a from things") == [("2", 2)]
 
 
+def test_integers_find_the_rows_of_a_key_of_text(warehouse: Warehouse) -> None:
+    of = {"id": TEXT, "a": INTEGER}
+    warehouse.load(schema(of), record({"id": "2", "a": 1}), record({"id": "A2", "a": 1}))
+    assert warehouse.load(schema({"id": INTEGER, "a": INTEGER}), record({"id": 2, "a": 2})).error is None
+    assert warehouse.rows("select id, a from things order by id") == [("2", 2), ("A2", 1)]
+
+
+@pytest.mark.parametrize(
+    ("old", "of", "same"),
+    [
+        ("2024-01-31T10:00:00Z", MOMENT, "2024-01-31T10:00:00Z"),
+        ("2.50", PRICE, 2.5),
+        ("2.50", {"type": "number"}, 2.5),
+        ("yes", {"type": "boolean"}, True),
+    ],
+    ids=["moment", "decimal", "double", "boolean"],
+)
+def test_a_key_of_text_is_not_set_aside(warehouse: Warehouse, old: str, of: dict[str, t.Any], same: t.Any) -> None:
+    warehouse.load(schema({"id": TEXT, "a": INTEGER}), record({"id": old, "a": 1}), record({"id": "x", "a": 1}))
+    got = warehouse.load(schema({"id": of, "a": INTEGER}), record({"id": same, "a": 2}))
+    assert "column 'id': the key is " in str(got.error)
+    assert set(warehouse.rows("select id, a from things")) == {(old, 1), ("x", 1)}
+
+
+def test_a_key_that_is_new_is_said(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    warehouse.load(schema({"id": INTEGER, "a": INTEGER}), record({"id": 2, "a": 1}))
+    of = {"id": INTEGER, "b": INTEGER, "a": INTEGER}
+    assert warehouse.load(schema(of, keys=["id", "b"]), record({"id": 2, "b": 1, "a": 2})).error is None
+    assert "the key b is new: rows from before have none" in caplog.text
+
+
 @pytest.mark.parametrize("of", [{"type": "number"}, PRICE], ids=["double", "decimal"])
 def test_an_integer_that_the_number_column_of_a_table_does_not_hold_is_refused(
     warehouse: Warehouse, of: dict[str, t.Any]

@@ -44,8 +44,15 @@ _ROW_NUMBER = re.compile(_ROW.pattern + rb"[^<>]*?\sr\s*=\s*[\"'](\d+)")
 _OTHERS = {"content.xml", "xl/workbook.bin"}
 """Members by which calamine may take the file for another kind of workbook."""
 _ERROR_CELL = re.compile(rb"<(?:\w+:)?c\s(?=[^>]*\bt=[\"']e[\"'])[^>]*?\br=[\"']([A-Z]+)(\d+)[\"']")
+_ODD_TIME = re.compile(
+    rb"<(?:\w+:)?c\s[^<>]*?\br=[\"']([A-Z]+)(\d+)[\"'][^<>]*>(?:<(?:\w+:)?f\b[^<>]*(?:/>|>[^<>]*</(?:\w+:)?f>))?"
+    rb"<(?:\w+:)?v>(?:-[0-9.][^<>]*|0?\.9{8}[^<>]*|9\.9{7}[^<>]*[eE]-0?1|60(?:\.[^<>]*)?)<"
+)
+"""A number of which calamine makes another time, without the sign, a day off, or of another day than Excel shows."""
 _SAMPLE_ROWS = 1000
 _MOST_EXACT = 1 << 53
+_NO_LEAP_DAY = dt.date(1900, 2, 28)
+"""What calamine makes of the 29th, which Excel has and the calendar has not."""
 ROUNDED = "a number of more than 15 digits is rounded, as Excel holds it: ids of that length belong there as texts"
 _LONGEST_TAG = 1 << 10
 _CHUNK = 1 << 20
@@ -95,7 +102,7 @@ class Sheet:
             raise InputError("the header names it twice, in whatever case", self.name, line=first, column=twice[0])
         if any(map(_is_rounded, itertools.chain.from_iterable(row for _, row in self._rows))):
             LOGGER.warning("%s: %s", self.name, ROUNDED)
-        self._refuse_errors(range(first, bottom + 1), range(left, right + 1))
+        self._refuse_errors(cells, range(first, bottom + 1), range(left, right + 1))
         merged = sum((c - a + 1) * (d - b + 1) - 1 for (a, b), (c, d) in self._sheet.merged_cell_ranges or ())
         if merged:
             LOGGER.info("%s: %d cells are merged into others, and read as empty", self.name, merged)
@@ -107,21 +114,38 @@ class Sheet:
             if any(one is not None for one in texts):
                 yield number, texts
 
-    def _refuse_errors(self, rows: range, columns: range) -> None:
-        """Look for cells that show an error such as #DIV/0!, which calamine (0.9.1) reads as empty.
+    def _refuse_errors(self, cells: list[list[t.Any]], rows: range, columns: range) -> None:
+        """Look for cells that calamine (0.9.1) reads as something else.
+
+        Those that show an error such as #DIV/0! are empty, times that no calendar has are other times.
 
         Raises:
             InputError: there is one.
         """
+        has_times = any(isinstance(one, (dt.date, dt.time)) for row in cells for one in row)
         with zipfile.ZipFile(self.path) as archive, archive.open(_part(archive, self._sheet.name)) as file:
             before = b""
             while chunk := file.read(_CHUNK):
                 data = before + chunk
-                for found in _ERROR_CELL.finditer(data):
+                times = _ODD_TIME.finditer(data) if has_times else ()
+                for found in itertools.chain(_ERROR_CELL.finditer(data), times):
                     letters, number = found[1].decode(), int(found[2])
-                    if number in rows and _number(letters) in columns:
-                        raise InputError(f"cell {letters}{number} holds an error of Excel", self.name, line=number)
+                    if number not in rows or _number(letters) not in columns:
+                        continue
+                    what = "an error of Excel"
+                    if found.re is _ODD_TIME:
+                        what = "a time that no calendar has: it is negative, 24:00, or the 29th of February 1900"
+                        if not _is_odd_time(cells[number - 1][_number(letters) - 1], negative=b"v>-" in found[0]):
+                            continue
+                    raise InputError(f"cell {letters}{number} holds {what}", self.name, line=number)
                 before = data[-_LONGEST_TAG:]
+
+
+def _is_odd_time(value: object, *, negative: bool) -> bool:
+    """Whether a cell became a time, and its number is negative, or so near to another day that the time is wrong."""
+    if isinstance(value, dt.datetime):
+        return negative or value.date() == _NO_LEAP_DAY
+    return (negative and isinstance(value, (dt.date, dt.time))) or value in {dt.time(), _NO_LEAP_DAY}
 
 
 def header_of(file: File, entity: Entity) -> tuple[int | None, bool, bool]:

@@ -20,6 +20,7 @@ from target_duckdb.database import one_line
 from target_duckdb.errors import DatabaseError, InputError, SchemaError
 from target_duckdb.stage import LACKS_KEY, Stage
 from target_duckdb.stream import BATCHED_AT, DELETED_AT, EXTRACTED_AT, VERSION
+from target_duckdb.table import holds
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -156,28 +157,41 @@ class Loader:
             if stream.overwrite and not stream.begun:
                 self._connection.execute(f"drop table if exists {stream.table}")  # left by a run that was killed
                 stream.begun = True
+            wanted = stream.table_columns()
             if stream.upsert and not stream.overwrite:
-                self._refuse_other_keys(stream)
-            stream.table.fit(self._connection, stream.table_columns(), lenient=_METADATA)
+                self._fit_keys(stream, wanted)
+            stream.table.fit(self._connection, wanted, lenient=_METADATA)
             stream.there = stream.table.columns(self._connection)
             stream.fitted = True
 
-    def _refuse_other_keys(self, stream: Stream) -> None:
-        """Refuse keys that are text now where the table's are not: `2.0` there and `2` here would be two rows.
+    def _fit_keys(self, stream: Stream, wanted: dict[str, str]) -> None:
+        """Let the keys of a table with rows find these rows, whatever type the stream has now.
+
+        Integers alone are written in one way, so a key of text holds them; wanted is changed then.
 
         Raises:
-            SchemaError: a key changes so; integers alone are written in one way.
+            SchemaError: a row would be there twice, such as `2.0` in the table and `2` in a record.
         """
-        there, wanted = stream.table.columns(self._connection), stream.table_columns()
+        there = stream.table.columns(self._connection)
+        if not there or stream.table.is_empty(self._connection):
+            return
         for key in stream.keys:
-            old = there.get(key, "VARCHAR")
-            same = old == "VARCHAR" or old in sql.INTEGERS
-            if wanted[key] == "VARCHAR" and not same and not stream.table.is_empty(self._connection):
-                what = (
-                    f"the key is text now, and {old} in the table, where the same key may be written in another way"
-                )
-                way = "keep its type, or remove the table and load everything anew"
-                raise SchemaError(f"{what}: {way}", stream=stream.name, column=key)
+            old, new = there.get(key), wanted[key]
+            if old is None:
+                what = "%s: the key %s is new: rows from before have none, and no record takes their place"
+                LOGGER.warning(what, stream.name, key)
+                continue
+            if holds(old, new) or (new == "VARCHAR" and old in sql.INTEGERS):
+                continue
+            if new != "VARCHAR" and stream.table.become(self._connection, key, old, new):
+                continue
+            if old == "VARCHAR" and new in sql.INTEGERS:
+                wanted[key] = old
+                continue
+            new = "text" if new == "VARCHAR" else new
+            what = f"the key is {new} now, and {old} in the table, where the same key may be written in another way"
+            way = "keep its type, or remove the table and load everything anew"
+            raise SchemaError(f"{what}: {way}", stream=stream.name, column=key)
 
     def _merge(self, stream: Stream, stage: Stage) -> None:
         """Bring staged rows into the table, where the last one of each key counts."""

@@ -79,7 +79,7 @@ class Table:
             if name not in there:
                 LOGGER.info("%s: new column %s", self.name, name)
                 connection.execute(f"alter table {self} add column {sql.name(name)} {kind}")
-            elif name not in lenient and not _holds(there[name], kind):
+            elif name not in lenient and not holds(there[name], kind):
                 self._change(connection, name, there[name], kind, there)
 
     def _change(
@@ -127,7 +127,7 @@ class Table:
         connection.execute(f"alter table {self} rename to {sql.name(other.name)}")
 
 
-def _holds(there: str, wanted: str) -> bool:
+def holds(there: str, wanted: str) -> bool:
     """Whether a column stays of its type, which holds every value of the other, or all that are usual.
 
     Those who read the table go on to read the type they know; a number that it does not hold is refused.
