@@ -490,7 +490,7 @@ def pipeline(
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
     resume: t.Annotated[bool, typer.Option("--resume", help="Go on with the last run, where it failed.")] = False,
     source: t.Annotated[
-        str | None, typer.Option(metavar="JOB", help="The pipeline JOB_elt_pipeline, such as shop, in its place.")
+        str | None, typer.Option(metavar="JOB", help="The schedule JOB_elt_pipeline or JOB in its place: shop.")
     ] = None,
     uncommitted: t.Annotated[
         bool, typer.Option("--uncommitted", help="Let prod take what is not committed.")

@@ -7,11 +7,11 @@ import time
 import typing as t
 
 from elt import disk, layout
-from elt.errors import EltError, StackError
+from elt.errors import ConfigError, EltError, StackError
 from elt.orchestration.api import FINAL_STATES, AirflowApi, Task
 from elt.pipeline import meltano_log, quality, revision
 from elt.services import stack
-from elt.sources import meltano_yml, seed
+from elt.sources import jobs, meltano_yml, seed
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def trigger(
 
     Raises:
         StackError: there is no stack, the pipeline is paused, or the run failed.
-        ConfigError: something is not committed, and the environment is prod.
+        ConfigError: something is not committed, and the environment is prod; or no pipeline has that name.
     """
     environment = environment or settings.elt_environment
     if warning := revision.refuse_uncommitted(environment, forced=uncommitted):
@@ -55,11 +55,24 @@ def trigger(
         if source is None:
             run_pipeline(api, None, conf)
             return
-        dag = f"{source}_elt_pipeline"
+        dag = _dag_of(source)
         api.wait_for_dag(dag, PARSED_SECONDS)
         if api.is_paused(dag):  # else the run would wait without end
             raise StackError(f"{dag} is paused: `.venv/bin/elt exec airflow dags unpause {dag} --yes` lets it run")
         run_pipeline(api, None, conf, dag=dag)
+
+
+def _dag_of(source: str) -> str:
+    """Return the DAG of that name, or of that job.
+
+    Raises:
+        ConfigError: neither meltano.yml nor a file of airflow/dags has one.
+    """
+    scheduled = [one.name for one in jobs.schedules()]
+    dag = source if source in scheduled else f"{source}_elt_pipeline"
+    if dag not in scheduled and not any(dag in path.read_text("utf-8") for path in layout.DAGS.rglob("*.py")):
+        raise ConfigError(f"--source: no schedule is called {dag}; there are {', '.join(scheduled)}")
+    return dag
 
 
 def client(settings: Settings) -> AirflowApi:

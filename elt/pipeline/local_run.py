@@ -69,11 +69,12 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         build = "build" + ("-selected" if select else "") + ("-full-refresh" if full_refresh else "")
         loads = meltano_yml.loads(source) if source else meltano_yml.loads() if load else []
         blocks = [*loads, f"{DBT}:{build}"]
+        options = ["--full-refresh"] if full_refresh else []  # without it Meltano goes on from its bookmarks
         env = process_env.build(settings, local_run=True) | {"ELT_SELECT": " ".join(select)}
         connections.refuse_missing(blocks, env)
-        print(f"run: meltano run {' '.join(blocks)} (log: {layout.LOCAL_RUN / LOG})", flush=True)
+        print(f"run: meltano run {' '.join([*options, *blocks])} (log: {layout.LOCAL_RUN / LOG})", flush=True)
         outcome = Outcome(started)
-        code = _meltano(blocks, env, outcome, secret_files.values(settings.elt_environment).values())
+        code = _meltano([*options, *blocks], env, outcome, secret_files.values(settings.elt_environment).values())
         if load and not source and outcome.loaded:
             stamp.write_text(inputs)  # of before the load: what changed meanwhile is loaded the next time
         if code != 0:
@@ -105,12 +106,12 @@ def _inputs(listed: Sequence[csv_files.Extract]) -> str:
     return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})
 
 
-def _meltano(blocks: Sequence[str], env: dict[str, str], outcome: Outcome, secrets: Collection[str]) -> int:
-    """Run the blocks, write every line without secrets to the log and to the outcome; return the exit code."""
+def _meltano(words: Sequence[str], env: dict[str, str], outcome: Outcome, secrets: Collection[str]) -> int:
+    """Run `meltano run`, write every line without secrets to the log and to the outcome; return the exit code."""
     # The guard leaves nothing of Meltano's tap and target behind, whatever ends this process. A run that was
     # killed is still noted as running, hence --force; that no other runs is known from the lock.
     guard = str(Path(sys.prefix) / "bin" / "elt-guard")
-    command = [guard, "-t", "5", "meltano", "run", "--force", *blocks]
+    command = [guard, "-t", "5", "meltano", "run", "--force", *words]
     with (
         (layout.LOCAL_RUN / LOG).open("w") as log,
         subprocess.Popen(

@@ -66,8 +66,8 @@ def add(name: str, given: Given, *, ask: Ask | None = None, dry_run: bool = Fals
     if record.exists():
         lacking = [piece for piece in pieces.recorded(name) if piece.text() is None]
         print(f"source {name} is there already ({record}): nothing is changed")
-        if lacking:
-            print(f"it lacks {lacking[0]}: `elt source remove {name}`, then add it again")
+        what = f"it lacks {lacking[0]}" if lacking else "to add it otherwise"
+        print(f"{what}: `elt source remove {name}`, then add it again")
         return
     given = _completed(given, ask)
     _refuse_taken(name, given)
@@ -92,7 +92,8 @@ def add(name: str, given: Given, *, ask: Ask | None = None, dry_run: bool = Fals
         f"raw.{name}" if is_file else f"staging.{next(one for one in added if one.path.suffix == '.sql').path.stem}"
     )
     print(f"source {name} is added; `elt source remove {name}` takes it back")
-    print(f"next: .venv/bin/elt run{'' if is_file else f' --source {name}'}")
+    anew = "" if is_file else f" --source {name} --full-refresh"  # one of this name may have left bookmarks
+    print(f"next: .venv/bin/elt run{anew}")
     print(f"then: .venv/bin/elt sql --local 'from {table}'")
 
 
@@ -118,6 +119,8 @@ def _completed(given: Given, ask: Ask | None) -> Given:
     given = given._replace(kind=asked("kind"))
     if given.kind not in KINDS:
         raise ConfigError(f"source: --kind: {given.kind!r} is none of {', '.join(KINDS)}")
+    if strange := [one for one in _unfit(given.kind) if getattr(given, one)]:
+        raise ConfigError(f"source: --{strange[0]} does not fit --kind {given.kind}: leave it out")
     if given.kind in database.PORTS:
         given = given._replace(host=asked("host"), port=_number(asked("port", str(database.PORTS[given.kind]))))
         given = given._replace(user=asked("user"), database=asked("database"))
@@ -127,6 +130,13 @@ def _completed(given: Given, ask: Ask | None) -> Given:
         given = given._replace(schedule=asked("schedule", "@daily"))
         _refuse_interval(given.schedule)
     return given
+
+
+def _unfit(kind: str) -> tuple[str, ...]:
+    """List the options that mean nothing to a kind."""
+    if kind in database.PORTS:
+        return ("path",)
+    return ("host", "port", "user", "database", *(("tables",) if kind == "csv" else ()))
 
 
 def _number(text: str) -> int:
@@ -162,6 +172,8 @@ def _refuse_taken(name: str, given: Given) -> None:
 
 def _file(name: str, given: Given) -> tuple[dict[Path, str], list[Piece]]:
     """Make what loads a file: an entry of tap-csv, a source of dbt, and job and schedule if asked for."""
+    if Path(given.path).is_file() and _is_sqlite(Path(given.path)):
+        raise ConfigError(f"source: --path: {given.path} is a database of SQLite: add it by --kind sqlite")
     sheet = given.tables[0] if given.kind == "excel" and given.tables else None
     found = inspection.inspect(given.path, sheet=sheet)
     inspection.show(found)
@@ -198,6 +210,8 @@ def _connected(name: str, given: Given, ask: Ask | None) -> tuple[dict[str, t.An
         path = Path(given.path).absolute()
         if "$" in given.path or not path.is_file():
             raise ConfigError(f"source: --path: {path} is no file")
+        if not _is_sqlite(path):
+            raise ConfigError(f"source: --path: {path} is no database of SQLite")
         config: dict[str, t.Any] = {"path_to_database": inspection.as_meltano_says(path)}
         return config, "", database.discover(given.kind, {"path_to_database": str(path)}, given.tables)
     config = {"host": given.host, "port": given.port, "user": given.user, "database": given.database}
@@ -212,6 +226,11 @@ def _connected(name: str, given: Given, ask: Ask | None) -> tuple[dict[str, t.An
     except DataError as error:
         way = "" if password else f"; its password belongs into {layout.ENV_FILE} as {variable}"
         raise DataError(f"{error}{way}") from None
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 def _plugin(entry: dict[str, t.Any], indent: int) -> str:

@@ -221,7 +221,7 @@ def dbt_source(kind: str, name: str, tables: t.Sequence[Table]) -> str:
     """Write the source of dbt: tables, columns, types, keys, and how fresh they must be."""
     source = {
         "name": name,
-        "description": f"What tap-{kind}--{name} loads. A row that is gone there has a time in _sdc_deleted_at.",
+        "description": f"What tap-{kind}--{name} loads. A row seen to be gone has a time in _sdc_deleted_at.",
         "schema": f"raw_{name}",
         "config": {
             "tags": [name],
@@ -264,9 +264,10 @@ def staging(name: str, table: Table) -> tuple[str, str]:
     ]
     if "loaded_at" not in aliases.values():
         columns.append({"name": "loaded_at", "description": "Moment of the load, UTC."})
+    seen = "a run with `reconcile: keys` saw to be gone" if table.changed else "are gone"
     model = {
         "name": f"stg_{name}__{table.word}",
-        "description": f"The table {table.stream}. Rows that are gone from the source are left out.",
+        "description": f"The table {table.stream}. Rows that {seen} from the source are left out.",
         "config": {"tags": [name]},
         **tests,
         "columns": columns,

@@ -59,6 +59,10 @@ def _tasks(job: str = EXTRACT_LOAD) -> list[list[str]]:
     """List the tasks of the job, each as arguments of `meltano run`."""
     with readable():
         jobs = project().get("jobs") or []
+        if job != EXTRACT_LOAD and job not in (there := [str(one["name"]) for one in jobs]):
+            raise ConfigError(
+                f"{layout.MELTANO_YML}: no job is called {job!r}; there are {', '.join(there) or 'none'}"
+            )
         tasks: list[t.Any] = next((one["tasks"] for one in jobs if one["name"] == job), [])
         words = [task.split() if isinstance(task, str) else [*task] for task in tasks]
     if not words or not all(len(task) > 1 for task in words):

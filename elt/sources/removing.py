@@ -7,6 +7,7 @@ import typing as t
 
 from elt import layout
 from elt.atomic import atomic_write
+from elt.config import meltano_plugins
 from elt.errors import ConfigError
 from elt.sources import inspection, pieces, yaml_text
 from elt.sources.adding import NAME
@@ -82,7 +83,8 @@ def _needed(piece: Piece, among: Iterable[Piece]) -> list[Piece]:
 
 
 def _used(name: str, among: list[Piece]) -> Iterator[tuple[Piece, str]]:
-    """Find what else in the dbt project names a model or the source which was added."""
+    """Find what else in meltano.yml or in the dbt project names what was added."""
+    yield from _used_by_entries(among)
     own = {piece.path for piece in among}
     models = {piece.path.stem: piece for piece in among if piece.path.suffix == ".sql"}
     source = next((piece for piece in among if piece.path.name == f"_{name}__sources.yml"), None)
@@ -93,6 +95,24 @@ def _used(name: str, among: list[Piece]) -> Iterator[tuple[Piece, str]]:
                 piece = source if of_source else models.get(model)
                 if piece:
                     yield piece, str(path)
+
+
+def _used_by_entries(among: list[Piece]) -> Iterator[tuple[Piece, str]]:
+    """Find the schedules and jobs by hand that name a piece, without which no pipeline could be read any more."""
+    pieces_of = {(one.where, one.name): one for one in among}
+    for path, data in meltano_plugins.files():
+        for one in data.get("schedules") or []:
+            elt = (one.get("annotations") or {}).get("elt") or {}
+            plugins = [(EXTRACTORS, one.get("extractor")), (LOADERS, one.get("loader"))]
+            after = [(SCHEDULES, other) for other in elt.get("after") or []]
+            for named in [(JOBS, one.get("job")), *plugins, *after]:
+                if named in pieces_of and (SCHEDULES, one.get("name")) not in pieces_of:
+                    yield pieces_of[named], f"schedule {one.get('name')} of {path}"
+        for one in data.get("jobs") or []:
+            words = re.findall(r"[\w.-]+", str(one.get("tasks")))
+            for named in [(where, word) for word in words for where in (EXTRACTORS, LOADERS)]:
+                if named in pieces_of and (JOBS, one.get("name")) not in pieces_of:
+                    yield pieces_of[named], f"job {one.get('name')} of {path}"
 
 
 def _without(gone: list[Piece]) -> dict[Path, str]:
@@ -130,4 +150,4 @@ def _say_how_to_drop(name: str, among: list[Piece]) -> None:
     for path in warehouses:
         print(f"  .venv/bin/elt exec duckdb {path} '{drop}'")
     if warehouses and not is_file:  # else rows before its bookmarks would not come again
-        print(f"a source that is called {name} later begins with --full-refresh")
+        print(f"the first run of a source that is called {name} later needs --full-refresh, as adding it says")

@@ -122,7 +122,7 @@ def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
         connection.executescript(SHOP.format(true=1, false=0))
     before = here.files()
     out = here.ran("source", "add", "tzz", "--kind", "sqlite", "--path", path)
-    assert "next: .venv/bin/elt run --source tzz\n" in out
+    assert "next: .venv/bin/elt run --source tzz --full-refresh\n" in out
     assert "nothing is changed" in here.ran("source", "add", "tzz", "--kind", "sqlite", "--path", path)
     for hook in (
         ("meltano-schema", "meltano/meltano.yml"),
@@ -176,6 +176,9 @@ def test_a_file_of_sqlite_is_added_loaded_and_removed(here, tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert here.rows("select count(*) from duckdb_tables() where schema_name = 'raw_tzz'") == [(0,)]
+    out = here.ran("source", "add", "tzz", "--kind", "sqlite", "--path", path)  # Meltano's bookmarks are there still
+    (following,) = [line.split() for line in out.splitlines() if line.startswith("next: ")]
+    assert "raw_tzz.customers: 2 rows" in here.ran(*following[2:])
 
 
 def test_names_of_somebody_else_do_not_run_as_templates(here, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from elt.errors import ConfigError
 from elt.orchestration import runs
 from elt.orchestration.api import Task
 
@@ -41,3 +42,10 @@ def test_what_a_person_should_read_is_told_in_a_line(log, told):
 def test_of_anything_else_the_end_of_the_log_is_told():
     told = runs._why_failed(Api("begin", "KeyError: 'x'"), "none").splitlines()
     assert told[:3] == [f"{WHAT}; the end of its log:", "    begin", "    KeyError: 'x'"]
+
+
+def test_a_pipeline_is_found_by_its_job_or_by_its_own_name():
+    assert runs._dag_of("shop") == runs._dag_of("shop_elt_pipeline") == "shop_elt_pipeline"
+    assert runs._dag_of("meltano") == "meltano_elt_pipeline"
+    with pytest.raises(ConfigError, match=r"no schedule is called shpo_elt_pipeline; there are .*shop_elt_pipeline"):
+        runs._dag_of("shpo")

@@ -174,7 +174,8 @@ def test_adding_twice_changes_nothing(project, capsys):
     capsys.readouterr()
     adding.add("tzz", GIVEN._replace(host="other"))
     out = capsys.readouterr().out
-    assert re.fullmatch(r"source tzz is there already \(.*/meltano/sources/tzz.txt\): nothing is changed\n", out)
+    assert re.fullmatch(r"source tzz is there already \(.*/meltano/sources/tzz.txt\): nothing is changed\n.*\n", out)
+    assert "to add it otherwise: `elt source remove tzz`, then add it again" in out
     assert everything(project) == before
     (layout.DBT_PROJECT / "models" / "staging" / "tzz" / "stg_tzz__view.sql").unlink()
     adding.add("tzz", GIVEN)
@@ -232,6 +233,49 @@ def test_what_was_changed_by_hand_stays_with_what_it_needs(project, capsys):
     removing.remove("tzz")
     assert not folder.exists()
     assert not pieces.record("tzz").exists()
+
+
+def test_what_entries_by_hand_name_stays(project, capsys):
+    """Else no schedule at all could be read: one names a job that is gone."""
+    adding.add("tzz", GIVEN)
+    nightly = "  - {name: tzz_reconcile, interval: '@daily', job: tzz}\n"
+    later = "  - {name: later, interval: '@daily', job: shop, annotations: {elt: {after: [tzz_elt_pipeline]}}}\n"
+    for by_hand, stay in ((nightly, "jobs: tzz"), (later, "schedules: tzz_elt_pipeline")):
+        added = layout.MELTANO_YML.read_text()
+        layout.MELTANO_YML.write_text(added + by_hand)
+        capsys.readouterr()
+        removing.remove("tzz")
+        said = capsys.readouterr().out
+        assert re.search(rf"{stay} stays: it is used by schedule \w+ of .*/meltano.yml\n", said)
+        assert "plugins: loaders: target-duckdb--tzz stays: it is needed by tzz\n" in said
+        assert jobs.schedules()
+        layout.MELTANO_YML.write_text(layout.MELTANO_YML.read_text().replace(by_hand, ""))
+        removing.remove("tzz")
+        assert not pieces.record("tzz").exists()
+        adding.add("tzz", GIVEN)
+    with layout.MELTANO_YML.open("a") as file:
+        file.write("  - {name: other, interval: '@daily', extractor: tap-postgres--tzz, loader: target-duckdb}\n")
+    capsys.readouterr()
+    removing.remove("tzz")
+    assert "tap-postgres--tzz stays: it is used by schedule other" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (adding.Given("sqlite", "{db}", host="db"), "--host does not fit --kind sqlite"),
+        (GIVEN._replace(path="x"), "--path does not fit --kind postgres"),
+        (adding.Given("csv", "{db}"), "is a database of SQLite: add it by --kind sqlite"),
+        (adding.Given("sqlite", "{text}"), "is no database of SQLite"),
+    ],
+)
+def test_options_and_files_that_do_not_fit_are_named(tmp_path, given, message):
+    paths = {"db": tmp_path / "a.db", "text": tmp_path / "a.txt"}
+    paths["db"].write_bytes(b"SQLite format 3\0")
+    paths["text"].write_text("a,b")
+    with pytest.raises(ConfigError, match=message):
+        adding.add("tzz", given._replace(path=given.path.format(**paths)))
 
 
 def test_a_password_goes_into_env_alone(project, monkeypatch, capsys):

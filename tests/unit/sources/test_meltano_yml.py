@@ -81,6 +81,8 @@ def test_what_is_loaded_stands_in_a_job(project):
     project()
     with pytest.raises(ConfigError, match=r"jobs: extract_load must list what is loaded, such as `tasks: \[tap-csv "):
         meltano_yml.loads()
+    with pytest.raises(ConfigError, match=r"meltano.yml: no job is called 'shpo'; there are "):
+        meltano_yml.loads("shpo")
     tasks = ["tap-a mapper target-a", ["tap-b", "target-b"]]
     layout.MELTANO_YML.write_text(yaml.safe_dump({"jobs": [{"name": "extract_load", "tasks": tasks}], "plugins": {}}))
     assert meltano_yml.loads() == ["tap-a", "mapper", "target-a", "tap-b", "target-b"]
