@@ -44,6 +44,8 @@ _ROW_NUMBER = re.compile(_ROW.pattern + rb"[^<>]*?\sr\s*=\s*[\"'](\d+)")
 _OTHERS = {"content.xml", "xl/workbook.bin"}
 """Members by which calamine may take the file for another kind of workbook."""
 _ERROR_CELL = re.compile(rb"<(?:\w+:)?c\s(?=[^>]*\bt=[\"']e[\"'])[^>]*?\br=[\"']([A-Z]+)(\d+)[\"']")
+_ODD_NUMBER = re.compile(rb"v>(?:-[0-9.]|0?\.9{8}|9\.9{7}|60[.<])")
+"""Start of a number as `_ODD_TIME` finds it, in a twentieth of the time."""
 _ODD_TIME = re.compile(
     rb"<(?:\w+:)?c\s[^<>]*?\br=[\"']([A-Z]+)(\d+)[\"'][^<>]*>(?:<(?:\w+:)?f\b[^<>]*(?:/>|>[^<>]*</(?:\w+:)?f>))?"
     rb"<(?:\w+:)?v>(?:-[0-9.][^<>]*|0?\.9{8}[^<>]*|9\.9{7}[^<>]*[eE]-0?1|60(?:\.[^<>]*)?)<"
@@ -127,7 +129,7 @@ class Sheet:
             before = b""
             while chunk := file.read(_CHUNK):
                 data = before + chunk
-                times = _ODD_TIME.finditer(data) if has_times else ()
+                times = _ODD_TIME.finditer(data) if has_times and _ODD_NUMBER.search(data) else ()
                 for found in itertools.chain(_ERROR_CELL.finditer(data), times):
                     letters, number = found[1].decode(), int(found[2])
                     if number not in rows or _number(letters) not in columns:
