@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 
 import pytest
 import yaml
@@ -346,7 +345,7 @@ def test_only_what_was_added_is_removed(project):
 )
 def test_tables_that_cannot_be_taken_are_named(monkeypatch, names, wanted, message):
     found = {"streams": [stream("public-view") | {"tap_stream_id": n, "table_name": n.split("-")[1]} for n in names]}
-    done = subprocess.CompletedProcess([], 0, json.dumps(found), "")
+    done = database.subprocess.CompletedProcess([], 0, json.dumps(found), "")
     monkeypatch.setattr(database.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(ConfigError, match=message):
         database.discover("postgres", {}, wanted)

@@ -403,3 +403,16 @@ def test_files_are_whole_while_others_are_written(pg: Source, tmp_path: Path) ->
 @pytest.fixture(autouse=True)
 def _warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+
+
+def test_a_part_does_not_make_a_table(lite: Source, tmp_path: Path) -> None:
+    """Where the table is gone and the state is not, only the last rows would be there, without a word."""
+    lite.execute("create table things (id int primary key, u int not null); insert into things values (1, 1), (2, 2)")
+    catalog, warehouse, files = lite.only("things", key="u"), tmp_path / "w.duckdb", batched(tmp_path)
+    state = load(lite, warehouse, catalog, tmp_path, **files)
+    rows(warehouse, "drop table raw.things")
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        load(lite, warehouse, catalog, tmp_path, state, overlap_rows=0, **files)
+    assert b'"things" is not there, and only what is new since an earlier load comes' in error.value.stderr
+    load(lite, warehouse, catalog, tmp_path, **files)
+    assert rows(warehouse, "select id from raw.things order by id") == [(1,), (2,)]

@@ -11,9 +11,14 @@ if t.TYPE_CHECKING:
     Json = dict[str, t.Any]
 
 
-def schema(stream: str, found: Json, keys: Sequence[str]) -> Json:
+CONTINUES = "x-singer.continues"
+"""Key of a SCHEMA message whose rows follow on those of an earlier run, without which they are a part alone."""
+
+
+def schema(stream: str, found: Json, keys: Sequence[str], *, continues: bool = False) -> Json:
     """Return a SCHEMA message."""
-    return {"type": "SCHEMA", "stream": stream, "schema": found, "key_properties": keys}
+    message = {"type": "SCHEMA", "stream": stream, "schema": found, "key_properties": keys}
+    return message | ({CONTINUES: True} if continues else {})
 
 
 def state(value: Json) -> Json:

@@ -139,8 +139,10 @@ class Tap:
                 for stream, part in zip(streams, parts, strict=True):
                     if not part.is_empty:
                         self._refuse_conversion_errors(engine, stream, part)
-                for stream in streams:  # what all of them are is said, and so was looked at, before the first row
-                    messages.write(self._output, messages.schema(stream.name, stream.schema(), stream.keys))
+                # What all of them are is said, and so was looked at, before the first row.
+                for stream, part in zip(streams, parts, strict=True):
+                    said = messages.schema(stream.name, stream.schema(), stream.keys, continues=not part.is_whole)
+                    messages.write(self._output, said)
                 if not rows:
                     return
                 for stream, part in zip(streams, parts, strict=True):

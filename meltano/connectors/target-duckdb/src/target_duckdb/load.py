@@ -158,6 +158,9 @@ class Loader:
                 self._connection.execute(f"drop table if exists {stream.table}")  # left by a run that was killed
                 stream.begun = True
             wanted = stream.table_columns()
+            if stream.continues and not stream.overwrite and not stream.table.columns(self._connection):
+                what = f"{stream.goal} is not there, and only what is new since an earlier load comes"
+                raise SchemaError(f"{what}: load all of it, by `--full-refresh`", stream=stream.name)
             if stream.upsert and not stream.overwrite:
                 self._fit_keys(stream, wanted)
             stream.table.fit(self._connection, wanted, lenient=_METADATA)

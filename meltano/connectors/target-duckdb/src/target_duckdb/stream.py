@@ -32,6 +32,8 @@ class Stream:
     versions: bool = True
     overwrite: bool = False
     upsert: bool = True
+    continues: bool = False
+    """Whether its rows follow on those of an earlier run."""
     there: dict[str, str] = field(default_factory=dict)
     """Types of the columns of its table, once that is fitted."""
     fitted: bool = False

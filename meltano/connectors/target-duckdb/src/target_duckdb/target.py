@@ -14,6 +14,7 @@ from pathlib import Path
 from elt_singer import scratch
 from elt_singer.batch import KEYS, Batch
 from elt_singer.json_schema import BIGINT
+from elt_singer.messages import CONTINUES
 
 from target_duckdb import database, messages
 from target_duckdb.errors import (
@@ -245,6 +246,7 @@ class Target:
             versions=self._config.versions and all(column.name != VERSION for column in columns),
             overwrite=overwrite,
             upsert=self._config.load_method != "append-only",
+            continues=bool(message.get(CONTINUES)),
             validator=_validator(message["schema"]) if self._config.validate_records else None,
         )
         if before:
