@@ -30,7 +30,8 @@ SECRET = re.compile(r"auth|credential|key|pass|secret|token", re.IGNORECASE)
 TAGS = re.compile(r"tag:([\w.-]+)(\+?)")
 """What of dbt's selections is counted here; dbt itself is asked about others."""
 LAST_RUN = "select state, started_at from runs where job_name = {} order by started_at desc limit 1"
-STATE = "select completed_state from state where state_id = {}"
+STATE = "select completed_state, partial_state from state where state_id = {}"
+"""What a run with --full-refresh knows stands in the partial one, until the next run."""
 TABLES = "select schema_name, table_name from duckdb_columns() where column_name = '_sdc_deleted_at'"
 SHOWN = 3
 """Bookmarks that are shown of a state."""
@@ -167,10 +168,12 @@ def _last(state: str, env: Mapping[str, str]) -> Last:
         return Last(f"not known: {error}")
     if not runs:
         return Last("none: the first run loads everything")
-    singer = json.loads(states[0][0] or "{}").get("singer_state") or {} if states else {}
+    bookmarks: dict[str, t.Any] = {}
+    for text in states[0] if states else ():
+        bookmarks |= (json.loads(text or "{}").get("singer_state") or {}).get("bookmarks") or {}
     marks = (
         f"{stream} {one.get('replication_key', '')} {one.get('replication_key_value', '')}".rstrip()
-        for stream, one in (singer.get("bookmarks") or {}).items()
+        for stream, one in bookmarks.items()
         if isinstance(one, dict)
     )
     ended, started = runs[0]
