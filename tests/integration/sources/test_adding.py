@@ -287,7 +287,7 @@ def test_a_plan_reads_the_state_of_the_stack(server):
     reach = {"dbname" if name == "database" else name: value for name, value in server.items()}
     with contextlib.closing(psycopg2.connect(**reach)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("create table runs (job_name text, state text, started_at timestamp)")
-        cursor.execute("create table state (state_id text, completed_state text)")
+        cursor.execute("create table state (state_id text, completed_state text, partial_state text)")
         cursor.execute(
             "insert into runs values ('dev:a-to-b', 'FAIL', '2026-01-02 03:04:05.6'), ('x', 'SUCCESS', now())"
         )
