@@ -345,8 +345,10 @@ def share_secrets(
     from elt.config import secret_files
 
     chosen = [environment] if environment else secret_files.present()
-    secret_files.rotate(chosen, **{"remove" if remove else "add": recipient})
-    if remove:
+    if not remove:
+        secret_files.rotate(chosen, add=recipient)
+    else:
+        secret_files.rotate(chosen, remove=recipient)
         print("he knows the values of before: set new ones")
 
 

@@ -129,9 +129,9 @@ def plugin_settings() -> PluginSettings:
     decided: set[str] = set()
     with readable():
         for plugin in _plugins():
-            own = {f"{_variable(str(plugin[key]))}_" for key in ("name", "namespace") if key in plugin}
+            own = {variable(str(plugin[key]), "") for key in ("name", "namespace") if key in plugin}
             prefixes |= own
-            decided |= {prefix + _variable(setting) for prefix in own for setting in plugin.get("config") or {}}
+            decided |= {prefix + variable(setting) for prefix in own for setting in plugin.get("config") or {}}
     of_plugins = tuple(prefixes)
     lines = secret_files.lines()
     in_file = {name: value for name, value in lines.items() if name.startswith(of_plugins)}
@@ -157,6 +157,40 @@ def _plugins() -> t.Iterator[dict[str, t.Any]]:
         yield from project()["plugins"].get(kind) or []
 
 
-def _variable(name: str) -> str:
-    """Return how Meltano spells a name in an environment variable."""
-    return re.sub(r"[^A-Za-z0-9]", "_", name).upper()
+def resolved(
+    project: t.Mapping[str, t.Any], kind: str, name: str, environment: str
+) -> tuple[dict[str, t.Any], set[str]]:
+    """Return the settings of a plugin with those that it inherits and those of the environment; and which are secret.
+
+    Args:
+        project: what `project` returned.
+        kind: `extractors` or `loaders`.
+        name: of the plugin.
+        environment: one of those of meltano.yml.
+
+    Raises:
+        ConfigError: no plugin is called so.
+    """
+    with readable():
+        plugins = {str(one["name"]): one for one in project["plugins"].get(kind) or []}
+        environments = {str(one["name"]): one for one in project.get("environments") or []}
+        of_environment = environments.get(environment, {}).get("config") or {}
+        own = {str(one["name"]): one for one in (of_environment.get("plugins") or {}).get(kind) or []}
+    chain = []
+    if name not in plugins:
+        raise ConfigError(f"{layout.MELTANO_YML}: plugins: {kind}: none is called {name!r}")
+    while name in plugins and name not in chain:  # the last may be one of Meltano's hub
+        chain.append(name)
+        name = str(plugins[name].get("inherit_from", name))
+    config: dict[str, t.Any] = {}
+    secret: set[str] = set()
+    for one in reversed(chain):
+        config |= (plugins[one].get("config") or {}) | (own.get(one, {}).get("config") or {})
+        given = plugins[one].get("settings") or []
+        secret |= {str(of["name"]) for of in given if of.get("sensitive") or of.get("kind") == "password"}
+    return config, secret
+
+
+def variable(*names: str) -> str:
+    """Return how Meltano spells names, such as those of a plugin and its setting, in an environment variable."""
+    return "_".join(re.sub(r"[^A-Za-z0-9]", "_", name).upper() for name in names)

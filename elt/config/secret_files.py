@@ -74,18 +74,25 @@ def values(environment: str) -> dict[str, str]:
     path = path_of(environment)
     if not path.is_file():
         return {}
-    if _OTHER_KEYS.search(path.read_text(encoding="utf-8", errors="replace")):
-        raise ConfigError(f"{path}: {_ONLY_AGE}")
-    found = _decrypted(path, path.stat().st_mtime_ns)
+    found = _decrypted(_existing(environment), path.stat().st_mtime_ns)
+    _refuse_names(path, found)
+    return dict(found)
+
+
+def _refuse_names(path: Path, names: t.Iterable[str]) -> None:
+    """Check names of secrets.
+
+    Raises:
+        ConfigError: one is no secret of a team.
+    """
     settings = {name for name, _, _ in env_file.example_settings()}
-    for name in found:
+    for name in names:
         if name in settings:
             raise ConfigError(f"{path}: {name} is of one clone: write it into {layout.ENV_FILE}")
         if DECIDED.match(name):
             raise ConfigError(f"{path}: {name} would have no effect, since the workspace decides on it")
         if CODE.match(name):
             raise ConfigError(f"{path}: {name} runs other code, and is no secret: write it into {layout.ENV_FILE}")
-    return dict(found)
 
 
 def switched(env: t.Mapping[str, str], environment: str) -> dict[str, str]:
@@ -145,8 +152,7 @@ def put(environment: str, name: str, value: str) -> None:
     path = _existing(environment)
     if not _NAME.fullmatch(name) or name.startswith("sops_"):
         raise ConfigError(f"{name!r} is no name: letters, digits and _, and not sops_ before them")
-    if name in {one for one, _, _ in env_file.example_settings()} or DECIDED.match(name) or CODE.match(name):
-        raise ConfigError(f"{name} is of one clone, or of the workspace: {layout.ENV_FILE} is its place, if any")
+    _refuse_names(path, [name])
     if not value or "\0" in value:
         raise ConfigError(f"{name}: its value is empty, or holds a NUL")
     _sops("set", "--value-stdin", "--idempotent", str(path), json.dumps([name]), given=json.dumps(value))
@@ -233,10 +239,10 @@ def _decrypted(path: Path, changed: int) -> t.Mapping[str, str]:  # noqa: ARG001
 
 def _existing(environment: str) -> Path:
     path = path_of(environment)
-    if path.is_file() and _OTHER_KEYS.search(path.read_text(encoding="utf-8", errors="replace")):
-        raise ConfigError(f"{path}: {_ONLY_AGE}")
     if not path.is_file():
         raise ConfigError(f"{path} is not there: `elt secrets init --environment {environment}` makes it")
+    if _OTHER_KEYS.search(path.read_text(encoding="utf-8", errors="replace")):
+        raise ConfigError(f"{path}: {_ONLY_AGE}")
     return path
 
 

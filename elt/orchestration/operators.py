@@ -53,7 +53,7 @@ class MeltanoOperator(BashOperator):
                 for value in secret_files.values(str(environment)).values():
                     for one in secret_files.parts_of(value):
                         mask_secret(one)
-                connections.refuse_missing(str(self.bash_command).split(), env)
+                connections.refuse_missing(str(self.bash_command).split(), env, str(environment))
         outcome = meltano_log.Outcome()
         # No `with`: when the task's time is up, it would wait for the process that only on_kill ends.
         process = self.subprocess_hook.sub_process = subprocess.Popen(

@@ -71,7 +71,7 @@ def run(settings: Settings, select: Sequence[str], *, full_refresh: bool = False
         blocks = [*loads, f"{DBT}:{build}"]
         options = ["--full-refresh"] if full_refresh else []  # without it Meltano goes on from its bookmarks
         env = process_env.build(settings, local_run=True) | {"ELT_SELECT": " ".join(select)}
-        connections.refuse_missing(blocks, env)
+        connections.refuse_missing(blocks, env, settings.elt_environment)
         print(f"run: meltano run {' '.join([*options, *blocks])} (log: {layout.LOCAL_RUN / LOG})", flush=True)
         outcome = Outcome(started)
         code = _meltano([*options, *blocks], env, outcome, secret_files.values(settings.elt_environment).values())

@@ -93,7 +93,7 @@ def _when(schedule: jobs.Schedule, environment: str) -> str:
 def _show_load(words: Sequence[str], environment: str, env: Mapping[str, str]) -> None:
     tap, target = words[0], words[-1]
     print(f"  from   {_connection('extractors', tap, environment, env)}")
-    config, _ = resolved("loaders", target, environment)
+    config, _ = meltano_plugins.resolved(meltano_plugins.project(), "loaders", target, environment)
     path = Path(_expanded(str(config.get("filepath", "")), env))
     size = f"{path.stat().st_size / 1e6:,.0f} MB" if path.is_file() else "not there yet"
     schema = str(config.get("default_target_schema", "main"))
@@ -107,36 +107,9 @@ def _show_load(words: Sequence[str], environment: str, env: Mapping[str, str]) -
     print(f"  rows   {_rows(path, schema, last.started)}")
 
 
-def resolved(kind: str, name: str, environment: str) -> tuple[dict[str, t.Any], set[str]]:
-    """Return the settings of a plugin with those that it inherits and those of the environment; and which are secret.
-
-    Raises:
-        ConfigError: no plugin is called so.
-    """
-    project = meltano_plugins.project()
-    with meltano_plugins.readable():
-        plugins = {str(one["name"]): one for one in project["plugins"].get(kind) or []}
-        environments = {str(one["name"]): one for one in project.get("environments") or []}
-        of_environment = environments.get(environment, {}).get("config") or {}
-        own = {str(one["name"]): one for one in (of_environment.get("plugins") or {}).get(kind) or []}
-    chain = []
-    while name not in chain:
-        if name not in plugins:
-            raise ConfigError(f"{layout.MELTANO_YML}: plugins: {kind}: none is called {name!r}")
-        chain.append(name)
-        name = str(plugins[name].get("inherit_from", name))
-    config: dict[str, t.Any] = {}
-    secret: set[str] = set()
-    for one in reversed(chain):
-        config |= (plugins[one].get("config") or {}) | (own.get(one, {}).get("config") or {})
-        given = plugins[one].get("settings") or []
-        secret |= {str(of["name"]) for of in given if of.get("sensitive") or of.get("kind") == "password"}
-    return config, secret
-
-
 def _connection(kind: str, name: str, environment: str, env: Mapping[str, str]) -> str:
-    config, secret = resolved(kind, name, environment)
-    prefix = f"{re.sub(r'[^A-Za-z0-9]', '_', name).upper()}_"
+    config, secret = meltano_plugins.resolved(meltano_plugins.project(), kind, name, environment)
+    prefix = meltano_plugins.variable(name, "")
     given = {
         setting: MASK if setting in secret or SECRET.search(setting) else _expanded(str(value), env)
         for setting, value in config.items()

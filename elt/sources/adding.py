@@ -270,7 +270,7 @@ def _database(
 
 
 def _variable(name: str, kind: str, setting: str) -> str:
-    return f"TAP_{kind}__{name}_{setting}".upper()
+    return meltano_plugins.variable(f"tap-{kind}--{name}", setting)
 
 
 def _keep_secret(name: str, variable: str, value: str) -> None:

@@ -60,7 +60,7 @@ def show(settings: Settings) -> bool:
     files.append(("secrets", dict(secret_files.values(settings.elt_environment))))
     table, complete = Table("variable", "used by", "from", "value"), True
     found: dict[str, list[Need]] = {}
-    for need in needs():
+    for need in needs(settings.elt_environment):
         found.setdefault(need.name, []).append(need)
     for name, users in sorted(found.items()):
         value, is_required = env.get(name, ""), any(one.is_required for one in users)
@@ -80,7 +80,7 @@ def _source(name: str, value: str, files: Iterable[tuple[str, Mapping[str, str |
     return next((where for where, lines in files if lines.get(name) == value), "workspace")
 
 
-def refuse_missing(plugins: Iterable[str], env: Mapping[str, str]) -> None:
+def refuse_missing(plugins: Iterable[str], env: Mapping[str, str], environment: str) -> None:
     """Check before an extract that all variables are there that its plugins name in meltano.yml.
 
     Meltano takes a missing one for an empty text, and a tap may then connect to somewhere else.
@@ -88,11 +88,12 @@ def refuse_missing(plugins: Iterable[str], env: Mapping[str, str]) -> None:
     Args:
         plugins: names of extractors and loaders.
         env: the environment variables of the run.
+        environment: the one of meltano.yml that it is in.
 
     Raises:
         ConfigError: one is missing; the message names it, the plugin and the way out.
     """
-    for need in _of_plugins(set(plugins)):
+    for need in _of_plugins(set(plugins), environment):
         if need.is_required and not env.get(need.name) and not env.get(need.instead):
             raise ConfigError(
                 f"{layout.MELTANO_YML}: {need.user} names ${need.name}, which is not set: write it into "
@@ -100,14 +101,14 @@ def refuse_missing(plugins: Iterable[str], env: Mapping[str, str]) -> None:
             )
 
 
-def needs() -> Iterator[Need]:
+def needs(environment: str) -> Iterator[Need]:
     """Yield every variable that plugins of jobs, models and DAGs name.
 
     Raises:
         ConfigError: meltano.yml cannot be read.
     """
     used = {word for one in jobs.schedules() for task in one.tasks for word in task}
-    yield from _of_plugins(used)
+    yield from _of_plugins(used, environment)
     for path in sorted([*layout.DBT_PROJECT.rglob("*.sql"), *layout.DBT_PROJECT.rglob("*.yml")]):
         for name, default in _DBT.findall(path.read_text(encoding="utf-8", errors="replace")):
             yield Need(name, str(path.relative_to(layout.ROOT)), not default and not _OF_MELTANO.match(name))
@@ -119,39 +120,19 @@ def needs() -> Iterator[Need]:
             yield Need(f"{VARIABLE}{name.upper()}", where, not default, maker="Airflow's own, or missing")
 
 
-def _of_plugins(names: set[str]) -> Iterator[Need]:
-    with meltano_plugins.readable():
-        plugins = meltano_plugins.project().get("plugins") or {}
-        listed = {str(one["name"]): dict(one) for kind in plugins.values() for one in kind}
-        for name in sorted(names & listed.keys()):
-            config, settings = _inherited(name, listed)
-            for key, value in config.items():
-                for variable in _references(value):
-                    if not _OF_MELTANO.match(variable):
-                        yield Need(variable, f"{name}: {key}", instead=_variable(name, key))
-            for setting in settings.values():
-                if setting.get("sensitive") and setting["name"] not in config:
-                    variable = _variable(name, setting["name"])
-                    yield Need(variable, f"{name}: {setting['name']}", is_required=False)
-
-
-def _variable(plugin: str, setting: str) -> str:
-    """Return how Meltano calls a setting of a plugin in the environment."""
-    return re.sub(r"\W", "_", f"{plugin}_{setting}").upper()
-
-
-def _inherited(name: str, listed: Mapping[str, dict[str, t.Any]]) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
-    """Return the config and the settings of a plugin, with those that it inherits."""
-    chain: list[dict[str, t.Any]] = []
-    while name in listed and listed[name] not in chain:
-        chain.append(listed[name])
-        name = str(listed[name].get("inherit_from", ""))
-    config: dict[str, t.Any] = {}
-    settings: dict[str, t.Any] = {}
-    for plugin in reversed(chain):
-        config |= plugin.get("config") or {}
-        settings |= {str(one["name"]): one for one in plugin.get("settings") or []}
-    return config, settings
+def _of_plugins(names: set[str], environment: str) -> Iterator[Need]:
+    project = meltano_plugins.project()
+    for kind in ("extractors", "loaders"):
+        with meltano_plugins.readable():
+            listed = {str(one["name"]) for one in (project.get("plugins") or {}).get(kind) or []}
+        for name in sorted(names & listed):
+            config, secret = meltano_plugins.resolved(project, kind, name, environment)
+            for setting, value in config.items():
+                for one in _references(value):
+                    if not _OF_MELTANO.match(one):
+                        yield Need(one, f"{name}: {setting}", instead=meltano_plugins.variable(name, setting))
+            for setting in sorted(secret - config.keys()):
+                yield Need(meltano_plugins.variable(name, setting), f"{name}: {setting}", is_required=False)
 
 
 def _references(value: object) -> Iterator[str]:

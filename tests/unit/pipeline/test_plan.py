@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elt import layout
+from elt.config import meltano_plugins
 from elt.errors import ConfigError
 from elt.pipeline import plan
 from elt.sources import jobs
@@ -67,11 +68,12 @@ def project(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("project")
 def test_settings_are_those_of_the_plugin_its_parent_and_the_environment():
-    config, secret = plan.resolved("extractors", "tap-a--b", "dev")
+    found = meltano_plugins.project()
+    config, secret = meltano_plugins.resolved(found, "extractors", "tap-a--b", "dev")
     assert (config["host"], config["port"], secret) == ("small", 2, {"token_of_mine"})
-    assert plan.resolved("extractors", "tap-a--b", "prod")[0]["host"] == "big"
+    assert meltano_plugins.resolved(found, "extractors", "tap-a--b", "prod")[0]["host"] == "big"
     with pytest.raises(ConfigError, match="plugins: extractors: none is called 'tap-c'"):
-        plan.resolved("extractors", "tap-c", "dev")
+        meltano_plugins.resolved(found, "extractors", "tap-c", "dev")
 
 
 @pytest.mark.usefixtures("project")

@@ -18,6 +18,7 @@ plugins:
     - name: tap-shop--north
       inherit_from: tap-shop
       config: {key: $NORTH_KEY}
+    - {name: tap-hub--own, inherit_from: tap-of-the-hub, config: {a: $HUB_A}}
   loaders: [{name: target-x}]
 jobs: [{name: one, tasks: [tap-shop--north target-x]}]
 schedules: [{name: one_pipeline, interval: "@daily", job: one}]
@@ -50,9 +51,8 @@ def project(tmp_path, monkeypatch):
 
 
 def test_every_variable_and_who_names_it(project):
-    found = {
-        (one.name, one.user.removesuffix(".sql").removesuffix(".py"), one.is_required) for one in connections.needs()
-    }
+    needs = connections.needs("dev")
+    found = {(one.name, one.user.removesuffix(".sql").removesuffix(".py"), one.is_required) for one in needs}
     assert found == {
         ("SHOP_HOST", "tap-shop--north: host", True),
         ("SHOP_FOLDER", "tap-shop--north: files", True),
@@ -84,7 +84,8 @@ def test_a_table_says_where_each_comes_from_and_shows_no_secret(project, monkeyp
 def test_a_missing_one_stops_a_run_by_name(project):
     env = {"SHOP_HOST": "x", "SHOP_FOLDER": "x", "NORTH_KEY": "x"}
     words = ["meltano", "--environment", "dev", "run", "--force", "tap-shop--north", "target-x"]
-    connections.refuse_missing(words, env)
-    connections.refuse_missing(words, env | {"NORTH_KEY": "", "TAP_SHOP__NORTH_KEY": "x"})
+    connections.refuse_missing(words, env, "dev")
+    connections.refuse_missing(words, env | {"NORTH_KEY": "", "TAP_SHOP__NORTH_KEY": "x"}, "dev")
+    connections.refuse_missing(["tap-hub--own"], {"HUB_A": "x"}, "dev")
     with pytest.raises(ConfigError, match=r"tap-shop--north: host names \$SHOP_HOST, which is not set"):
-        connections.refuse_missing(words, env | {"SHOP_HOST": ""})
+        connections.refuse_missing(words, env | {"SHOP_HOST": ""}, "dev")
