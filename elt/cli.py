@@ -212,7 +212,10 @@ def seed(
     shop: t.Annotated[
         bool, typer.Option("--shop", help="Fill the database of a shop instead, or --sample of it.")
     ] = False,
-    engine: t.Annotated[t.Literal["postgres", "sqlite"], typer.Option(help="Where the shop is.")] = "postgres",
+    engine: t.Annotated[
+        t.Literal["postgres", "mysql", "sqlite"],
+        typer.Option(help="Where the shop is: the stack's PostgreSQL, the server of tap-mysql, or a file."),
+    ] = "postgres",
 ) -> None:
     """Write the extracts that the pipeline loads (default: what was written last, at first all 1,469,307 lines)."""
     from elt.sources import seed
@@ -237,12 +240,13 @@ def seed(
 def simulate(
     days: t.Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 1,
     seed: t.Annotated[int, typer.Option(help="Another number, other days.")] = 0,
+    engine: t.Annotated[t.Literal["postgres", "mysql"], typer.Option(help="Where the shop is.")] = "postgres",
 ) -> None:
     """Let days pass in the database of the shop: orders, changes, deletions, rows that are committed late."""
     from elt.config import settings
     from elt.sources import simulate
 
-    simulate.simulate(settings.load(), days, seed)
+    simulate.simulate(settings.load(), days, seed, engine)
 
 
 def _size(**given: bool) -> t.Any:  # noqa: ANN401 - seed.Size, whose module is imported by those verbs alone that need it

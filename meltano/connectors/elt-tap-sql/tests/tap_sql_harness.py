@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -18,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import psutil
 import psycopg2
+import pytest
 from elt_singer.errors import ConnectorError
 from tap_sql.config import Config
 from tap_sql.dialects.mysql import MySQL
@@ -113,16 +116,35 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-@contextlib.contextmanager
-def process(
-    command: t.Sequence[str], log: Path, env: dict[str, str] | None = None
-) -> t.Iterator[subprocess.Popen[bytes]]:
-    """Run a server, and end it at once."""
-    with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said, env=env) as server:
+class Program:
+    """A server that may be killed, and started again on what it wrote."""
+
+    def __init__(self, words: t.Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.log, self._words, self._env = log, words, env
+        self._running: psutil.Popen | None = None
+
+    def start(self, works: t.Callable[[], t.Any]) -> t.Any:
+        """Start it, and wait until something works."""
+        with self.log.open("ab") as said:
+            self._running = psutil.Popen(self._words, stdout=said, stderr=said, env=self._env)
+        return until(works, self.log)
+
+    def kill(self) -> None:
+        """End it at once, with all that it started."""
+        if self._running:
+            family = [*self._running.children(recursive=True), self._running]
+            for one in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            psutil.wait_procs(family)
+
+    @contextlib.contextmanager
+    def running(self, works: t.Callable[[], t.Any]) -> t.Iterator[t.Any]:
+        """Yield what works, while it runs."""
         try:
-            yield server
+            yield self.start(works)
         finally:
-            server.kill()
+            self.kill()
 
 
 def until(works: t.Callable[[], t.Any], log: Path) -> t.Any:
@@ -134,9 +156,8 @@ def until(works: t.Callable[[], t.Any], log: Path) -> t.Any:
     raise AssertionError(log.read_text())
 
 
-@contextlib.contextmanager
-def postgres(folder: Path) -> t.Iterator[tuple[dict[str, t.Any], t.Any]]:
-    """A server with a user `elt`: the settings of its database, and a connection."""
+def new_postgres(folder: Path) -> tuple[dict[str, t.Any], Program]:
+    """Make a server with a user `elt`; return the settings of its database."""
     programs_folder, data, port = programs.postgres_bin(), folder / "data", free_port()
     data.mkdir(mode=0o700)
     prefix = unprivileged(data)
@@ -146,11 +167,16 @@ def postgres(folder: Path) -> t.Iterator[tuple[dict[str, t.Any], t.Any]]:
     subprocess.run([*prefix, programs_folder / "initdb", "-D", data, *words], check=True, capture_output=True)
     options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
     settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-    log = folder / "log"
     given = {"host": "127.0.0.1", "port": port, "user": "elt", "password": PASSWORD, "database": "postgres"}
-    with process([*prefix, str(programs_folder / "postgres"), "-D", str(data), *settings], log):
-        reach = {"dbname" if name == "database" else name: value for name, value in given.items()}
-        connection = until(lambda: psycopg2.connect(**reach), log)
+    return given, Program([*prefix, str(programs_folder / "postgres"), "-D", str(data), *settings], folder / "log")
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> t.Iterator[tuple[dict[str, t.Any], t.Any]]:
+    """A server with a user `elt`: the settings of its database, and a connection."""
+    given, program = new_postgres(folder)
+    reach = {"dbname" if name == "database" else name: value for name, value in given.items()}
+    with program.running(lambda: psycopg2.connect(**reach)) as connection:
         connection.autocommit = True
         yield given, connection
         connection.close()
@@ -162,10 +188,9 @@ def mariadb_program(name: str) -> str | None:
     return shutil.which(name)
 
 
-@contextlib.contextmanager
-def mariadb(folder: Path) -> t.Iterator[tuple[dict[str, t.Any], duckdb.DuckDBPyConnection]]:
-    """A server with a database `shop`: the settings of a user `elt`, and DuckDB's connection as root, called `my`."""
-    port, log, data = free_port(), folder / "log", folder / "data"
+def new_mariadb(folder: Path) -> tuple[dict[str, t.Any], Program]:
+    """Make a server with a database `shop`; return the settings of a user `elt`."""
+    port, data, first = free_port(), folder / "data", folder / "first.sql"
     env = dict(os.environ)
     base = []
     if MARIADB:
@@ -179,24 +204,35 @@ def mariadb(folder: Path) -> t.Iterator[tuple[dict[str, t.Any], duckdb.DuckDBPyC
     common = ["--no-defaults", *base, f"--datadir={data}", *user]
     words = ("--auth-root-authentication-method=normal", "--skip-test-db")
     subprocess.run([install, *common, *words], check=True, capture_output=True, env=env)
+    quoted = PASSWORD.replace("\\", "\\\\").replace("'", "\\'")
+    first.write_text(
+        "create database if not exists shop character set utf8mb4;\n"
+        f"create user if not exists elt@'%' identified by '{quoted}';\n"
+        "grant all on *.* to elt@'%';\n"
+        "set global sql_mode='';\n"
+    )
     options = (f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", "--skip-name-resolve")
-    with process([server, *common, *options], log, env):
-        connection = duckdb.connect()
+    given = {"host": "127.0.0.1", "port": port, "user": "elt", "password": PASSWORD, "database": "shop"}
+    return given, Program([server, *common, *options, f"--init-file={first}"], folder / "log", env)
+
+
+def needs(group: str) -> None:
+    """Skip without an optional group of packages, or without the server that it reads."""
+    if group == "mysql" and not mariadb_program("mariadbd"):
+        pytest.skip(NO_MARIADB)
+    if not importlib.util.find_spec(f"duckdb_extension_{group}_scanner"):
+        pytest.skip(f"the group {group} is not installed")
+
+
+@contextlib.contextmanager
+def mariadb(folder: Path) -> t.Iterator[tuple[dict[str, t.Any], duckdb.DuckDBPyConnection]]:
+    """A server with a database `shop`: the settings of a user `elt`, and DuckDB's connection as root, called `my`."""
+    given, program = new_mariadb(folder)
+    with duckdb.connect() as connection:
         connection.execute(f"load '{_extension('mysql')}'")
-        until(lambda: connection.execute(f"attach 'host=127.0.0.1 port={port} user=root' as my (type mysql)"), log)
-        quoted = PASSWORD.replace("\\", "\\\\").replace("'", "\\'")
-        for one in (
-            "create database shop character set utf8mb4",
-            f"create user elt@'%' identified by '{quoted}'",
-            "grant all on *.* to elt@'%'",
-            "set global sql_mode=''",
-        ):
-            connection.execute("call mysql_execute('my', $1)", [one])
-        connection.execute("detach my")
-        connection.execute(f"attach 'host=127.0.0.1 port={port} user=root db=shop' as my (type mysql)")
-        given = {"host": "127.0.0.1", "port": port, "user": "elt", "password": PASSWORD, "database": "shop"}
-        yield given, connection
-        connection.close()
+        attach = f"attach 'host=127.0.0.1 port={given['port']} user=root db=shop' as my (type mysql)"
+        with program.running(lambda: connection.execute(attach)):
+            yield given, connection
 
 
 def command(kind: str, *arguments: str | Path) -> list[str]:
