@@ -7,7 +7,8 @@ import getpass
 import os
 import sys
 import typing as t
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from datetime import datetime  # noqa: TC003 - typer reads the annotations
+from pathlib import Path  # noqa: TC003
 
 import typer
 import typer.core
@@ -21,6 +22,8 @@ SYSTEM_ERRORS = {
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 }
 """Errors of the operating system that lie in the machine, and not in a verb."""
+DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
+"""How a person may write a date."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -492,27 +495,39 @@ def publish_(
 
 @app.command()
 def pipeline(
+    name: t.Annotated[
+        str | None,
+        typer.Argument(help="A schedule, or NAME of NAME_elt_pipeline, such as shop; default: the files'."),
+    ] = None,
     environment: t.Annotated[Environment | None, typer.Option(help="Default: ELT_ENVIRONMENT.")] = None,
     full_refresh: t.Annotated[bool, typer.Option("--full-refresh", help="Load and build anew.")] = False,
     resume: t.Annotated[bool, typer.Option("--resume", help="Go on with the last run, where it failed.")] = False,
-    source: t.Annotated[
-        str | None, typer.Option(metavar="JOB", help="The schedule JOB_elt_pipeline or JOB in its place: shop.")
+    since: t.Annotated[
+        datetime | None, typer.Option("--from", formats=DATES, help="Make up for the runs from this date on.")
     ] = None,
+    until: t.Annotated[
+        datetime | None, typer.Option("--to", formats=DATES, help="The last date of them; default: that of --from.")
+    ] = None,
+    source: t.Annotated[str | None, typer.Option(hidden=True, help="The former way to NAME.")] = None,
     uncommitted: t.Annotated[
         bool, typer.Option("--uncommitted", help="Let prod take what is not committed.")
     ] = False,
 ) -> None:
-    """Run the pipeline on the running stack, through Airflow and Celery, and follow it to its end."""
+    """Run a pipeline on the running stack, and follow it: elt pipeline shop --from 2026-11-01 --to 2026-11-07."""
     from elt.config import settings
     from elt.orchestration import runs
 
-    if resume and (environment or full_refresh or source or uncommitted):
+    name = name or source
+    if until and not since:
+        raise typer.BadParameter("--to is the end of --from, which is missing")
+    if resume and (environment or full_refresh or name or uncommitted or since):
         raise typer.BadParameter("--resume goes on with a run as it was begun: no other option fits")
     if resume:
         runs.resume(settings.load())
     else:
         given = settings.load()
-        runs.trigger(given, environment, full_refresh=full_refresh, source=source, uncommitted=uncommitted)
+        options: t.Any = {"full_refresh": full_refresh, "uncommitted": uncommitted, "since": since, "until": until}
+        runs.trigger(given, environment, source=name, **options)
 
 
 @app.command()

@@ -20,6 +20,51 @@ BUCKETS = ("AWS_", "AZURE_", "GOOGLE_")
 """How the variables begin by which libraries of the plugins enter buckets."""
 
 
+class _Loader(yaml.CSafeLoader):
+    """Read YAML as Meltano does: by version 1.2, and no key twice.
+
+    To PyYAML's own version, 1.1, `off` is false, `1:30` is ninety and `010` is eight.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's; those of version 1.2 are added below
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[t.Hashable, t.Any]:  # noqa: FBT001, FBT002 - PyYAML's
+        """Refuse a key that is there twice, of which PyYAML would keep the last.
+
+        Raises:
+            yaml.MarkedYAMLError: there is one.
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """Read a number with the prefix of its base, or a decimal one, also with zeros before it."""
+        text = str(node.value).replace("_", "")
+        return int(text, 0 if re.match(r"[-+]?0[box]", text) else 10)
+
+
+for _first, _of in yaml.CSafeLoader.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _of:
+        if _tag.rpartition(":")[2] in ("null", "timestamp", "merge"):
+            _Loader.add_implicit_resolver(_tag, _pattern, [_first])
+for _kind, _text, _begins in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_text})$"), [*_begins])
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+
+
 def project() -> dict[str, t.Any]:
     """Read meltano.yml and the files that its `include_paths` name, as one.
 
@@ -52,7 +97,7 @@ def files() -> list[tuple[Path, dict[str, t.Any]]]:
 
 
 def _loaded(path: Path) -> dict[str, t.Any]:
-    return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {})
+    return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {})  # noqa: S506 - a safe one
 
 
 def _merge(whole: dict[str, t.Any], part: t.Mapping[str, t.Any]) -> None:
@@ -174,8 +219,8 @@ def resolved(
     with readable():
         plugins = {str(one["name"]): one for one in project["plugins"].get(kind) or []}
         environments = {str(one["name"]): one for one in project.get("environments") or []}
-        of_environment = environments.get(environment, {}).get("config") or {}
-        own = {str(one["name"]): one for one in (of_environment.get("plugins") or {}).get(kind) or []}
+        here = environments.get(environment, {}).get("config") or {}
+        own = {str(one["name"]): one for one in (here.get("plugins") or {}).get(kind) or []}
     chain = []
     if name not in plugins:
         raise ConfigError(f"{layout.MELTANO_YML}: plugins: {kind}: none is called {name!r}")
@@ -185,10 +230,24 @@ def resolved(
     config: dict[str, t.Any] = {}
     secret: set[str] = set()
     for one in reversed(chain):
-        config |= (plugins[one].get("config") or {}) | (own.get(one, {}).get("config") or {})
-        given = plugins[one].get("settings") or []
-        secret |= {str(of["name"]) for of in given if of.get("sensitive") or of.get("kind") == "password"}
+        for given in (plugins[one].get("config"), own.get(one, {}).get("config")):
+            for key, value in (given or {}).items():
+                _set(config, str(key), value)
+        listed = plugins[one].get("settings") or []
+        secret |= {str(of["name"]) for of in listed if of.get("sensitive") or of.get("kind") == "password"}
     return config, secret
+
+
+def _set(config: dict[str, t.Any], key: str, value: object) -> None:
+    """Set a setting as Meltano does: `a.b` is b within a, mappings are joined, and null leaves what was inherited."""
+    first, _, rest = key.partition(".")
+    if rest or isinstance(value, dict):
+        within = config.get(first)
+        config[first] = within = dict(within) if isinstance(within, dict) else {}
+        for name, one in ({rest: value} if rest else t.cast("dict[str, t.Any]", value)).items():
+            _set(within, str(name), one)
+    elif value is not None:
+        config[first] = value
 
 
 def variable(*names: str) -> str:

@@ -31,6 +31,8 @@ PARSE_SECONDS = 1
 """Seconds by which an import error must be newer than the last change of the file to concern its present content."""
 ASK_SECONDS = 2
 """Seconds between two requests to parse a file."""
+BACKFILL_SECONDS = 90
+"""Seconds to wait for runs of past days that somebody asked for before."""
 REPARSE_SECONDS = 10
 """Seconds to wait until a changed file of a DAG is parsed; then the DAG is used as it is."""
 
@@ -199,12 +201,41 @@ class AirflowApi:
     def trigger(self, dag: str, conf: dict[str, object] | None = None) -> str:
         """Start a run, also of a paused DAG, and return its id."""
         self._json("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": False})
-        run = f"manual__{datetime.now(UTC).isoformat()}"  # as Airflow names it; ours, so that it is not made twice
-        body = {"dag_run_id": run, "logical_date": None, "conf": conf or {}}
+        now = datetime.now(UTC).isoformat()
+        run = f"manual__{now}"  # as Airflow names it; ours, so that it is not made twice
+        # Without a date it would wait for the pool behind the runs of all schedules, however young they are.
+        body = {"dag_run_id": run, "logical_date": now, "conf": conf or {}}
         answer = self._answer("POST", f"/api/v2/dags/{dag}/dagRuns", json=body)
         if answer.is_error and answer.status_code != httpx.codes.CONFLICT:  # made by a request that got no answer
             raise StackError(f"Airflow starts no run of {dag}: {answer.status_code}: {answer.text[:300]}")
         return run
+
+    def backfill(self, dag: str, first: datetime, last: datetime, conf: dict[str, object]) -> list[str]:
+        """Start the runs of a time that is past, one after the other, and return their ids.
+
+        Those that succeeded already are left alone.
+
+        Raises:
+            StackError: there are none, or Airflow refuses.
+        """
+        span = {"from_date": first.isoformat(), "to_date": last.isoformat(), "reprocess_behavior": "failed"}
+        body = {"dag_id": dag, **span, "max_active_runs": 1, "dag_run_conf": conf}
+        waited, is_printed = Stopwatch(), False
+        # Airflow closes one only half a minute after its last run.
+        while (answer := self._answer("POST", "/api/v2/backfills", json=body)).status_code == httpx.codes.CONFLICT:
+            if waited.seconds(ANSWER_SECONDS) > BACKFILL_SECONDS:
+                break
+            if not is_printed:
+                is_printed = True
+                print(f"  waiting for an earlier call to end, up to {BACKFILL_SECONDS} s", flush=True)
+            time.sleep(1)
+        if answer.is_error:
+            raise StackError(f"Airflow starts no runs of {dag}: {answer.status_code}: {answer.text[:300]}")
+        which = {"run_type": "backfill", "logical_date_gte": first.isoformat(), "logical_date_lte": last.isoformat()}
+        rows = self._json(
+            "GET", f"/api/v2/dags/{dag}/dagRuns", params={**which, "order_by": "logical_date", "limit": 1000}
+        )
+        return [row["dag_run_id"] for row in rows["dag_runs"] if row["state"] not in FINAL_STATES]
 
     def is_paused(self, dag: str) -> bool:
         """Return whether Airflow starts no run of a DAG."""

@@ -83,10 +83,14 @@ def _dag(schedule: jobs.Schedule, files: Files, *, is_awaited: bool) -> DAG:
     defaults: dict[str, t.Any] = {"owner": elt.owner, "on_failure_callback": alerts.task_failed}
     defaults |= {} if elt.retries is None else {"retries": elt.retries}
     defaults |= {"queue": elt.queue} if elt.queue else {}
+    # What has begun goes first, then what goes on with another schedule's work, then the oldest run: by Airflow's own
+    # rule all loads would go before the first build, and one of each minute could keep others for ever.
+    defaults |= {"weight_rule": "upstream", "priority_weight": 2 if elt.after else 1}
     with DAG(
         schedule.name,
         schedule=_when(schedule),
-        catchup=False,
+        start_date=schedule.begin if elt.catchup else None,
+        catchup=elt.catchup,
         max_active_runs=1,
         is_paused_upon_creation=elt.paused or None,
         tags=["elt", *elt.tags],
@@ -166,6 +170,7 @@ def _meltano(schedule: jobs.Schedule, name: str, command: str, outlets: t.Sequen
         cwd=os.environ["MELTANO_PROJECT_ROOT"],
         env={**schedule.env, **select},
         append_env=True,
+        partition=schedule.partition,
         pool=POOL,
         outlets=outlets,
     )

@@ -16,6 +16,9 @@ from elt.pipeline import meltano_log, revision
 from elt.sources import connections
 
 if t.TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from airflow.sdk import Context
 
 
@@ -33,7 +36,16 @@ def no_retry() -> t.Iterator[None]:
 
 
 class MeltanoOperator(BashOperator):
-    """Run a command of Meltano, and fail without retries where a retry would fail again."""
+    """Run a command of Meltano, and fail without retries where a retry would fail again.
+
+    Args:
+        partition: returns the variables that name the part of the data that a run of a moment loads.
+        more: arguments of BashOperator.
+    """
+
+    def __init__(self, *, partition: Callable[[datetime], dict[str, str]] = lambda _: {}, **more: t.Any) -> None:  # noqa: ANN401 - BashOperator's
+        super().__init__(**more)
+        self.partition = partition
 
     def execute(self, context: Context) -> None:
         """Run the command, and log each line of its output.
@@ -43,6 +55,8 @@ class MeltanoOperator(BashOperator):
             AirflowException: it failed otherwise.
         """
         env = self.get_env(context)
+        if run := context.get("dag_run"):
+            env |= self.partition(run.logical_date or run.run_after)
         params = context.get("params", {})
         if environment := params.get("environment"):
             with no_retry():

@@ -14,6 +14,7 @@ from elt.services import stack
 from elt.sources import jobs, meltano_yml, seed
 
 if t.TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from elt.config.settings import Settings
@@ -34,16 +35,21 @@ def trigger(
     full_refresh: bool,
     source: str | None = None,
     uncommitted: bool = False,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> None:
     """Run the pipeline of the files, or that of another source, on the running stack and follow it to its end.
 
+    With `since` and `until` its runs of that time are made up for, one after the other.
+
     Raises:
-        StackError: there is no stack, the pipeline is paused, or the run failed.
+        StackError: there is no stack, the pipeline is paused, or a run failed.
         ConfigError: something is not committed, and the environment is prod; or no pipeline has that name.
     """
     environment = environment or settings.elt_environment
     if warning := revision.refuse_uncommitted(environment, forced=uncommitted):
         print(f"  {warning}", flush=True)
+    dag = _dag_of(source) if source else DAG
     if not stack.is_running():
         raise StackError("the stack is not running: scripts/up.sh starts it")
     disk.refuse_full()
@@ -52,14 +58,45 @@ def trigger(
     conf: dict[str, object] = {"environment": environment, "full_refresh": full_refresh}
     conf |= {"uncommitted": True} if uncommitted else {}
     with contextlib.closing(client(settings)) as api, _announcing_continuation():
-        if source is None:
-            run_pipeline(api, None, conf)
-            return
-        dag = _dag_of(source)
-        api.wait_for_dag(dag, PARSED_SECONDS)
-        if api.is_paused(dag):  # else the run would wait without end
-            raise StackError(f"{dag} is paused: `.venv/bin/elt exec airflow dags unpause {dag} --yes` lets it run")
-        run_pipeline(api, None, conf, dag=dag)
+        if source or since:
+            api.wait_for_dag(dag, PARSED_SECONDS)
+            if api.is_paused(dag):  # else the run would wait without end
+                raise StackError(
+                    f"{dag} is paused: `.venv/bin/elt exec airflow dags unpause {dag} --yes` lets it run"
+                )
+        if since:
+            _backfill(api, dag, since, until or since, conf)
+        else:
+            run_pipeline(api, None, conf, dag=dag)
+
+
+def _backfill(api: AirflowApi, dag: str, since: datetime, until: datetime, conf: dict[str, object]) -> None:
+    """Make up for the runs of a time, and follow them all, also when some fail.
+
+    Raises:
+        ConfigError: meltano.yml has no such schedule, or the end is before the beginning.
+        StackError: some failed; the message says why the first one did.
+    """
+    schedule = next((one for one in jobs.schedules() if one.name == dag), None)
+    if schedule is None or schedule.interval is None:
+        raise ConfigError(
+            f"--from: {dag} is no schedule of meltano.yml with an interval, so no time has a run of its own"
+        )
+    first, last = schedule.moments(since, until)
+    if last < first:
+        raise ConfigError(f"--to: {until:%Y-%m-%d %H:%M} is before {since:%Y-%m-%d %H:%M}")
+    runs = api.backfill(dag, first, last, conf)
+    if not runs:
+        print(f"  nothing to make up for: {dag} had succeeded for all of that time", flush=True)
+    failed = []
+    for number, run in enumerate(runs, 1):
+        print(f"  {number} of {len(runs)}", flush=True)
+        try:
+            follow(api, run, None, dag=dag)
+        except StackError as error:
+            failed.append(str(error))
+    if failed:
+        raise StackError(f"{len(failed)} of {len(runs)} runs of {dag} failed; the first: {failed[0]}")
 
 
 def _dag_of(source: str) -> str:
@@ -71,7 +108,7 @@ def _dag_of(source: str) -> str:
     scheduled = [one.name for one in jobs.schedules()]
     dag = source if source in scheduled else f"{source}_elt_pipeline"
     if dag not in scheduled and not any(dag in path.read_text("utf-8") for path in layout.DAGS.rglob("*.py")):
-        raise ConfigError(f"--source: no schedule is called {dag}; there are {', '.join(scheduled)}")
+        raise ConfigError(f"pipeline: no schedule is called {dag}; there are {', '.join(scheduled)}")
     return dag
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 import typing as t
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from dotenv import dotenv_values
 from rich.console import Console
@@ -29,7 +30,7 @@ _CONNECTION = re.compile(r"\w*conn_id\s*=\s*['\"]([\w.-]+)['\"]")
 _VARIABLE = re.compile(r"Variable\.get\(\s*['\"]([\w.-]+)['\"]\s*(,)?")
 _OF_MELTANO = re.compile(r"MELTANO_")
 """Variables that Meltano itself sets."""
-_PUBLIC = re.compile(r"(HOST|PORT|USER|DATABASE|ADDRESS|ROOT|DIR|ENVIRONMENT|EXTRACT|WAREHOUSES)$")
+_PUBLIC = re.compile(r"(HOST|PORT|USER|DATABASE|ADDRESS|ROOT|DIR|ENVIRONMENT|EXTRACT|WAREHOUSES|PARTITION\w*)$")
 """What the names of values end with that are no secrets."""
 
 
@@ -58,17 +59,20 @@ def show(settings: Settings) -> bool:
     own = dotenv_values(layout.ENV_FILE, interpolate=False)
     files: list[tuple[str, Mapping[str, str | None]]] = [(".env", own)]
     files.append(("secrets", dict(secret_files.values(settings.elt_environment))))
+    of_schedules = [dict(one.env) | one.partition(datetime.now(UTC)) for one in jobs.schedules()]
     table, complete = Table("variable", "used by", "from", "value"), True
     found: dict[str, list[Need]] = {}
     for need in needs(settings.elt_environment):
         found.setdefault(need.name, []).append(need)
     for name, users in sorted(found.items()):
-        value, is_required = env.get(name, ""), any(one.is_required for one in users)
+        is_required = any(one.is_required for one in users)
+        value = env.get(name, "")
+        given = next((one[name] for one in of_schedules if name in one), "")
         if not value and not is_required:
             continue
-        complete &= bool(value)
-        source = _source(name, value, files) if value else users[0].maker or "missing"
-        shown = value if _PUBLIC.search(name) else "***" if value else ""
+        complete &= bool(value or given)
+        source = _source(name, value, files) if value else "schedule" if given else users[0].maker or "missing"
+        shown = (value or given) if _PUBLIC.search(name) else "***" if value or given else ""
         table.add_row(name, "\n".join(dict.fromkeys(one.user for one in users)), source, shown)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return complete

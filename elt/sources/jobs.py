@@ -11,6 +11,8 @@ import re
 import sys
 import typing as t
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +28,8 @@ NEVER = {"@manual", "@none", "@once"}
 """Intervals of Meltano that no clock fulfils: such a pipeline runs when it is asked for."""
 DBT = "dbt-duckdb:"
 """How a task of a job begins that calls dbt."""
+PARTITIONS = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
+"""How a part of the data is named, by its length."""
 Name = t.Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 
 
@@ -58,6 +62,13 @@ class Annotations(BaseModel):
         [], description="Environments in which it runs by the clock, elsewhere when it is asked for; all without it"
     )
     queue: Name | None = Field(None, description="Queue of Celery that its tasks wait in")
+    partition: t.Literal["hour", "day", "month"] | None = Field(
+        None,
+        description="What a run loads: the last whole `hour`, `day` or `month` before its time, `$ELT_PARTITION`",
+    )
+    catchup: bool = Field(
+        default=False, description="Whether the runs since the schedule's `start_date` are made up for"
+    )
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,8 @@ class Schedule:
     elt: Annotations
     env: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Environment variables of its tasks."""
+    begin: datetime | None = None
+    """Meltano's `start_date`."""
 
     def task_names(self) -> list[str]:
         """Return how Airflow calls each task of the job: `extract_load`, or by the tap if there are several."""
@@ -84,9 +97,59 @@ class Schedule:
         return found
 
     @property
+    def zone(self) -> ZoneInfo:
+        """Return the time zone of the interval, the partitions and the dates that a person gives."""
+        return ZoneInfo(self.elt.timezone)
+
+    def partition(self, moment: datetime) -> dict[str, str]:
+        """Return the variables that name the part of the data that a run of a moment loads; none, if it loads all."""
+        if not (unit := self.elt.partition):
+            return {}
+        end = _floor(moment.astimezone(self.zone), unit)
+        if unit == "hour":  # one that a clock shows twice has two names of one spelling, and two begins
+            begin = (end.astimezone(UTC) - timedelta(hours=1)).astimezone(self.zone)
+        else:
+            begin = _floor(end - timedelta(days=1), unit)
+        values = (begin.strftime(PARTITIONS[unit]), begin.isoformat(), end.isoformat())
+        return dict(zip(PARTITION_VARIABLES, values, strict=True))
+
+    def moments(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:
+        """Return between which moments the runs lie that a person means by two dates: those of the partitions.
+
+        Args:
+            first: the earliest; without a zone in that of the schedule.
+            last: the latest; midnight stands for the whole day.
+        """
+        unit = self.elt.partition
+        first, last = (one if one.tzinfo else one.replace(tzinfo=self.zone) for one in (first, last))
+        whole = last.time() == time()
+        if unit is None:
+            return first, last + (timedelta(days=1, microseconds=-1) if whole else timedelta())
+        if unit == "hour" and whole:
+            last = last.replace(hour=23)
+        begin, end = _floor(first, unit), _floor(last, unit)
+        return _after(begin, unit), _after(_after(end, unit), unit) - timedelta(microseconds=1)
+
+    @property
     def calls_dbt(self) -> bool:
         """Whether a task of the job calls dbt itself."""
         return any(word.startswith(DBT) for task in self.tasks for word in task)
+
+
+def _floor(moment: datetime, unit: str) -> datetime:
+    """Return the begin of the part of the data in which a moment lies."""
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return hour if unit == "hour" else hour.replace(hour=0, day=1 if unit == "month" else hour.day)
+
+
+def _after(begin: datetime, unit: str) -> datetime:
+    """Return the begin of the part after that of this begin."""
+    length = {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=32)}
+    return _floor(begin + length[unit], unit)
+
+
+PARTITION_VARIABLES = ("ELT_PARTITION", "ELT_PARTITION_START", "ELT_PARTITION_END")
+"""A partition's name, its begin, and the moment after its end, both with their distance from UTC."""
 
 
 def steps(schedule: Schedule) -> dict[str, tuple[str, str]]:
@@ -148,6 +211,8 @@ def _schedule(path: Path, number: int, raw: dict[str, t.Any], jobs: t.Mapping[st
         wrong = f"no job is called {raw['job']!r}; there are {', '.join(jobs)}"
     elif "job" not in raw and not (raw.get("extractor") and raw.get("loader")):
         wrong = "it names no job, nor an extractor and a loader"
+    elif "job" not in raw and "transform" not in raw:
+        wrong = "beside an extractor and a loader Meltano wants a `transform: skip`; a job needs none"
     if wrong:
         raise ConfigError(f"{place(path, 'schedules', number)}: schedule {name}: {wrong}")
     listed: list[t.Any] = jobs[raw["job"]] if "job" in raw else [f"{raw['extractor']} {raw['loader']}"]
@@ -156,7 +221,33 @@ def _schedule(path: Path, number: int, raw: dict[str, t.Any], jobs: t.Mapping[st
         raise ConfigError(f"{place(path, 'schedules', number)}: schedule {name}: its job has no tasks")
     elt = _annotations((raw.get("annotations") or {}).get("elt") or {}, name, path, number)
     env = {str(key): str(value) for key, value in (raw.get("env") or {}).items()}
-    return Schedule(name, None if interval in NEVER else str(interval), tasks, elt, env)
+    try:
+        begin = _begin(raw.get("start_date"), elt)
+    except ValueError as error:
+        raise ConfigError(f"{place(path, 'schedules', number)}: schedule {name}: {error}") from None
+    return Schedule(name, None if interval in NEVER else str(interval), tasks, elt, env, begin)
+
+
+def _begin(raw: object, elt: Annotations) -> datetime | None:
+    """Return the `start_date` of a schedule.
+
+    Raises:
+        ValueError: it is no date, it is missing, or the zone is none.
+    """
+    try:
+        zone = ZoneInfo(elt.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"timezone: no zone is called {elt.timezone!r}; one is Europe/Berlin") from None
+    if raw is None:
+        if elt.catchup:
+            raise ValueError('catchup: since when? Give it a `start_date: "2026-01-31"`')
+        return None
+    try:
+        text = raw.isoformat() if isinstance(raw, date) else str(raw)  # YAML makes dates of what looks like one
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f'start_date: {raw!r} is no date, such as "2026-01-31"') from None
+    return found if found.tzinfo else found.replace(tzinfo=zone)
 
 
 def _annotations(raw: object, name: str, path: Path, number: int) -> Annotations:

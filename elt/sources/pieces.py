@@ -52,7 +52,7 @@ class Piece(t.NamedTuple):
 
 
 def pipeline(name: str) -> str:
-    """Return the name of a source's schedule, by which `elt pipeline --source` finds it."""
+    """Return the name of a source's schedule, by which `elt pipeline` finds it."""
     return f"{name}_elt_pipeline"
 
 

@@ -1,7 +1,7 @@
 """Much at once, and much in a row: what the stack does with more than a person asks; writes its part of the page.
 
-A hundred runs of ten tasks are asked for at once; a thousand files of DAGs lie in the folder; a small DAG runs again
-and again, and what grows meanwhile is told.
+A hundred runs of ten tasks are asked for at once; a thousand files of DAGs lie in the folder; fifty schedules of one
+minute load, build, check and publish; a small DAG runs again and again, and what grows meanwhile is told.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import sys
 import tempfile
 import time
 import typing as t
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import yaml
 from e2e.fresh_clone import below
 
 from bench import page
 from bench.dags.load import WIDTH
 from bench.measure import DATA
 from bench.platforms import Ours, both, seconds_of_run
+from elt.orchestration import POOL
 from elt.services import databases
 
 if t.TYPE_CHECKING:
@@ -40,6 +43,7 @@ def many():
 
 many()
 """
+OF_SCHEDULES = "dag_id like 'bench_schedule_%'"
 HEAD = ["", "s", "a second", "PSS, MiB", "processes", "connections", "open files", "state, MiB"]
 
 
@@ -71,6 +75,54 @@ def many_files(ours: Ours, api: AirflowApi, files: int) -> list[str]:
     return row
 
 
+def schedules(ours: Ours, api: AirflowApi, number: int) -> list[str]:
+    """Let schedules of one minute wait for a file, give it to them, and wait until all have published.
+
+    One more loads a file that is not there, and fails. The writer pool is asked whether one that waits holds a slot,
+    and in which order the runs came to their ends.
+
+    Raises:
+        AssertionError: a run failed that should not, or the other way round.
+    """
+    extract = ours.clone.root / ".state" / "extract"
+    kept = extract.with_name("kept")
+    ours.elt("seed", "--example")
+    extract.rename(kept)
+    moment = datetime.now(UTC) + timedelta(seconds=90)
+    entry = {"interval": f"{moment.minute} * * * *", "annotations": {"elt": {"wait_for": "tap-csv"}}}
+    names = [f"bench_schedule_{one:02}" for one in range(number)]
+    listed = [{"name": name, "job": "extract_load", **entry} for name in names]
+    broken = {"name": "bench_broken", "job": "promotions", "interval": entry["interval"]}
+    path = ours.clone.root / "meltano" / "meltano.yml"
+    before = path.read_text()
+    project = yaml.safe_load(before)
+    project["jobs"].append({"name": "promotions", "tasks": ["tap-csv--promotions target-duckdb"]})
+    project["schedules"] += [*listed, broken]
+    path.write_text(yaml.safe_dump(project))
+    is_waiting = f"select count(*) from task_instance where {OF_SCHEDULES} and state = 'deferred'"
+    _wait(lambda: _count(ours, is_waiting) == number, "the schedules")
+    has_slot = f"select count(*) from task_instance where {OF_SCHEDULES} and state in ('running', 'queued')"
+    assert not _count(ours, has_slot), "one that waits for its file holds a slot"
+    _wait(lambda: _runs(ours, "dag_id = 'bench_broken'", "failed") == 1, "the broken one")
+    began, slowest = time.monotonic(), 0.0
+    kept.rename(extract)
+    while _runs(ours, OF_SCHEDULES, "success") < number:
+        assert not _runs(ours, OF_SCHEDULES, "failed")
+        assert time.monotonic() < began + TIMEOUT_SECONDS, "the schedules did not come to their end"
+        asked = time.monotonic()
+        api._json("GET", "/api/v2/dags?limit=50")
+        slowest = max(slowest, time.monotonic() - asked)
+        time.sleep(1)
+    seconds = time.monotonic() - began
+    writing = f"select min(start_date), max(end_date) from task_instance where {OF_SCHEDULES} and pool = '{POOL}'"
+    spans = _rows(ours, f"{writing} group by dag_id")
+    together = max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
+    print(f"bench: {together} runs under way at once at most; list of DAGs in {slowest:.2f} s at most", flush=True)
+    path.write_text(before)
+    rate = f"{number / seconds * 60:.1f} runs a minute"
+    return _row(ours, f"{number} schedules of one minute until all have published", seconds, rate)
+
+
 def in_a_row(ours: Ours, api: AirflowApi, runs: int) -> list[list[str]]:
     """Run a small DAG again and again; what the stack holds before, in the middle and at the end."""
     rows = [_row(ours, "before runs of two tasks in a row", 0, "")]
@@ -95,14 +147,23 @@ def _row(ours: Ours, label: str, seconds: float, rate: str) -> list[str]:
     return [label, f"{seconds:.1f}" if seconds else "", rate, *figures]
 
 
-def _count(ours: Ours, query: str) -> int:
+def _rows(ours: Ours, query: str) -> list[tuple[t.Any, ...]]:
     connection = databases.connect(ours.settings(), "airflow")
     try:
         with connection.cursor() as cursor:
             cursor.execute(query)
-            return int(cursor.fetchone()[0])  # type: ignore[index]
+            return cursor.fetchall()
     finally:
         connection.close()
+
+
+def _count(ours: Ours, query: str) -> int:
+    return int(_rows(ours, query)[0][0])
+
+
+def _runs(ours: Ours, which: str, state: str) -> int:
+    """How many runs are in a state."""
+    return _count(ours, f"select count(*) from dag_run where {which} and state = '{state}'")
 
 
 def _ended(ours: Ours, dag: str) -> int:
@@ -111,9 +172,9 @@ def _ended(ours: Ours, dag: str) -> int:
     Raises:
         AssertionError: one failed.
     """
-    failed = _count(ours, f"select count(*) from dag_run where dag_id = '{dag}' and state = 'failed'")
+    failed = _runs(ours, f"dag_id = '{dag}'", "failed")
     assert not failed, f"{failed} runs of {dag} failed"
-    return _count(ours, f"select count(*) from dag_run where dag_id = '{dag}' and state = 'success'")
+    return _runs(ours, f"dag_id = '{dag}'", "success")
 
 
 def _wait(condition: t.Callable[[], bool], what: str) -> None:
@@ -128,6 +189,7 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench.sh load", description=__doc__.partition("\n")[0])
     parser.add_argument("--at-once", type=int, default=100, help="runs of ten tasks that are asked for at once")
     parser.add_argument("--files", type=int, default=1000, help="files of DAGs")
+    parser.add_argument("--schedules", type=int, default=50, help="schedules of one minute")
     parser.add_argument("--in-a-row", type=int, default=1440, help="runs of two tasks, one after the other")
     arguments = parser.parse_args(words)
     DATA.mkdir(parents=True, exist_ok=True)
@@ -135,9 +197,9 @@ def main(words: Sequence[str]) -> None:
         ours.start(empty=True)
         api = ours.api()
         api._http.timeout = httpx.Timeout(120)  # a hundred runs are asked for faster than they are answered
-        rows = [at_once(ours, api, arguments.at_once)]
-        rows.append(many_files(ours, api, arguments.files))
-        rows += in_a_row(ours, api, arguments.in_a_row)
+        parts = {at_once: arguments.at_once, many_files: arguments.files, schedules: arguments.schedules}
+        rows = [part(ours, api, number) for part, number in parts.items() if number]
+        rows += in_a_row(ours, api, arguments.in_a_row) if arguments.in_a_row else []
         api.close()
         ours.stop()
     table = page.table(HEAD, rows)

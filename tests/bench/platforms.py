@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import typing as t
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from unittest import mock
 
 import httpx
 import psutil
@@ -85,7 +87,8 @@ class Ours:
     def settings(self) -> Settings:
         """Settings of the clone."""
         given = {name.lower(): self.clone.env[name] for name in PORTS}
-        return Settings(_env_file=self.clone.root / ".env", **given)  # type: ignore[call-arg, arg-type]
+        with mock.patch.dict(os.environ, {"ELT_STATE": str(self.clone.root / ".state")}):  # its sockets
+            return Settings(_env_file=self.clone.root / ".env", **given)  # type: ignore[call-arg, arg-type]
 
     def api(self) -> AirflowApi:
         """A client of its Airflow."""

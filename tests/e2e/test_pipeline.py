@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import typing as t
 from pathlib import Path
@@ -14,6 +15,7 @@ from elt.e2e import checks
 from elt.errors import StackError
 from elt.orchestration import runs
 from elt.pipeline import quality
+from elt.services import databases
 from elt.warehouse.duckdb_file import DuckDBFile
 
 if t.TYPE_CHECKING:
@@ -54,16 +56,39 @@ def test_full_refresh_gives_the_same_marts(loaded):
     assert published(loaded)[1] == before
 
 
-def test_another_environment_has_a_warehouse_of_its_own(loaded):
+def test_two_environments_at_once_share_nothing(loaded):
+    """One schedule, asked for in both: each run loads what lies there at its own turn, marts and state are apart."""
     seen = published(loaded)
-    dev = loaded.state / "warehouse" / "warehouse_dev.duckdb"
-    before = dev.stat().st_mtime_ns
-    assert "publish" in loaded.elt("pipeline", "--environment", "staging")
-    assert (loaded.state / "warehouse" / "warehouse_staging.duckdb").exists()
-    assert dev.stat().st_mtime_ns == before
-    assert published(loaded) == seen
-    assert (loaded.state / "published" / "staging" / "latest.duckdb").exists()
-    assert "staging" in loaded.elt("sql", "--environment", "staging", "select environment from published")
+    products = loaded.state / "extract" / "products.csv"
+    good = products.read_bytes()
+
+    def names(environment: str) -> list[t.Any]:
+        path = loaded.state / "published" / environment / "latest.duckdb"
+        with duckdb.connect(str(path), read_only=True) as connection:
+            query = "select environment, (select count(*) from marts.customer_summary) from published"
+            found = connection.execute(query).fetchall()
+        with duckdb.connect(str(loaded.state / f"warehouse/warehouse_{environment}.duckdb"), read_only=True) as one:
+            return found + one.execute("select count(*) from raw.products where product_id = 999999999").fetchall()
+
+    def states() -> set[str]:
+        connection = databases.connect(loaded.settings, "meltano")
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute("select state_id from state")
+            return {name for (name,) in cursor.fetchall()}
+
+    conf: list[dict[str, object]] = [{"environment": one, "uncommitted": True} for one in ("dev", "prod")]
+    dev, prod = (loaded.api.trigger(runs.DAG, one) for one in conf)
+    runs.follow(loaded.api, dev, 120)
+    try:
+        products.write_bytes(good + b"999999999,1,FEW,National,FEW,FEW,1 OZ\n")
+        runs.follow(loaded.api, prod, 120)
+    finally:
+        products.write_bytes(good)
+    assert names("dev") == [("dev", 7), (0,)]
+    assert names("prod") == [("prod", 7), (1,)]
+    assert published(loaded)[1] == seen[1]
+    assert {f"{name}:tap-csv-to-target-duckdb" for name in ("dev", "prod")} <= states()
+    assert "prod" in loaded.elt("sql", "--environment", "prod", "select environment from published")
 
 
 def replace_first_line(path: Path, old: str, new: str) -> None:

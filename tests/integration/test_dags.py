@@ -60,6 +60,7 @@ def read(state, before="", after=""):
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT")), None)
     assert line, done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
     more = next((line for line in done.stdout.splitlines() if line.startswith("MORE")), "MORE{}")
     return json.loads(line.removeprefix("RESULT")) | {"more": json.loads(more.removeprefix("MORE"))}
 
@@ -95,8 +96,9 @@ schedules:
     annotations: {elt: {wait_for: a, timezone: Europe/Berlin, retries: 7}}
   - name: other
     interval: "@manual"
+    start_date: 2026-01-31
     job: one
-    annotations: {elt: {publish: false, queue: heavy, environments: [prod]}}
+    annotations: {elt: {publish: false, queue: heavy, environments: [prod], partition: month, catchup: true}}
   - name: last
     interval: "@manual"
     job: two
@@ -109,11 +111,18 @@ schedules:
 def test_a_schedule_says_when_and_how_its_dag_runs(tmp_path):
     (tmp_path / "meltano.yml").write_text(EVERY_WORD)
     more = """
+from datetime import UTC, datetime
+from airflow.serialization.serialized_objects import DagSerialization
+kept = lambda name: DagSerialization.from_dict(DagSerialization.to_dict(bag.dags[name]))
 print("MORE" + json.dumps({
     "timeout": {d.dag_id: d.dagrun_timeout and d.dagrun_timeout.total_seconds() for d in bag.dags.values()},
     "assets": {d.dag_id: str(getattr(d.timetable, "asset_condition", "")) for d in bag.dags.values()},
     "env": [t.env for t in bag.dags["last"].tasks if t.task_id == "tap_c"],
     "queue": sorted({t.queue for t in bag.dags["other"].tasks}),
+    "weight": {n: [t.weight_rule.get_weight(type("Instance", (), {"task": t})) for t in kept(n).tasks]
+               for n in ("first", "last")},
+    "past": [bag.dags["other"].catchup, str(bag.dags["other"].start_date)],
+    "part": bag.dags["other"].task_dict["extract_load"].partition(datetime(2026, 3, 1, tzinfo=UTC)),
 }))
 """
     other = (
@@ -139,6 +148,10 @@ print("MORE" + json.dumps({
     assert {name: one for name, one in found["more"]["timeout"].items() if one} == {"last": 5400.0}
     assert found["more"]["env"] == [{"A": "b", "ELT_SELECT": "tag:x"}]
     assert found["more"]["queue"] == ["heavy"]
+    # One writer at a time: who has begun goes first, then who goes on with another's work; equals by their date.
+    assert found["more"]["weight"] == {"first": [1, 2, 3, 4, 5, 6], "last": [2, 4, 6, 8, 10]}
+    assert found["more"]["past"] == [True, "2026-01-31 00:00:00+00:00"]
+    assert found["more"]["part"]["ELT_PARTITION"] == "2026-02"
 
 
 def test_a_hundred_schedules_are_parsed_in_half_a_second(tmp_path):

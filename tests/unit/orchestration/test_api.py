@@ -6,16 +6,18 @@ import datetime as dt
 import json
 import threading
 import time
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from elt import layout
 from elt.config import settings
-from elt.errors import StackError
+from elt.errors import ConfigError, StackError
 from elt.orchestration import api as airflow_api
 from elt.orchestration import runs
 from elt.orchestration.api import AirflowApi
+from elt.sources import jobs
 
 ERROR = {
     "filename": "a.py",
@@ -232,3 +234,49 @@ def test_a_file_that_was_changed_since_is_parsed_first(airflow, dags):
     assert api.reparsed == ["/api/v2/parseDagFile/xyz"]
     api.wait_for_dag("a", 20)
     assert len(api.reparsed) == 1
+
+
+def test_runs_of_past_days_are_those_that_did_not_succeed(airflow, monkeypatch, capsys):
+    api, answers = airflow
+    monkeypatch.setattr(airflow_api, "time", types.SimpleNamespace(sleep=lambda _: None))
+    first, last = (dt.datetime(2026, 11, day, tzinfo=dt.UTC) for day in (1, 3))
+    states = {"backfill__1": "success", "backfill__2": "queued", "backfill__3": "running"}
+    rows = [{"dag_run_id": run, "state": state} for run, state in states.items()]
+    answers += [(409, {"detail": "already"}), (409, {"detail": "already"}), (200, {}), (200, {"dag_runs": rows})]
+    assert api.backfill("a", first, last, {"environment": "dev"}) == ["backfill__2", "backfill__3"]
+    assert capsys.readouterr().out.count("waiting for an earlier call to end") == 1
+    assert POSTED[-1]["dag_run_conf"] == {"environment": "dev"}
+    assert (POSTED[-1]["from_date"], POSTED[-1]["max_active_runs"]) == ("2026-11-01T00:00:00+00:00", 1)
+    answers[:] = [(422, {"detail": "No runs to create for Dag a in the range"})]
+    with pytest.raises(StackError, match=r"starts no runs of a: 422: .*No runs to create"):
+        api.backfill("a", first, last, {})
+
+
+def test_a_failed_run_of_the_past_does_not_hide_the_others(airflow, monkeypatch, capsys):
+    api, _ = airflow
+    schedule = jobs.Schedule("a", "@daily", (("tap", "target"),), jobs.Annotations(partition="day"))
+    monkeypatch.setattr(jobs, "schedules", lambda: [schedule])
+    asked, followed = [], []
+    monkeypatch.setattr(api, "backfill", lambda *words: asked.append(words) or ["one", "two"])
+
+    def follow(_: object, run: str, *__: object, dag: str) -> None:
+        followed.append((run, dag))
+        if run == "one":
+            raise StackError("it broke")
+
+    monkeypatch.setattr(runs, "follow", follow)
+    day = dt.datetime.fromisoformat("2026-11-01")
+    with pytest.raises(StackError, match="1 of 2 runs of a failed; the first: it broke"):
+        runs._backfill(api, "a", day, day, {})
+    assert followed == [("one", "a"), ("two", "a")]
+    assert [moment.isoformat() for moment in asked[0][1:3]] == [
+        "2026-11-02T00:00:00+00:00",
+        "2026-11-02T23:59:59.999999+00:00",
+    ]
+    monkeypatch.setattr(api, "backfill", lambda *_: [])
+    runs._backfill(api, "a", day, day, {})
+    assert "nothing to make up for: a had succeeded" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"--to: 2026-10-31 00:00 is before 2026-11-01 00:00"):
+        runs._backfill(api, "a", day, dt.datetime.fromisoformat("2026-10-31"), {})
+    with pytest.raises(ConfigError, match=r"b is no schedule of meltano.yml with an interval"):
+        runs._backfill(api, "b", day, day, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_a_schedule_is_read(project):
     interval: 30 5 * * 1-5
     job: several
     annotations: {elt: {tags: [x], timezone: Europe/Berlin, after: [old], deadline: 90m, environments: [prod]}}
-  - {name: old, interval: "@once", extractor: tap-a, loader: target-b, annotations: {other: {any: 1}}}
+  - {name: old, interval: "@once", extractor: tap-a, loader: target-b, transform: skip, annotations: {other: {a: 1}}}
 """,
     )
     nightly, old = jobs.schedules()
@@ -97,6 +98,10 @@ def test_files_that_are_included_count_as_one(project):
             "meltano.yml, line 13, column 20: schedule a: `tags.0`: Input should be a valid string",
         ),
         (
+            "  - {name: a, interval: x, extractor: tap-a, loader: target-b}",
+            "schedule a: beside an extractor and a loader Meltano wants a `transform: skip`",
+        ),
+        (
             "  - {name: a, interval: x, job: one, annotations: {elt: {deadline: soon}}}",
             "schedule a: `deadline`: String should match pattern",
         ),
@@ -116,3 +121,132 @@ def test_a_hundred_schedules_are_read_at_once(project):
     begin = time.process_time()
     assert len(jobs.schedules()) == 100
     assert time.process_time() - begin < 0.25
+
+
+def scheduled(project, words, more=""):
+    written(project, f"  - {{name: s, interval: '@daily', job: one, {more}annotations: {{elt: {{{words}}}}}}}\n")
+    (found,) = jobs.schedules()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "moment", "name", "begin", "end"),
+    [
+        (
+            "partition: day",
+            "2026-03-01T04:30+00:00",
+            "2026-02-28",
+            "2026-02-28T00:00:00+00:00",
+            "2026-03-01T00:00:00+00:00",
+        ),
+        (
+            "partition: day",
+            "2026-03-01T00:00+00:00",
+            "2026-02-28",
+            "2026-02-28T00:00:00+00:00",
+            "2026-03-01T00:00:00+00:00",
+        ),
+        (
+            "partition: hour",
+            "2026-03-01T00:07+00:00",
+            "2026-02-28T23",
+            "2026-02-28T23:00:00+00:00",
+            "2026-03-01T00:00:00+00:00",
+        ),
+        (
+            "partition: month",
+            "2026-01-31T23:59+00:00",
+            "2025-12",
+            "2025-12-01T00:00:00+00:00",
+            "2026-01-01T00:00:00+00:00",
+        ),
+        # the day on which clocks are set forward has 23 hours, the day before it 24
+        (
+            "partition: day, timezone: Europe/Berlin",
+            "2026-03-29T22:30+00:00",
+            "2026-03-29",
+            "2026-03-29T00:00:00+01:00",
+            "2026-03-30T00:00:00+02:00",
+        ),
+        (
+            "partition: hour, timezone: Europe/Berlin",
+            "2026-10-25T01:10+00:00",
+            "2026-10-25T02",
+            "2026-10-25T02:00:00+02:00",
+            "2026-10-25T02:00:00+01:00",
+        ),
+    ],
+)
+def test_a_run_loads_the_last_whole_part_before_its_time(project, words, moment, name, begin, end):
+    found = scheduled(project, words).partition(datetime.fromisoformat(moment))
+    assert found == {"ELT_PARTITION": name, "ELT_PARTITION_START": begin, "ELT_PARTITION_END": end}
+
+
+def test_without_a_part_all_is_loaded(project):
+    assert scheduled(project, "").partition(datetime.now(UTC)) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "last", "runs"),
+    [
+        ("", "2026-11-01", "2026-11-02", ("2026-11-01T00:00:00+00:00", "2026-11-02T23:59:59.999999+00:00")),
+        ("", "2026-11-01T04:00", "2026-11-01T05:30", ("2026-11-01T04:00:00+00:00", "2026-11-01T05:30:00+00:00")),
+        (
+            "partition: day",
+            "2026-11-01",
+            "2026-11-02",
+            ("2026-11-02T00:00:00+00:00", "2026-11-03T23:59:59.999999+00:00"),
+        ),
+        (
+            "partition: hour",
+            "2026-11-01T04:00",
+            "2026-11-01T05:00",
+            ("2026-11-01T05:00:00+00:00", "2026-11-01T06:59:59.999999+00:00"),
+        ),
+        (
+            "partition: month",
+            "2026-11-01",
+            "2026-12-31",
+            ("2026-12-01T00:00:00+00:00", "2027-01-31T23:59:59.999999+00:00"),
+        ),
+        (
+            "partition: month",
+            "2026-01-31",
+            "2026-01-31",
+            ("2026-02-01T00:00:00+00:00", "2026-02-28T23:59:59.999999+00:00"),
+        ),
+        (
+            "timezone: Europe/Berlin",
+            "2026-11-01",
+            "2026-11-01",
+            ("2026-11-01T00:00:00+01:00", "2026-11-01T23:59:59.999999+01:00"),
+        ),
+    ],
+)
+def test_dates_that_a_person_gives_are_those_of_the_data(project, words, first, last, runs):
+    moments = scheduled(project, words).moments(datetime.fromisoformat(first), datetime.fromisoformat(last))
+    assert tuple(one.isoformat() for one in moments) == runs
+
+
+@pytest.mark.parametrize("given", ["2026-01-31", "'2026-01-31'", "2026-01-31 00:00:00", "2026-01-31T00:00:00+01:00"])
+def test_a_start_is_a_date_in_the_zone_of_the_schedule(project, given):
+    found = scheduled(project, "catchup: true, timezone: Europe/Berlin", f"start_date: {given}, ")
+    assert found.begin is not None
+    assert found.begin.isoformat() == "2026-01-31T00:00:00+01:00"
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "wrong"),
+    [
+        ("catchup: true", "", 'catchup: since when? Give it a `start_date: "2026-01-31"`'),
+        ("", "start_date: soon, ", "start_date: 'soon' is no date, such as \"2026-01-31\""),
+        ("timezone: Europe/Belrin", "", "timezone: no zone is called 'Europe/Belrin'; one is Europe/Berlin"),
+        ("timezone: ../etc/passwd", "", "timezone: no zone is called '../etc/passwd'; one is Europe/Berlin"),
+    ],
+)
+def test_a_start_and_a_zone_that_are_none_are_refused(project, words, more, wrong):
+    with pytest.raises(ConfigError) as caught:
+        scheduled(project, words, more)
+    said = str(caught.value)
+    assert said.endswith(f"schedule s: {wrong}")
+    assert "line 9, column 5" in said

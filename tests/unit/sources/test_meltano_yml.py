@@ -77,6 +77,13 @@ def test_a_broken_list_is_named(project):
         meltano_yml.listed()
 
 
+def test_what_is_there_twice_is_refused_as_meltano_does(project, tmp_path):
+    project()
+    layout.MELTANO_YML.write_text("jobs: []\nplugins:\n  loaders: []\njobs: [{name: a, tasks: [b c]}]\n")
+    with pytest.raises(ConfigError, match=r"meltano.yml, line 4, column 1: 'jobs' is there twice"):
+        meltano_yml.loads("a")
+
+
 def test_what_is_loaded_stands_in_a_job(project):
     project()
     with pytest.raises(ConfigError, match=r"jobs: extract_load must list what is loaded, such as `tasks: \[tap-csv "):
