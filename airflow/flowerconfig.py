@@ -1,10 +1,12 @@
-"""Let Flower answer under no foreign name and show no secret; it reads this file before it listens."""
+"""Let Flower answer under no foreign name, show no secret, hold no long request; it reads this before it listens."""
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
 
+from flower import app  # type: ignore[import-untyped]
 from flower.app import Flower  # type: ignore[import-untyped]
 from flower.events import EventsState  # type: ignore[import-untyped]
 from flower.inspector import Inspector  # type: ignore[import-untyped]
@@ -17,6 +19,9 @@ if t.TYPE_CHECKING:
 
 SECRET = re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)|\beyJ[\w-]{8,}\.[\w.-]+")
 """Pattern of a URL's password, as workers tell the broker's, and of a token, as the arguments of tasks hold it."""
+
+MAX_BODY_BYTES = 100_000
+"""Bytes of a request's body; by default 100 MB of each are held before a password is asked for."""
 
 find_any = Flower.find_handler
 take_event = EventsState.event
@@ -53,3 +58,4 @@ def masked(value: object) -> t.Any:  # noqa: ANN401
 Flower.find_handler = find_handler
 EventsState.event = lambda self, event: take_event(self, masked(event))
 Inspector._on_update = lambda self, *told: take_answer(self, *map(masked, told))  # noqa: SLF001
+app.HTTPServer = functools.partial(app.HTTPServer, max_body_size=MAX_BODY_BYTES)

@@ -38,12 +38,20 @@ class ApiServerMiddleware(AllowedHosts):
             await send(message)
 
         is_write = scope["type"] == "http" and scope["method"] not in READS
-        if is_write and dict(scope["headers"]).get(b"sec-fetch-site") in FOREIGN:
+        if is_write and is_foreign(dict(scope["headers"])):
             from starlette.responses import PlainTextResponse  # noqa: PLC0415 - not in processes that serve nothing
 
             await PlainTextResponse(REFUSAL, 403)(scope, receive, send)
             return
         await super().__call__(scope, receive, send_unframed)
+
+
+def is_foreign(headers: dict[bytes, bytes]) -> bool:
+    """Return whether a request is sent by a page that is not Airflow's own."""
+    if b"sec-fetch-site" in headers:
+        return headers[b"sec-fetch-site"] in FOREIGN
+    # Browsers send none to another machine by plain http. Behind a proxy with TLS, which may change Host, they do.
+    return headers.get(b"origin", b"").rpartition(b"//")[2] not in {b"", headers.get(b"host")}
 
 
 class ApiServerPlugin(AirflowPlugin):  # type: ignore[misc, unused-ignore]

@@ -24,6 +24,7 @@ import yaml
 from cryptography import fernet
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync import client as websocket
 from workspace import copy, run, said
 
@@ -102,6 +103,31 @@ def test_anybody_s_upload_fills_no_memory_of_the_dashboard(platform):
             headers = {"X-Xsrftoken": client.cookies["_streamlit_xsrf"]}
             answer = client.put(f"/_stcore/upload_file/{session}/one", files={"file": b"x" * 9999}, headers=headers)
             assert answer.status_code == 413
+
+
+def test_anybody_s_message_or_page_fills_no_memory_of_the_dashboard(platform):
+    address = f"{platform.settings.streamlit_url().replace('http', 'ws')}/_stcore/stream"
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(websocket.connect(address, proxy=None))
+        first.send(b"\0" * 2_000_000)
+        with pytest.raises(ConnectionClosedError, match="too big"):
+            first.recv(30)
+        with contextlib.suppress(InvalidStatus):
+            for _ in range(200):
+                stack.enter_context(websocket.connect(address, proxy=None))
+            pytest.fail("it takes any number of pages")
+
+
+@pytest.mark.parametrize("port", ["streamlit_port", "flower_port"])
+@pytest.mark.parametrize(
+    "start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n"]
+)
+def test_anybody_s_request_without_an_end_fills_no_memory(platform, port, start):
+    with socket.create_connection(("127.0.0.1", getattr(platform.settings, port)), timeout=30) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(start + b"x" * 9_000_000)
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) in {b"", b"H"}  # refused before its end, where time-outs would fail
 
 
 @pytest.mark.parametrize("login", [None, {"username": "admin", "password": "wrong"}])
@@ -257,6 +283,18 @@ def test_a_foreign_page_changes_nothing_in_airflow_and_shows_it_in_no_frame(plat
         server.shutdown()
     assert [url.startswith("chrome-error:") for url in frames] == [True, False]
     assert connections() == before
+
+
+@pytest.mark.parametrize(
+    ("origin", "code"), [("http://foreign.example", 403), ("null", 403), ("", 404), ("{own}", 404)]
+)
+def test_a_foreign_page_changes_nothing_where_browsers_send_no_sec_fetch_site(platform, claims, origin, code):
+    own = platform.settings.url(platform.settings.airflow_port)
+    headers = {"Cookie": f"_token={signed(platform, claims)}"} | (
+        {"Origin": origin.format(own=own)} if origin else {}
+    )
+    answer = httpx.post(f"{own}/api/v2/assets/0/materialize", headers=headers, timeout=60, trust_env=False)
+    assert answer.status_code == code, answer.text
 
 
 @pytest.mark.parametrize("auth", [None, ("admin", "wrong")])
