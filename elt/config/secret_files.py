@@ -33,8 +33,13 @@ CODE = re.compile(
     r"(DY)?LD_\w+$|PYTHON[A-Z]+$|PERL5\w+$|RUBY(OPT|LIB)$|(NODE|JAVA_TOOL|_JAVA)_OPTIONS$|OPENSSL_(CONF|ENGINES|MODULES)$"
     r"|GIT_(ASKPASS|CONFIG\w*|EDITOR|EXEC_PATH|EXTERNAL_DIFF|PAGER|PROXY_COMMAND|SSH|SSH_COMMAND|TEMPLATE_DIR)$"
     r"|((BASH_)?ENV|PATH|IFS|PS4|SHELLOPTS|BASHOPTS|PROMPT_COMMAND|GCONV_PATH|SSLKEYLOGFILE)$|BASH_FUNC_"
+    r"|(XDG_CONFIG_(HOME|DIRS)|AWS_(CONFIG|SHARED_CREDENTIALS)_FILE|BROWSER|EDITOR|VISUAL|PAGER)$"
+    r"|(MARIADB|LIBMYSQL)_PLUGIN\w*$|MPL(BACKEND|CONFIGDIR)$|FLOWER_|STREAMLIT_"
 )
-"""Variables that have programs run other code: nobody sees in a review what an encrypted value says."""
+"""Variables that have programs run other code, name files of settings that do, or open a server to foreign pages.
+
+Nobody sees in a review what an encrypted value says.
+"""
 RULES = ".sops.yaml"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
@@ -92,7 +97,9 @@ def _refuse_names(path: Path, names: t.Iterable[str]) -> None:
         if DECIDED.match(name):
             raise ConfigError(f"{path}: {name} would have no effect, since the workspace decides on it")
         if CODE.match(name):
-            raise ConfigError(f"{path}: {name} runs other code, and is no secret: write it into {layout.ENV_FILE}")
+            raise ConfigError(
+                f"{path}: {name} runs other code or opens a server, and is no secret: write it into {layout.ENV_FILE}"
+            )
 
 
 def switched(env: t.Mapping[str, str], environment: str) -> dict[str, str]:

@@ -197,7 +197,13 @@ def test_a_file_sends_no_token_to_a_server_that_it_names(clone, monkeypatch, kin
 
 
 @needs_group
-@pytest.mark.parametrize("name", ["LD_PRELOAD", "BASH_ENV", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "PATH"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("LD_PRELOAD", "BASH_ENV", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "PATH", "XDG_CONFIG_HOME", "AWS_CONFIG_FILE"),
+        *("STREAMLIT_SERVER_ENABLE_CORS", "FLOWER_PERSISTENT"),
+    ],
+)
 def test_a_variable_that_runs_code_is_no_secret(clone, name):
     secret_files.init("dev")
     with pytest.raises(ConfigError, match=name):
