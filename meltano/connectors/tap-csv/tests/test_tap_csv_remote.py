@@ -48,6 +48,7 @@ class Server(http.server.ThreadingHTTPServer):
     fails = 0
     authorization = ""
     has_tags = True
+    changed = ""
     asked: t.ClassVar[list[tuple[str, str, str]]]
 
     @property
@@ -86,6 +87,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         begin = int(self.headers.get("Range", "bytes=0-")[6:-1]) if own.knows_ranges else 0
         self.send_response(206 if begin else 200)
         self.send_header("Content-Length", str(len(content) - begin))
+        if own.changed:
+            self.send_header("Last-Modified", own.changed)
         if own.has_tags:
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.end_headers()
@@ -185,6 +188,13 @@ def test_a_copy_leaves_the_disk_room(sync: Sync, web: Server, monkeypatch: pytes
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     web.files["/in.parquet"] = b"PAR1" + b"\0" * 2000
     assert "in.parquet: is too large for the disk of" in str(sync(f"{web.url}/in.parquet").error)
+
+
+@pytest.mark.parametrize("changed", ["yesterday", "Mon, 01 Jan 99999 00:00:00 GMT"])
+def test_a_time_of_change_that_is_none(web: Server, changed: str) -> None:
+    web.changed = changed
+    with pytest.raises(InputError, match="Last-Modified"):
+        remote.find(f"{web.url}/in.csv", ())
 
 
 def test_a_name_beyond_ascii(sync: Sync, web: Server) -> None:
