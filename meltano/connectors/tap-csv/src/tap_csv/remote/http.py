@@ -89,7 +89,7 @@ def find(parts: SplitResult, shown: str, _: tuple[str, ...]) -> list[Remote]:
         mtime = email.utils.parsedate_to_datetime(changed).timestamp() if changed else 0
     except (ValueError, OverflowError):
         raise InputError(
-            f"the server says a time of change that is none: Last-Modified: {changed[:80]!r}", shown
+            f"the server says a time of change that is none: Last-Modified: {str(changed)[:80]!r}", shown
         ) from None
     size = int(length) if length and length.isdecimal() and not answer.headers.get("Content-Encoding") else None
     return [Remote(shown, size, int(mtime) * 10**9, etag, _Http(url, authorization, shown, etag))]
