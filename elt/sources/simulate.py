@@ -1,9 +1,9 @@
 """Let days pass in the database of the shop, as an operational system would.
 
-Each day brings orders with their items, new customers, changed addresses, corrected prices, cancelled orders,
-returns, rows that are deleted, and changes of an order and an address that begin before all others of the day and are
-committed after them. What happens depends on the data and a seed alone, whatever the server; `updated_at` is the
-start of the transaction, as it is in systems that take `now()`, or in MySQL that of the statement.
+Each day brings orders with their items, new customers, changed customers and addresses, corrected prices, cancelled
+orders, returns, rows that are deleted, and changes of an order and an address that begin before all others of the day
+and are committed after them. What happens depends on the data and a seed alone, whatever the server; `updated_at` is
+the start of the transaction, as it is in systems that take `now()`, or in MySQL that of the statement.
 """
 
 # ruff: noqa: S608 - the statements are put together from this module's constants
@@ -97,6 +97,13 @@ def _steps(session: Session, day: dt.date, seed: int) -> dict[str, str]:
             where {pick("address_id")} < {2**31 // 200}
                 or address_id = ({one("addresses", "address_id", "asc")})
             """,
+        "changed customers": f"""
+            update customers set email = 'new' || email, updated_at = {_NOW}
+            where customer_id = (
+                select customer_id from (
+                    select customer_id from addresses order by {pick("address_id")} desc, address_id limit 1
+                ) as late
+            )""",
         "corrected prices": f"""
             update prices set price = price + 0.01, updated_at = {_NOW}
             where {pick("product_id || valid_from")} % 2000 = 0""",

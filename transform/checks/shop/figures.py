@@ -25,12 +25,13 @@ TABLES = ("customers", "addresses", "products", "prices", "orders", "order_items
 KEYED = {
     "marts.fct_order_items: lines, dollars and units that came back by month and status": (
         """
-        select to_char(ordered_at at time zone 'UTC', 'YYYY-MM') || ' ' || status, count(*), sum(amount),
-            sum(coalesce((
-                select sum(r.quantity) from returns r
-                where r.order_id = i.order_id and r.line_number = i.line_number
-            ), 0))::bigint
-        from order_items i join orders using (order_id) group by 1
+        select to_char(ordered_at at time zone 'UTC', 'YYYY-MM') || ' ' || status, sum(lines)::bigint, sum(amount),
+            coalesce(sum(back), 0)::bigint
+        from orders
+        join (select order_id, count(*) as lines, sum(amount) as amount from order_items group by order_id) as items
+            using (order_id)
+        left join (select order_id, sum(quantity) as back from returns group by order_id) as returned using (order_id)
+        group by 1
         """,
         """
         select strftime(ordered_at, '%Y-%m') || ' ' || status, count(*), sum(amount), sum(returned_quantity)::bigint
