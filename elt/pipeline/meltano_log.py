@@ -14,6 +14,7 @@ from elt import layout
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+
 DBT = "dbt-duckdb"
 QUOTED = "quoted"
 COMMAND_ENDED = "Command exited with return code"

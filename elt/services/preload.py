@@ -63,6 +63,9 @@ def _meltano_or_dbt(command: list[str]) -> None:
     else:
         from meltano.cli import main  # noqa: PLC0415
 
+        from elt.config import programs  # noqa: PLC0415
+
+        programs.write_no_copy()
         main()
 
 

@@ -9,6 +9,7 @@ Servers of the stack share their ports with the guard that keeps these from othe
 
 import gc
 import os
+import sys
 
 gc.set_threshold(100_000, 50, 50)
 
@@ -17,4 +18,8 @@ if name and f"{name}=" in os.environ.get("ELT_SHARED_PORTS", ""):
     from elt.supervisor import ports
 
     ports.share()
+elif sys.orig_argv[1:] and os.path.basename(sys.orig_argv[1]) == "meltano":  # noqa: PTH119 - pathlib takes its time
+    from elt.config import programs
+
+    programs.write_no_copy()
 del name

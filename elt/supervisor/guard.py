@@ -29,6 +29,7 @@ Standard library only, and as little of it as possible: one of these starts with
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -476,7 +477,6 @@ class Remote(Guard):
 
     def _request(self) -> bytes:
         import json  # noqa: PLC0415
-        import resource  # noqa: PLC0415
 
         os.umask(mask := os.umask(0))
         limits = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
@@ -592,6 +592,7 @@ def main() -> int:
                 keep = value
     except (KeyError, ValueError):
         words = []
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # it holds secrets
     if not words:
         print("usage: elt-guard [-s SIGNAL] [-t SECONDS] [--fork NAME] COMMAND...", file=sys.stderr)
         return 2
