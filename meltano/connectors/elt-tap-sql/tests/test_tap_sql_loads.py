@@ -294,6 +294,66 @@ def test_without_the_privilege_bookmarks_stay_back(pg: Source, caplog: pytest.Lo
     assert len(pg.run(pg.only("t", key="at"), ran.state).records) == 1
 
 
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "date"])
+@pytest.mark.parametrize("far", ["infinity", "20224-01-01"])
+def test_a_key_beyond_all_clocks_hides_no_other(
+    pg: Source, caplog: pytest.LogCaptureFixture, kind: str, far: str
+) -> None:
+    pg.execute(f"create table t (id int primary key, at {kind}); insert into t values (1, '2024-01-01')")
+    catalog = pg.only("t", key="at")
+    state = pg.run(catalog).state
+    pg.execute(f"insert into t values (2, '{far}'), (3, now())")
+    ran = pg.run(catalog, state)
+    assert {2, 3} <= {one["id"] for one in ran.records}
+    pg.execute("insert into t values (4, now())")
+    assert 4 in {one["id"] for one in pg.run(catalog, ran.state).records}
+    ran.state["bookmarks"]["public-t"]["replication_key_value"] = "20224-01-01"  # as earlier versions said it
+    assert len(pg.run(catalog, ran.state).records) == 4
+    assert "the bookmark is past the year 9999" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "date"])
+def test_keys_before_christ_hide_no_later_ones(pg: Source, kind: str) -> None:
+    pg.execute(f"create table t (id int primary key, at {kind}); insert into t values (1, '0044-03-15 BC')")
+    catalog = pg.only("t", key="at")
+    state = pg.run(catalog).state
+    pg.execute("insert into t values (2, '0007-01-01 BC')")
+    assert {one["id"] for one in pg.run(catalog, state).records} == {1, 2}
+
+
+def test_integers_at_the_end_of_their_type_are_read_on(pg: Source) -> None:
+    pg.execute("create table t (id smallint primary key, o oid); insert into t values (-32768, 5)")
+    catalog = pg.only("t", key="id")
+    assert len(pg.run(catalog, pg.run(catalog).state).records) == 1
+    assert "no order that a bookmark could follow" in str(pg.run(pg.only("t", key="o")).error)
+
+
+def test_sqlite_times_are_in_order_however_they_are_written(lite: Source) -> None:
+    lite.execute(
+        "create table t (id integer primary key, at datetime); insert into t values (1, '2024-01-02T08:00:00')"
+    )
+    catalog = lite.only("t", key="at")
+    state = lite.run(catalog).state
+    lite.execute("insert into t values (2, '2024-01-02 23:00:00'), (3, '2024-01-02T07:00:00-05:00')")
+    lite.execute("insert into t values (4, '2024-01-02 07:59:59.9')")
+    assert {one["id"] for one in lite.run(catalog, state).records} == {1, 2, 3}
+    state["bookmarks"]["main-t"]["replication_key_value"] = "2024-01-02 22:00:00"  # as earlier versions said it
+    assert {one["id"] for one in lite.run(catalog, state).records} == {2}
+
+
+@pytest.mark.parametrize("between", [" ", "T"])
+def test_sqlite_bookmarks_stay_back(lite: Source, between: str) -> None:
+    now = f"strftime('%Y-%m-%d{between}%H:%M:%S', 'now'"
+    lite.execute(
+        "create table t (id integer primary key, at datetime);"
+        f"insert into t values (1, {now}, '-1 hours')), (2, {now}))"
+    )
+    catalog = lite.only("t", key="at")
+    state = lite.run(catalog).state
+    lite.execute(f"insert into t values (3, {now}, '-10 minutes'))")  # which is committed late
+    assert {one["id"] for one in lite.run(catalog, state).records} == {2, 3}
+
+
 def test_a_key_of_a_sequence_reads_rows_again(pg: Source) -> None:
     pg.execute("create table t (id int primary key); insert into t select generate_series(1, 100)")
     catalog = pg.only("t", key="id")

@@ -62,6 +62,8 @@ POSTGRES: list[tuple[str, str, dict[str, t.Any], t.Any, str]] = [
     ("email", "'A@b.c'", {"type": "string"}, "A@b.c", "VARCHAR"),
     ("price", "19.99", {"multipleOf": 0.01}, 19.99, "DECIMAL(8,2)"),
     ("price2", "19.99", {"multipleOf": 0.01}, 19.99, "DECIMAL(8,2)"),
+    ("country", "'DEU'", {"type": "string"}, "DEU", "VARCHAR"),
+    ("code", "'AB-7'", {"type": "string"}, "AB-7", "VARCHAR"),
     ("pair", "'(1,x)'", {}, {"a": 1, "b": "x"}, "JSON"),
     ("point", "'(1,2)'", {"type": "string"}, "(1,2)", "VARCHAR"),
     ("char(5)", "'ab'", {"type": "string"}, "ab", "VARCHAR"),
@@ -77,6 +79,7 @@ POSTGRES: list[tuple[str, str, dict[str, t.Any], t.Any, str]] = [
 def test_postgres_carries_every_type_with_its_extremes(pg: Source, tmp_path: Path) -> None:
     pg.execute("create type mood as enum ('so so'); create type pair as (a int, b text); create domain email as text")
     pg.execute("create domain price as numeric(8,2) check (value > 0); create domain price2 as price")
+    pg.execute("create domain country as char(3); create domain code as bpchar")
     columns = ", ".join(f"c{place} {kind}" for place, (kind, *_) in enumerate(POSTGRES))
     pg.execute(f"create table types (id int primary key, {columns}, doubled int generated always as (id * 2) stored)")
     values = ", ".join(value for _, value, *_ in POSTGRES)
@@ -213,6 +216,11 @@ def test_sqlite_takes_columns_whose_values_have_other_types(lite: Source) -> Non
         ("datetime", "2024-02-29 10:00:00.123456789", "2024-02-29 10:00:00.123456789"),
         ("datetime", "2024-02-29 10:00:00.123456000", "2024-02-29T10:00:00.123456Z"),
         ("datetime", "2024-02-30 10:00:00", "2024-02-30 10:00:00"),
+        ("datetime", "2024-02-29 10:00:00.1234560000001", "2024-02-29 10:00:00.1234560000001"),
+        ("datetime", "2024-02-29 10:00:00.1234560+02:05", "2024-02-29T07:55:00.123456Z"),
+        ("datetime", "2024-02-29 10:00:00.12+02:05", "2024-02-29T07:55:00.120000Z"),
+        ("datetime", "2024-02-29 24:00:00", "2024-02-29 24:00:00"),
+        ("datetime", "2024-02-29 10:00:00 +02:00", "2024-02-29 10:00:00 +02:00"),
         ("date", "2024-02-30", "2024-02-30"),
     ],
 )

@@ -21,6 +21,10 @@ if t.TYPE_CHECKING:
     Json = dict[str, t.Any]
 
 
+_YEAR = 4
+"""Digits of the years of all clocks."""
+
+
 @dataclass(frozen=True)
 class Part:
     """What of a table is read, and the bookmark once it is sent."""
@@ -64,9 +68,10 @@ def part(
     name, bound = stream.key.name, stream.key.kind.bound
     key, table = dialect.quote(name), dialect.place(stream.table)
     since = _since(stream, bookmark, logger)
-    lower = [] if since is None else [f"{key} >= {dialect.literal(_back(since, stream, config), bound)}"]
+    at = dialect.ordered(key, bound)
+    lower = [] if since is None else [f"{at} >= {dialect.literal(_back(since, stream, config), bound)}"]
     where = f" where {lower[0]}" if lower else ""
-    shown = dialect.text(f"max({key})", bound)
+    shown = dialect.text(f"max({at})", bound)
     ((greatest,),) = ask(f"select {shown} as k from {table}{where}")
     if stream.key.is_nullable:
         ((nulls,),) = ask(f"select cast(count(*) as {dialect.count}) as n from {table} where {key} is null")
@@ -76,12 +81,17 @@ def part(
     if greatest is None:
         kept = bookmark if since is not None and isinstance(bookmark, dict) else None
         return Part(where, kept, version, is_whole=not lower, is_empty=bool(lower))
-    reached = min(greatest, horizon.for_bound(bound)) if bound in TIMES else greatest
+    reached = min(greatest, horizon.for_bound(bound), key=_moment) if bound in TIMES else greatest
     if since is not None and bound in TIMES:
-        reached = max(reached, since)
+        reached = max(reached, since, key=_moment)
     own = bookmark.get("version") if lower and isinstance(bookmark, dict) else version
     reached_at = {"replication_key": name, "replication_key_value": reached}
     return Part(where, reached_at if own is None else reached_at | {"version": own}, own, is_whole=not lower)
+
+
+def _moment(text: str) -> tuple[int, str]:
+    """Order times as a server writes them: years may have five digits, and there are `infinity` and `-infinity`."""
+    return len(text.partition("-")[0]), text
 
 
 def _since(stream: Stream, bookmark: object, logger: logging.Logger) -> str | None:
@@ -96,7 +106,14 @@ def _since(stream: Stream, bookmark: object, logger: logging.Logger) -> str | No
         logger.warning("%s: the replication key is another one than before: all is read", stream.table.label)
         return None
     value = bookmark["replication_key_value"]
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    if stream.key.kind.bound in TIMES and _moment(str(value))[0] > _YEAR:
+        logger.warning(
+            "%s: the bookmark is past the year 9999, and so all other rows: all is read", stream.table.label
+        )
+        return None
+    return str(value)
 
 
 def _back(since: str, stream: Stream, config: Config) -> str:

@@ -95,6 +95,10 @@ class Dialect(abc.ABC):
     def text(self, expression: str, bound: str) -> str:
         """Write a replication key as text that `literal` takes."""
 
+    def ordered(self, key: str, bound: str) -> str:  # noqa: ARG002
+        """Return the expression by which a replication key is compared, for one that is not in order itself."""
+        return key
+
     def place(self, table: Table) -> str:
         """Write a table's name as the server has it."""
         return f"{self.quote(table.schema)}.{self.quote(table.name)}"

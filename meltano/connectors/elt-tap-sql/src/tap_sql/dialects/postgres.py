@@ -29,7 +29,7 @@ with recursive base(oid, type, typmod) as (
 )
 select n.nspname, c.relname, c.relkind in ('v', 'm') as is_view, c.reltuples::bigint as rows, a.attname,
     not a.attnotnull as is_nullable, y.typname::text, y.typtype::text, y.typcategory::text,
-    pg_catalog.format_type(b.type, null) as type, coalesce(nullif(a.atttypmod, -1), b.typmod) as typmod,
+    coalesce(nullif(a.atttypmod, -1), b.typmod) as typmod,
     a.atttypid <> b.type as is_domain, c.relkind = 'r' and not c.relhassubclass and w.name is null as is_plain,
     array_position(i.indkey::int2[], a.attnum) as place
 from pg_catalog.pg_class c
@@ -71,7 +71,7 @@ _TEXT = replace(kinds.TEXT, remote="({}::text)")
 _NESTED = replace(kinds.JSON, remote="(to_json({})::text)")
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("int2", "int4", "int8"), kinds.INTEGER),
-    "oid": replace(kinds.INTEGER, remote="({}::int8)"),
+    "oid": replace(kinds.INTEGER, remote="({}::int8)", bound=""),  # one below 0 would be a great one
     **dict.fromkeys(("float4", "float8"), kinds.DOUBLE),
     "bool": kinds.BOOLEAN,
     "date": kinds.DATE,
@@ -170,10 +170,10 @@ class Postgres(Dialect):
         found = Listed()
         for row in ask(_TABLES.format(schemas=schemas, tables=tables)):
             schema, name, is_view, rows, column, nullable, kind, sort, category, *rest = row
-            of_type, modifier, is_domain, is_plain, place = rest
+            modifier, is_domain, is_plain, place = rest
             read = kind_of(kind, sort, category, modifier)
-            if is_domain and read.remote == "{}":
-                read = replace(read, remote=f"({{}}::{of_type})")
+            if is_domain and read.remote == "{}":  # by the name of pg_type: `character` would be of one letter
+                read = replace(read, remote=f"({{}}::pg_catalog.{sql.name(kind)})")
             table = Table(schema, name, {}, is_view=is_view, is_plain=is_plain, rows=rows)
             found.add(table, Column(column, read, nullable), place)
         return found.tables()
@@ -185,13 +185,17 @@ class Postgres(Dialect):
 
     def literal(self, value: str, bound: str) -> str:
         """Write a bound; the server knows its type by the column."""
-        return sql.literal(value + "Z" if bound == "timestamptz" else value)
+        if bound == "integer":  # it may lie below the least one of the type
+            return str(int(value))
+        return sql.literal(value + "Z" if bound == "timestamptz" and value[-1].isdigit() else value)
 
     def text(self, expression: str, bound: str) -> str:
         """Write a key as text."""
-        if bound == "timestamptz":
-            expression = f"({expression} at time zone 'UTC')"
-        return f"to_char({expression}, {_FORM})" if bound.startswith("timestamp") else f"{expression}::text"
+        if bound not in {"timestamp", "timestamptz"}:
+            return f"{expression}::text"
+        at = f"({expression} at time zone 'UTC')" if bound == "timestamptz" else expression
+        ends = f"when {at} < '0001-01-01' then '-infinity' when {at} = 'infinity' then 'infinity'"
+        return f"case {ends} else to_char({at}, {_FORM}) end"
 
     def rows(self, table: Table, columns: Sequence[Column], where: str) -> str:
         """Scan a whole table by several connections, unless a value needs the server's help."""

@@ -45,7 +45,11 @@ _BLOB = replace(kinds.BYTES, remote="hex({})", local="to_base64(from_hex({}))")
 _DATE = "'[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'"
 _IS_NO_DAY = "date(substr({0}, 1, 10), '+0 days') is not substr({0}, 1, 10)"
 """Nothing but the modifier makes SQLite look whether a month has so many days."""
-_NANOSECONDS = " or ".join(f"{{0}} glob '*.{'[0-9]' * 6}{'0' * zeros}[1-9]*'" for zeros in range(3))
+_FINER = f"{{0}} glob '*.{'[0-9]' * 6}*' and ltrim(substr({{0}}, 27), '0') glob '[1-9]*'"
+"""It has digits below a microsecond: the 27th letter and those behind it."""
+_NO_OFFSET = "{0} glob '*[0-9] [zZ+-]*' or {0} glob '*z'"
+"""Offsets that SQLite reads and DuckDB does not."""
+_SECOND = "strftime('%Y-%m-%dT%H:%M:%S', {})"
 
 
 class Affinity(t.NamedTuple):
@@ -76,7 +80,7 @@ def affinity(declared: str) -> Affinity:
         return Affinity(replace(kinds.DATE, local="{}::DATE"), f"{{0}} not glob {_DATE} or {_IS_NO_DAY}")
     if "datetime" in name or "timestamp" in name:
         shape = "typeof({0}) <> 'text' or datetime({0}) is null or {0} not glob '????-??-??[ T]??:??:??*'"
-        shape = f"{shape} or {_NANOSECONDS} or {_IS_NO_DAY}"
+        shape = f"{shape} or {_FINER} or {_NO_OFFSET} or {_IS_NO_DAY} or substr({{0}}, 12, 2) = '24'"
         return Affinity(
             replace(kinds.TIMESTAMP, local="({}::TIMESTAMPTZ at time zone 'UTC')"), f"{{0}} is not null and ({shape})"
         )
@@ -149,13 +153,19 @@ class SQLite(Dialect):
         """Return a time that lies `overlap_seconds` back: a file does not say who writes to it."""
         at = datetime.now(UTC) - timedelta(seconds=overlap_seconds)
         local = min(at, at.astimezone().replace(tzinfo=UTC))
-        utc, here = (one.strftime("%Y-%m-%dT%H:%M:%S.%f") for one in (at, local))
+        utc, here = (one.strftime("%Y-%m-%dT%H:%M:%S") for one in (at, local))
         return Horizon(utc, here, is_seen=True)
 
     def literal(self, value: str, bound: str) -> str:
         """Write a bound."""
-        return str(int(value)) if bound == "integer" else sql.literal(value)
+        if bound == "integer":
+            return str(int(value))
+        return f"coalesce({self.ordered(sql.literal(value), bound)}, {sql.literal(value)})"
 
     def text(self, expression: str, bound: str) -> str:  # noqa: ARG002
         """Write a key as text."""
         return f"cast({expression} as text)"
+
+    def ordered(self, key: str, bound: str) -> str:
+        """Return the second of a time in UTC: as texts, a blank is less than `T`, and offsets say nothing."""
+        return _SECOND.format(key) if bound == "timestamp" else key
