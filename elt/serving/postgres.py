@@ -48,6 +48,10 @@ LOCK_TIMEOUT = "30s"
 """Time that a statement waits for a lock of another session."""
 DROP_TIMEOUT = "2s"
 """Time that dropping old tables waits for a reader; the next publication tries again."""
+LISTS = re.compile(r"(.*?)((?:\[\])*)")
+"""Pattern of a type, and of how deep it is a list."""
+FIRST_TIME = "4714-11-24 (BC) 00:00:00"
+"""The earliest time that PostgreSQL has."""
 MAX_COLUMNS = 1_600
 """Columns that a table of PostgreSQL may have, whatever their types."""
 ROW_TOO_BIG_HINT = (
@@ -219,14 +223,42 @@ def _refuse_too_wide(connection: duckdb.DuckDBPyConnection, mine: str) -> None:
 
 
 def _exactly(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """Return the query that reads a mart; sums of integers, which would lose digits as doubles, become decimals."""
+    """Return the query that reads a mart, and fails at a value that the extension would send as another."""
     query = (
-        f"select column_name from duckdb_columns() where database_name = 'copy' and schema_name = '{SCHEMA}'"
-        f" and table_name = {quoting.text(name)} and data_type in ('HUGEINT', 'UHUGEINT')"
+        "select column_name, data_type from duckdb_columns() where database_name = 'copy'"
+        f" and schema_name = '{SCHEMA}' and table_name = {quoting.text(name)}"
     )
-    wide = connection.execute(query).fetchall()
-    casts = ", ".join(f"{quoting.name(column)}::decimal(38, 0) as {quoting.name(column)}" for (column,) in wide)
-    return f"select * {f'replace ({casts})' if casts else ''} from copy.{SCHEMA}.{quoting.name(name)}"
+    columns = [(quoting.name(column), kind) for column, kind in connection.execute(query).fetchall()]
+    made = [f"{value} as {column}" for column, kind in columns if (value := _value(column, kind)) != column]
+    replaced = f"replace ({', '.join(made)})" if made else ""
+    return f"select * {replaced} from copy.{SCHEMA}.{quoting.name(name)}"
+
+
+def _value(column: str, kind: str) -> str:
+    """Return the expression of a column that PostgreSQL holds as it is.
+
+    Sums of integers would lose digits as doubles, so they become decimals. Of a list within a list that is empty or
+    null nothing would be left, of nanoseconds the last three digits, and early times would be late ones.
+    """
+    if not (found := LISTS.fullmatch(kind)):
+        return column
+    of, lists = found[1], found[2]
+    value = f"{column}::decimal(38, 0){lists}" if of in {"HUGEINT", "UHUGEINT"} else column
+    wrong, flat = [], column if lists else f"[{column}]"
+    for _ in lists[2::2]:
+        wrong.append((f"len(list_filter({flat}, x -> coalesce(len(x), 0) = 0)) > 0", "an empty list within a list"))
+        flat = f"flatten({flat})"
+    if of == "TIMESTAMP_NS":
+        value = f"{column}::timestamp{lists}"
+        wrong.append((f"{value}::timestamp_ns{lists} is distinct from {column}", "nanoseconds"))
+    elif of.startswith("TIMESTAMP"):
+        early = f"x -> isfinite(x) and x < '{FIRST_TIME}'::{of}"
+        wrong.append((f"len(list_filter({flat}, {early})) > 0", "a time before 4713 BC"))
+    raised = " ".join(
+        f"when {condition} then error({quoting.text(f'column {column}: PostgreSQL has no place for {what}')})"
+        for condition, what in wrong
+    )
+    return f"case {raised} else {value} end" if raised else value
 
 
 def _describe(cursor: psycopg2.extensions.cursor, published: Path, schema: str) -> None:

@@ -420,6 +420,42 @@ def test_what_a_second_try_would_meet_again_is_told_apart(error, kind):
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[9007199254740993::hugeint, null]", "{9007199254740993,NULL}"),
+        ("[[9007199254740993::hugeint]]", "{{9007199254740993}}"),
+        ("[[1, null], [2, 3]]", "{{1,NULL},{2,3}}"),
+        ("[]::int[][]", "{}"),
+        ("'2024-01-01 10:00:00.123456'::timestamp_ns", "2024-01-01 10:00:00.123456"),
+        ("'infinity'::timestamp_ns", "infinity"),
+        ("'4714-11-24 (BC)'::timestamp", "4714-11-24 00:00:00 BC"),
+        ("['-infinity'::timestamp, null]", "{-infinity,NULL}"),
+        ("'2024-01-01 10:00:00.123456789'::timestamp_ns", None),
+        ("['2024-01-01 10:00:00.123456789'::timestamp_ns]", None),
+        ("[[1], []]", None),
+        ("[null, null]::int[][]", None),
+        ("[[[]]]::int[][][]", None),
+        ("'290309-12-22 (BC)'::timestamp", None),
+        ("['290309-12-22 (BC)'::timestamp]", None),
+        ("'290309-12-22 (BC) 00:00:00+00'::timestamptz", None),
+    ],
+)
+def test_a_value_gets_through_as_it_is_or_is_named(now, tmp_path, value, expected):
+    warehouse = tmp_path / "warehouse_dev.duckdb"
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute(f'create schema marts; create table marts.odd as select {value} as "the value"')
+    copy = duckdb_copy.publish(DuckDBFile(warehouse), tmp_path / "published")
+    if expected is None:
+        with pytest.raises(DataError, match=r'odd: .*column "the value": PostgreSQL has no place for '):
+            postgres.publish(copy, ENV, now)
+        return
+    postgres.publish(copy, ENV, now)
+    with connect(now, "elt", now.postgres_password).cursor() as cursor:
+        cursor.execute(f'select "the value"::text from {ENV}.odd')
+        assert cursor.fetchall() == [(expected,)]
+
+
+@pytest.mark.parametrize(
     ("columns", "value", "says"),
     [
         (500, "'text ' || i", None),
