@@ -66,7 +66,7 @@ def test_the_steps_of_a_run_are_told():
         "   4.0 s  load   raw.products: 92,331 rows\n"
         "   9.0 s  dbt    OK created sql table model marts.daily_sales [OK in 2.09s]\n"
         "  10.5 s  dbt    Done. PASS=71 WARN=0 ERROR=0 SKIP=0 NO-OP=0 TOTAL=71\n"
-        "quality: 19 of 19 figures agree, 1.5 s\n"
+        "quality: 21 of 21 figures agree, 1.5 s\n"
         "run: done in 12.0 s; `elt sql --local` opens the result\n"
     )
     assert run == growth.Run(1_469_307, 4.0, 6.5, 1.5, 12.0)

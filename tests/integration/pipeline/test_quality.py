@@ -85,7 +85,7 @@ def test_a_right_warehouse_passes(extract, warehouse, capsys):
     assert figures["marts.customer_summary: customers"] == 7
     segments = {"champion": 1, "loyal": 1, "big_spender": 2, "occasional": 2, "lapsed": 1}
     assert {name: figures[f"marts.customer_summary: {name}"] for name in segments} == segments
-    assert capsys.readouterr().out.startswith("quality: 19 of 19 figures agree")
+    assert capsys.readouterr().out.startswith("quality: 21 of 21 figures agree")
     quality.check(extract, DuckDBFile(warehouse), table=True)
     assert "6,628.49" in capsys.readouterr().out
 
@@ -94,6 +94,22 @@ FAULTS = {
     "one cent changed in raw": (
         "update raw.transactions set sales_value = '10.01' where basket_id = '1001' and product_id = '101'",
         [r"raw.transactions: revenue: 6,623.60 in the warehouse, 6,623.59 by the source"],
+    ),
+    "a unit more, in a mart": (
+        "update marts.product_performance set units = units + 1 where product_id = 999",
+        [r"revenue and units of 999: 0.50 / 2 in the warehouse, 0.50 / 1 by the source"],
+    ),
+    "another discount": (
+        "update marts.daily_sales set discount = discount - 0.01 where sales_date = '2017-12-31'",
+        [r"of 2017-12-31: 0.50 / 1 / 0.24 in the warehouse, 0.50 / 1 / 0.25 by the source"],
+    ),
+    "another department": (
+        "update raw.products set department = 'X' where product_id = '102'",
+        [r"raw.products: fields of 102: .* / X / .* in the warehouse"],
+    ),
+    "another age": (
+        "update raw.demographics set age = '1' where household_id = '1'",
+        [r"raw.demographics: fields of 1: 1 / .* in the warehouse"],
     ),
     "a rejected line lost from raw": (
         "delete from raw.transactions where product_id = '104' and sales_value = '0.00' and quantity = '1'",
@@ -115,7 +131,7 @@ FAULTS = {
         [
             r"customers: 6 in the warehouse, 7 by the source",
             r"revenue: 6,627.99 in the warehouse, 6,628.49 by the source",
-            r"of 6: absent in the warehouse, 0 / 1 / 0.50 / occasional by the source",
+            r"of 6: absent in the warehouse, 0 / 1 / 1 / 0.50 / occasional by the source",
         ],
     ),
     "a segment doubled": (
@@ -125,7 +141,7 @@ FAULTS = {
         ),
         [
             r"loyal: 2 in the warehouse, 1 by the source",
-            r"of 1: 1 / 52 / 1,560.00 / champion and 1 / 52 / 0.00 / loyal in the warehouse",
+            r"of 1: 1 / 52 / 156 / 1,560.00 / champion and 1 / 52 / 156 / 0.00 / loyal in the warehouse",
         ],
     ),
     "two customers' segments exchanged": (
@@ -133,7 +149,10 @@ FAULTS = {
             "update marts.customer_summary set segment = if(segment = 'loyal', 'champion', 'loyal')"
             " where customer_id in (1, 2)"
         ),
-        [r"of 1: 1 / 52 / 1,560.00 / loyal in the warehouse", r"of 2: 1 / 52 / 520.00 / champion in the warehouse"],
+        [
+            r"of 1: 1 / 52 / 156 / 1,560.00 / loyal in the warehouse",
+            r"of 2: 1 / 52 / 104 / 520.00 / champion in the warehouse",
+        ],
     ),
     "a customer too many": (
         (
@@ -147,22 +166,22 @@ FAULTS = {
             "update marts.customer_summary set monetary_value = monetary_value + if(customer_id = 1, 0.01, -0.01)"
             " where customer_id in (1, 2)"
         ),
-        [r"of 1: 1 / 52 / 1,560.01 / champion in the warehouse, 1 / 52 / 1,560.00 / champion by the source"],
+        [r"of 1: 1 / 52 / 156 / 1,560.01 / champion in the warehouse, 1 / 52 / 156 / 1,560.00 / champion by"],
     ),
     "a basket counted twice": (
         "update marts.customer_summary set frequency = frequency + 1 where customer_id = 4",
-        [r"of 4: 60 / 3 / 17.99 / occasional in the warehouse, 60 / 2 / 17.99 / occasional by the source"],
+        [r"of 4: 60 / 3 / 5 / 17.99 / occasional in the warehouse, 60 / 2 / 5 / 17.99 / occasional by the source"],
     ),
     "a product row lost": (
         "delete from marts.product_performance where product_id = 999",
         [
             r"marts.product_performance: revenue: 6,627.99 in the warehouse, 6,628.49 by the source",
-            r"revenue of 999: absent in the warehouse, 0.50 by the source",
+            r"revenue and units of 999: absent in the warehouse, 0.50 / 1 by the source",
         ],
     ),
     "a day lost": (
         "delete from marts.daily_sales where sales_date = '2017-12-31'",
-        [r"revenue of 2017-12-31: absent in the warehouse, 0.50 by the source"],
+        [r"of 2017-12-31: absent in the warehouse, 0.50 / 1 / 0.25 by the source"],
     ),
     "an empty mart": (
         "delete from marts.daily_sales",
@@ -237,7 +256,7 @@ def test_thresholds_come_from_the_dbt_project(extract, warehouse, tmp_path, monk
     project = tmp_path / "dbt_project.yml"
     project.write_text(text.replace("lapsed_after_days: 60", "lapsed_after_days: 61"))
     monkeypatch.setattr(quality.layout, "DBT_PROJECT", tmp_path)
-    with pytest.raises(DataError, match=r"of 5: 61 / 1 / 1,500.00 / lapsed in the warehouse"):
+    with pytest.raises(DataError, match=r"of 5: 61 / 1 / 100 / 1,500.00 / lapsed in the warehouse"):
         quality.check(extract, DuckDBFile(warehouse))
     project.write_text(text.replace("lapsed_after_days", "lapsed"))
     with pytest.raises(ConfigError, match="lapsed_after_days"):
