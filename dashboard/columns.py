@@ -16,6 +16,8 @@ Kind = t.Literal["number", "time", "text", "other"]
 
 MAX_CATEGORIES = 50
 """Number of different values up to which whole numbers (a year, a store) are categories as well."""
+DOUBLE_DIGITS = 15
+"""Digits that a float shows, which DuckDB makes of decimals and HUGEINT in a data frame."""
 EXACT_ROWS = 1_000_000
 """Number of rows up to which different values are counted; beyond, which would take seconds, they are estimated."""
 
@@ -54,6 +56,22 @@ class Column:
         return "INT" in self.type
 
     @property
+    def is_in_frames(self) -> bool:
+        """Return whether a data frame shows all its values: numbers of 15 digits, and times that are finite."""
+        if self.kind == "time":
+            return self._is_of_calendar
+        found = re.match(r"HUGEINT|DECIMAL\(\d+,(\d+)\)", self.type)
+        if found is None:
+            return True
+        digits = DOUBLE_DIGITS - int(found[1] or 0)
+        return all(len(edge.lstrip("-0").partition(".")[0]) <= digits for edge in (self.least, self.most) if edge)
+
+    @property
+    def _is_of_calendar(self) -> bool:
+        """Return whether all its times are finite and after Christ."""
+        return all(re.match(r"\d{4}-[^(]*$", edge) for edge in (self.least, self.most) if edge)
+
+    @property
     def has_zone(self) -> bool:
         """Return whether it holds moments that a reader would see in the time zone of a session."""
         return self.type == "TIMESTAMP WITH TIME ZONE"
@@ -66,9 +84,8 @@ class Column:
 
     @property
     def is_axis(self) -> bool:
-        """Return whether it can be a chart's axis: categories, or times that are finite and after Christ."""
-        edges = (edge for edge in (self.least, self.most) if edge)
-        return self.is_category or (self.kind == "time" and all(re.match(r"\d{4}-[^(]*$", edge) for edge in edges))
+        """Return whether it can be a chart's axis: categories, or times."""
+        return self.is_category or (self.kind == "time" and self._is_of_calendar)
 
     @property
     def is_key(self) -> bool:

@@ -154,7 +154,7 @@ def rows(marts: Marts, mart: Profile, chosen: query.Selection, fitting: int) -> 
     limit = middle.selectbox("At most", LIMITS, 1, key=f"{mart.name} limit", format_func=lambda number: f"{number:,}")
     descending = right.toggle("Largest first", key=f"{mart.name} descending")
     sql = chosen.rows(order, descending=descending, limit=limit)
-    days = {c.name: st.column_config.DateColumn() for c in mart.columns if c.type == "DATE"}
+    days = {c.name: st.column_config.DateColumn() for c in mart.columns if c.type == "DATE" and c.is_in_frames}
     st.dataframe(drawable(marts, mart, sql), hide_index=True, column_config=days)
     if fitting > limit:
         st.caption(f"The first {limit:,} of {fitting:,} rows.")
@@ -162,9 +162,9 @@ def rows(marts: Marts, mart: Profile, chosen: query.Selection, fitting: int) -> 
 
 
 def drawable(marts: Marts, mart: Profile, sql: str) -> t.Any:  # noqa: ANN401 - a data frame, whose types are not here
-    """Return the result of a query on all columns; types unknown to a browser become text, times are in UTC."""
-    types = {column.name: "varchar" for column in mart.of("other")}
-    types |= {column.name: "timestamp" for column in mart.columns if column.has_zone}
+    """Return the result of a query on all columns; what a browser would show otherwise is text, times are in UTC."""
+    types = {column.name: "varchar" for column in mart.columns if column.kind == "other" or not column.is_in_frames}
+    types |= {column.name: "timestamp" for column in mart.columns if column.has_zone and column.is_in_frames}
     try:
         return marts.table(query.cast(sql, types))
     except (duckdb.Error, NotImplementedError, OverflowError):  # a type or a date that pandas has not

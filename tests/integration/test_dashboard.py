@@ -284,6 +284,25 @@ def test_any_type_any_name_and_no_rows(published: Path) -> None:
     assert not marts_page("only_text").get("vega_lite_chart")
 
 
+def test_rows_show_what_a_data_frame_would_round(published: Path) -> None:
+    published_sql(
+        published,
+        """create table sums as select 1234567890123.45::decimal(38, 2) as few, 9007199254740993::hugeint as total,
+            -12345678901234567.89::decimal(38, 2) as many,
+            'infinity'::timestamp as until, '0044-03-15 (BC)'::date as day,
+            'infinity'::timestamptz as at""",
+    )
+    (row,) = marts_page("sums").dataframe[0].value.to_dict("records")
+    assert row == {
+        "few": 1234567890123.45,
+        "total": "9007199254740993",
+        "many": "-12345678901234567.89",
+        "until": "infinity",
+        "day": "0044-03-15 (BC)",
+        "at": "infinity",
+    }
+
+
 def test_each_filter_takes_each_type(published: Path) -> None:
     published_sql(published, "create table every_type as from test_all_types()")
     shown = marts_page()
