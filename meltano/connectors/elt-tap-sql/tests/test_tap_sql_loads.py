@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import logging
@@ -364,6 +365,35 @@ def test_a_key_of_a_sequence_reads_rows_again(pg: Source) -> None:
     again = pg.run(catalog, state, overlap_rows=10)
     assert sorted(one["id"] for one in again.records) == list(range(90, 101))
     assert again.state == state
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"), [("pg", "timestamptz"), ("pg", "date"), ("my", "datetime"), ("lite", "datetime")]
+)
+def test_an_environment_may_begin_with_the_newest_days(
+    request: pytest.FixtureRequest, tmp_path: Path, engine: str, kind: str
+) -> None:
+    source: Source = request.getfixturevalue(engine)
+    schema, today = "shop." if engine == "my" else "", dt.datetime.now(dt.UTC)
+    source.execute(f"create table {schema}t (id integer primary key, at {kind} not null)")
+
+    def put(number: int, days: int) -> None:
+        at = (today - dt.timedelta(days=days)).strftime("%Y-%m-%d" if kind == "date" else "%Y-%m-%d %H:%M:%S")
+        source.execute(f"insert into {schema}t values ({number}, '{at}')")
+
+    for number, days in enumerate((400, 32, 28, 2), 1):
+        put(number, days)
+    catalog, warehouse = source.only("t", key="at"), tmp_path / "w.duckdb"
+    live = "select id from raw.t where _sdc_deleted_at is null order by id"
+    state = load(source, warehouse, catalog, tmp_path, newest_days=30, **batched(tmp_path))
+    assert rows(warehouse, live) == [(3,), (4,)]
+    put(5, 1)
+    state = load(source, warehouse, catalog, tmp_path, state, newest_days=1, **batched(tmp_path))
+    assert rows(warehouse, live) == [(3,), (4,), (5,)], "a bookmark goes before it"
+    load(source, warehouse, catalog, tmp_path, **batched(tmp_path))
+    assert rows(warehouse, live) == [(1,), (2,), (3,), (4,), (5,)]
+    load(source, warehouse, catalog, tmp_path, newest_days=30, **batched(tmp_path))
+    assert rows(warehouse, live) == [(3,), (4,), (5,)], "a load of all is of what is asked for"
 
 
 def test_a_load_from_the_beginning_retires_what_is_gone(pg: Source, tmp_path: Path) -> None:

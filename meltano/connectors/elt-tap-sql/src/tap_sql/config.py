@@ -23,6 +23,9 @@ COMMON = (
     Setting("batch_config", "object", "Send BATCH messages: {encoding: {format: parquet}, storage: {root: FOLDER}}"),
     Setting("overlap_seconds", "integer", "How far back to read again where open transactions cannot be seen", 900),
     Setting("overlap_rows", "integer", "How far back to read again by a replication key that is an integer", 1000),
+    Setting(
+        "newest_days", "integer", "Load by a replication key that is a time only so many days at first; 0: all", 0
+    ),
     Setting("reconcile", "string", "`keys`: retire rows of incremental streams that the source no longer has", ""),
     Setting("connect_timeout", "integer", "Seconds to wait for a host that is silent", 10),
     Setting("retries", "integer", "How often to begin anew after a connection that failed or broke", 4),
@@ -42,6 +45,7 @@ class Config:
     batch_prefix: str
     overlap_seconds: int
     overlap_rows: int
+    newest_days: int
     reconcile: bool
     connect_timeout: int
     retries: int
@@ -61,7 +65,7 @@ class Config:
             raise SettingsError("ssh_tunnel: open the tunnel with ssh -L before, and set host and port to its end")
         warn(raw, known, logger)
         given = checked(raw, known)
-        for name in ("overlap_seconds", "overlap_rows", "retries"):
+        for name in ("overlap_seconds", "overlap_rows", "newest_days", "retries"):
             if given[name] < 0:
                 raise SettingsError(f"{name} must not be negative")
         if given["connect_timeout"] < 1:
@@ -77,6 +81,7 @@ class Config:
             batch_prefix=prefix,
             overlap_seconds=given["overlap_seconds"],
             overlap_rows=given["overlap_rows"],
+            newest_days=given["newest_days"],
             reconcile=bool(given["reconcile"]),
             connect_timeout=given["connect_timeout"],
             retries=given["retries"],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from tap_sql.errors import SettingsError, SourceError
 from tap_sql.model import TIMES
@@ -69,7 +70,8 @@ def part(
     key, table = dialect.quote(name), dialect.place(stream.table)
     since = _since(stream, bookmark, logger)
     at = dialect.ordered(key, bound)
-    lower = [] if since is None else [f"{at} >= {dialect.literal(_back(since, stream, config), bound)}"]
+    begin = _window(horizon, bound, config) if since is None else _back(since, stream, config)
+    lower = [f"{at} >= {dialect.literal(begin, bound)}"] if begin else []
     where = f" where {lower[0]}" if lower else ""
     shown = dialect.text(f"max({at})", bound)
     ((greatest,),) = ask(f"select {shown} as k from {table}{where}")
@@ -80,13 +82,13 @@ def part(
             logger.warning("%s: %s rows have no %r, the replication key; %s", stream.table.label, nulls, name, when)
     if greatest is None:
         kept = bookmark if since is not None and isinstance(bookmark, dict) else None
-        return Part(where, kept, version, is_whole=not lower, is_empty=bool(lower))
+        return Part(where, kept, version, is_whole=since is None, is_empty=since is not None)
     reached = min(greatest, horizon.for_bound(bound), key=_moment) if bound in TIMES else greatest
     if since is not None and bound in TIMES:
         reached = max(reached, since, key=_moment)
-    own = bookmark.get("version") if lower and isinstance(bookmark, dict) else version
+    own = bookmark.get("version") if since is not None and isinstance(bookmark, dict) else version
     reached_at = {"replication_key": name, "replication_key_value": reached}
-    return Part(where, reached_at if own is None else reached_at | {"version": own}, own, is_whole=not lower)
+    return Part(where, reached_at if own is None else reached_at | {"version": own}, own, is_whole=since is None)
 
 
 def _moment(text: str) -> tuple[int, str]:
@@ -114,6 +116,15 @@ def _since(stream: Stream, bookmark: object, logger: logging.Logger) -> str | No
         )
         return None
     return str(value)
+
+
+def _window(horizon: Horizon, bound: str, config: Config) -> str:
+    """Return where a load of all begins that is limited to the newest days; empty without a limit."""
+    if not config.newest_days or bound not in TIMES:
+        return ""
+    now = datetime.fromisoformat(horizon.for_bound(bound))
+    begin = now - timedelta(days=config.newest_days)
+    return begin.date().isoformat() if bound == "date" else begin.isoformat()
 
 
 def _back(since: str, stream: Stream, config: Config) -> str:
