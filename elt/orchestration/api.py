@@ -232,10 +232,13 @@ class AirflowApi:
         if answer.is_error:
             raise StackError(f"Airflow starts no runs of {dag}: {answer.status_code}: {answer.text[:300]}")
         which = {"run_type": "backfill", "logical_date_gte": first.isoformat(), "logical_date_lte": last.isoformat()}
-        rows = self._json(
-            "GET", f"/api/v2/dags/{dag}/dagRuns", params={**which, "order_by": "logical_date", "limit": 1000}
-        )
-        return [row["dag_run_id"] for row in rows["dag_runs"] if row["state"] not in FINAL_STATES]
+        rows: list[dict[str, t.Any]] = []
+        while True:  # Airflow answers with no more than a hundred
+            page = which | {"order_by": "logical_date", "limit": "100", "offset": str(len(rows))}
+            more = self._json("GET", f"/api/v2/dags/{dag}/dagRuns", params=page)["dag_runs"]
+            rows += more
+            if not more:
+                return [row["dag_run_id"] for row in rows if row["state"] not in FINAL_STATES]
 
     def is_paused(self, dag: str) -> bool:
         """Return whether Airflow starts no run of a DAG."""

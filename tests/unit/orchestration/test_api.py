@@ -242,7 +242,8 @@ def test_runs_of_past_days_are_those_that_did_not_succeed(airflow, monkeypatch, 
     first, last = (dt.datetime(2026, 11, day, tzinfo=dt.UTC) for day in (1, 3))
     states = {"backfill__1": "success", "backfill__2": "queued", "backfill__3": "running"}
     rows = [{"dag_run_id": run, "state": state} for run, state in states.items()]
-    answers += [(409, {"detail": "already"}), (409, {"detail": "already"}), (200, {}), (200, {"dag_runs": rows})]
+    answers += [(409, {"detail": "already"}), (409, {"detail": "already"}), (200, {})]
+    answers += [(200, {"dag_runs": page}) for page in (rows[:2], rows[2:], [])]  # Airflow has pages of a hundred
     assert api.backfill("a", first, last, {"environment": "dev"}) == ["backfill__2", "backfill__3"]
     assert capsys.readouterr().out.count("waiting for an earlier call to end") == 1
     assert POSTED[-1]["dag_run_conf"] == {"environment": "dev"}
