@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests: scripts/test.sh [unit|connectors|integration|e2e|faults|strangers|debian|PACKAGE|PACKAGE/test_MODULE] [pytest's arguments]; without a part, the first four.
+# Run the tests: scripts/test.sh [unit|connectors|integration|e2e|faults|strangers|debian|upgrade|PACKAGE|PACKAGE/test_MODULE] [pytest's arguments]; without a part, the first four.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
@@ -8,6 +8,7 @@ unit | integration | e2e) parts=("tests/$1") && shift ;;
 faults) parts=(tests/e2e/test_faults.py) && export ELT_FAULTS=all && shift ;;
 strangers) parts=(tests/e2e/test_strangers.py) && export ELT_FAULTS=all && shift ;;
 debian) parts=(tests/e2e/test_debian.py) && shift ;;
+upgrade) parts=(tests/e2e/test_upgrade.py) && export ELT_UPGRADE=1 && shift ;;
 -h | --help)
   sed -n '2s/^# //p' "${BASH_SOURCE[0]}"
   exit 0
@@ -17,7 +18,7 @@ debian) parts=(tests/e2e/test_debian.py) && shift ;;
   shopt -s nullglob
   parts=(tests/{unit,integration,e2e}/"$1"*)
   if [[ ${#parts[@]} -eq 0 ]]; then
-    echo "test.sh: no part '$1'; there are unit, connectors, integration, e2e, faults, strangers, debian and the packages of elt (tests/README.md)" >&2
+    echo "test.sh: no part '$1'; there are unit, connectors, integration, e2e, faults, strangers, debian, upgrade and the packages of elt (tests/README.md)" >&2
     exit 2
   fi
   shift

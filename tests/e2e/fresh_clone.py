@@ -44,9 +44,9 @@ class FreshClone:
         self.git("reset", "-q", "--hard", self.commit)
         self.git("clean", "-fdq")
 
-    def prove(self, prefix: tuple[str, ...] = ()) -> str:
-        """Run scripts/e2e.sh; it must pass, leave no process and no change."""
-        done = self.run(*prefix, self.root / "scripts/e2e.sh")
+    def prove(self, prefix: tuple[str, ...] = (), *words: str) -> str:
+        """Run scripts/e2e.sh with some words; it must pass, leave no process and no change."""
+        done = self.run(*prefix, self.root / "scripts/e2e.sh", *words)
         assert done.returncode == 0, done.stdout
         assert below(self.root) == []
         assert self.git("status", "--porcelain") == ""
