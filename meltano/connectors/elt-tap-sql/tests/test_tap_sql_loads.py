@@ -342,6 +342,28 @@ def test_sqlite_times_are_in_order_however_they_are_written(lite: Source) -> Non
     assert {one["id"] for one in lite.run(catalog, state).records} == {2}
 
 
+def test_sqlite_times_of_which_one_is_odd_are_in_order(lite: Source) -> None:
+    lite.execute("create table t (id integer primary key, at datetime)")
+    lite.execute("insert into t values (1, '2024-01-02T08:00:00'), (2, '')")
+    catalog = lite.only("t", key="at")
+    ran = lite.run(catalog)
+    assert ran.properties["at"] == {"type": ["string", "null"]}
+    lite.execute("insert into t values (3, '2024-01-02 23:00:00')")
+    assert {one["id"] for one in lite.run(catalog, ran.state).records} == {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [("", (5, 6)), ("integer", (5, "'a'")), ("datetime", (5, "'2024-01-02'"))]
+)
+def test_sqlite_numbers_among_texts_are_no_replication_key(
+    lite: Source, kind: str, values: tuple[t.Any, t.Any]
+) -> None:
+    lite.execute(f"create table t (id integer primary key, v {kind})")
+    lite.execute("insert into t values (1, {}), (2, {})".format(*values))
+    assert "no order that a bookmark could follow" in str(lite.run(lite.only("t", key="v")).error)
+    assert len(lite.run().records) == 2
+
+
 @pytest.mark.parametrize("between", [" ", "T"])
 def test_sqlite_bookmarks_stay_back(lite: Source, between: str) -> None:
     now = f"strftime('%Y-%m-%d{between}%H:%M:%S', 'now'"

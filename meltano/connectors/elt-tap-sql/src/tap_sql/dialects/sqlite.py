@@ -49,7 +49,7 @@ _FINER = f"{{0}} glob '*.{'[0-9]' * 6}*' and ltrim(substr({{0}}, 27), '0') glob 
 """It has digits below a microsecond: the 27th letter and those behind it."""
 _NO_OFFSET = "{0} glob '*[0-9] [zZ+-]*' or {0} glob '*z'"
 """Offsets that SQLite reads and DuckDB does not."""
-_SECOND = "strftime('%Y-%m-%dT%H:%M:%S', {})"
+_SECOND = "coalesce(strftime('%Y-%m-%dT%H:%M:%S', {0}), {0})"
 
 
 class Affinity(t.NamedTuple):
@@ -136,18 +136,25 @@ class SQLite(Dialect):
         return tables
 
     def _look_at_values(self, ask: Ask, table: Table, declared: dict[str, str]) -> None:
-        """Make text of columns whose values have other types than declared, and refuse bytes in such."""
+        """Make text of columns whose values have other types than declared, and refuse bytes in such.
+
+        With numbers among its texts such a column has no order: to SQLite each text is greater than all numbers.
+        """
         columns = list(table.columns)
         others = (affinity(declared[one]).is_other.format(sql.name(one)) for one in columns)
         bytes_ = (f"typeof({sql.name(one)}) = 'blob'" for one in columns)
-        looked = ", ".join(f"max({one}) as n{place}" for place, one in enumerate((*others, *bytes_)))
+        numbers = (f"typeof({sql.name(one)}) in ('integer', 'real')" for one in columns)
+        looked = ", ".join(f"max({one}) as n{place}" for place, one in enumerate((*others, *bytes_, *numbers)))
         (row,) = ask(f"select {looked} from {sql.name(table.name)}")
         for place, column in enumerate(columns):
-            if row[place] != "1":
-                continue
-            if row[place + len(columns)] == "1":
-                table.unreadable[column] = "declared as no BLOB, and bytes are in it; leave the column out"
-            table.columns[column] = replace(table.columns[column], kind=_SPELLED)
+            kind, is_other, has_bytes, has_numbers = table.columns[column].kind, *row[place :: len(columns)]
+            if is_other == "1":
+                kind = replace(_SPELLED, bound="timestamp" if kind.bound == "timestamp" else "text")
+                if has_bytes == "1":
+                    table.unreadable[column] = "declared as no BLOB, and bytes are in it; leave the column out"
+            if kind.remote == _SPELLED.remote and has_numbers == "1":
+                kind = replace(kind, bound="")
+            table.columns[column] = replace(table.columns[column], kind=kind)
 
     def horizon(self, ask: Ask, overlap_seconds: int) -> Horizon:  # noqa: ARG002
         """Return a time that lies `overlap_seconds` back: a file does not say who writes to it."""
@@ -160,7 +167,7 @@ class SQLite(Dialect):
         """Write a bound."""
         if bound == "integer":
             return str(int(value))
-        return f"coalesce({self.ordered(sql.literal(value), bound)}, {sql.literal(value)})"
+        return self.ordered(sql.literal(value), bound)
 
     def text(self, expression: str, bound: str) -> str:  # noqa: ARG002
         """Write a key as text."""
