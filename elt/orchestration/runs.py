@@ -8,6 +8,7 @@ import time
 import typing as t
 
 from elt import disk, layout
+from elt.config import meltano_plugins
 from elt.errors import ConfigError, EltError, StackError
 from elt.orchestration.api import FINAL_STATES, AirflowApi, Task
 from elt.pipeline import meltano_log, quality, revision
@@ -161,7 +162,7 @@ def _outdated(tasks: list[Task]) -> tuple[str, Path] | None:
     project = [path for path in layout.DBT_PROJECT.rglob("*") if not path.is_relative_to(quality.CHECKS)]
     inputs = {
         "extract_load": [
-            layout.MELTANO_YML,
+            *(path for path, _ in meltano_plugins.files()),
             *files,
             *folders,
             *(one for top in folders for one in top.rglob("*")),

@@ -17,7 +17,7 @@ import typing as t
 from pathlib import Path
 
 from elt import disk, layout
-from elt.config import process_env, secret_files
+from elt.config import meltano_plugins, process_env, secret_files
 from elt.errors import DataError
 from elt.pipeline import quality
 from elt.pipeline.meltano_log import DBT, Outcome
@@ -100,7 +100,7 @@ def _locked() -> Iterator[None]:
 def _inputs(listed: Sequence[csv_files.Extract]) -> str:
     """Return size and time of all files that determine the raw tables, to decide whether to load."""
     connectors = (layout.MELTANO_PROJECT / "connectors").rglob("src/**/*.py")
-    paths = [*connectors, layout.MELTANO_YML, layout.ROOT / "uv.lock"]
+    paths = [*connectors, *(path for path, _ in meltano_plugins.files()), layout.ROOT / "uv.lock"]
     paths += [path for one in listed for path in one.files()]
     states = {str(path): path.stat() for path in paths}
     return json.dumps({path: [state.st_size, state.st_mtime_ns] for path, state in states.items()})
