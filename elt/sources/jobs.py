@@ -121,10 +121,13 @@ class Schedule:
             last: the latest; midnight stands for the whole day.
         """
         unit = self.elt.partition
-        first, last = (one if one.tzinfo else one.replace(tzinfo=self.zone) for one in (first, last))
+        # Of an hour that a clock shows twice, both are meant.
+        first, last = (
+            one if one.tzinfo else one.replace(tzinfo=self.zone, fold=fold) for fold, one in enumerate((first, last))
+        )
         whole = last.time() == time()
         if unit is None:
-            return first, last + (timedelta(days=1, microseconds=-1) if whole else timedelta())
+            return first, last + timedelta(days=1, microseconds=-1) if whole else last
         if unit == "hour" and whole:
             last = last.replace(hour=23)
         begin, end = _floor(first, unit), _floor(last, unit)
@@ -139,13 +142,14 @@ class Schedule:
 def _floor(moment: datetime, unit: str) -> datetime:
     """Return the begin of the part of the data in which a moment lies."""
     hour = moment.replace(minute=0, second=0, microsecond=0)
-    return hour if unit == "hour" else hour.replace(hour=0, day=1 if unit == "month" else hour.day)
+    return hour if unit == "hour" else hour.replace(hour=0, day=1 if unit == "month" else hour.day, fold=0)
 
 
 def _after(begin: datetime, unit: str) -> datetime:
     """Return the begin of the part after that of this begin."""
-    length = {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=32)}
-    return _floor(begin + length[unit], unit)
+    if unit == "hour":
+        return (begin.astimezone(UTC) + timedelta(hours=1)).astimezone(begin.tzinfo)
+    return _floor(begin + timedelta(days=1 if unit == "day" else 32), unit)
 
 
 PARTITION_VARIABLES = ("ELT_PARTITION", "ELT_PARTITION_START", "ELT_PARTITION_END")

@@ -175,6 +175,13 @@ def scheduled(project, words, more=""):
             "2026-10-25T02:00:00+02:00",
             "2026-10-25T02:00:00+01:00",
         ),
+        (  # where midnight comes twice
+            "partition: day, timezone: America/Havana",
+            "2026-11-01T05:30+00:00",
+            "2026-10-31",
+            "2026-10-31T00:00:00-04:00",
+            "2026-11-01T00:00:00-04:00",
+        ),
     ],
 )
 def test_a_run_loads_the_last_whole_part_before_its_time(project, words, moment, name, begin, end):
@@ -214,6 +221,24 @@ def test_without_a_part_all_is_loaded(project):
             "2026-01-31",
             "2026-01-31",
             ("2026-02-01T00:00:00+00:00", "2026-02-28T23:59:59.999999+00:00"),
+        ),
+        (  # which the clock shows twice
+            "partition: hour, timezone: Europe/Berlin",
+            "2026-10-25T02:00",
+            "2026-10-25T02:00",
+            ("2026-10-25T02:00:00+01:00", "2026-10-25T03:59:59.999999+01:00"),
+        ),
+        (
+            "partition: hour, timezone: Europe/Berlin",
+            "2026-03-29T01:00",
+            "2026-03-29T01:00",
+            ("2026-03-29T03:00:00+02:00", "2026-03-29T03:59:59.999999+02:00"),
+        ),
+        (
+            "timezone: Europe/Berlin",
+            "2026-10-25T02:00",
+            "2026-10-25T02:30",
+            ("2026-10-25T02:00:00+02:00", "2026-10-25T02:30:00+01:00"),
         ),
         (
             "timezone: Europe/Berlin",
