@@ -175,7 +175,7 @@ COLUMNS = {
     "empty": "''",
     "id_of_all": "uuid 'eeccb8c5-9943-b2bb-bb5e-222f4e14b687'",
     "bytes": "'\\x00ab'::blob",
-    "nested": "{'a': [1.25::decimal(4,2), null]}",
+    "nested": "{'a': [1.25::decimal(4,2), null], '{b}': 0.5::decimal(1,1)}",
     "nothing": "null::integer",
 }
 
@@ -208,7 +208,7 @@ def test_types_of_parquet(sync: Sync, tmp_path: Path) -> None:
         "",
         "eeccb8c5-9943-b2bb-bb5e-222f4e14b687",
         "AGFi",
-        '{"a":[1.25,null]}',
+        '{"a":[1.25,null],"{b}":0.5}',
         None,
     )
     got = dict(zip(COLUMNS, batches.rows()[0], strict=True))

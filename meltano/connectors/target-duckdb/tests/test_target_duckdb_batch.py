@@ -144,6 +144,14 @@ def test_types_that_parquet_may_have(warehouse: Warehouse, folder: Path) -> None
     assert warehouse.rows("from s0.things except from s1.things") == []
 
 
+@pytest.mark.parametrize("kind", ["object", "string"])
+def test_nested_fractions_are_json(warehouse: Warehouse, folder: Path, kind: str) -> None:
+    file = parquet(folder, "select 1 as id, {'x': -0.5::decimal(1,1), 'y': [0.1234::decimal(4,4)]} as a")
+    got = warehouse.load(schema({"id": {"type": "integer"}, "a": {"type": [kind, "null"]}}), batch(file), state(1))
+    assert got.error is None
+    assert warehouse.rows("select a::varchar from things") == [('{"x":-0.5,"y":[0.1234]}',)]
+
+
 def test_flattened_objects(warehouse: Warehouse, folder: Path) -> None:
     of = {
         "id": {"type": "integer"},

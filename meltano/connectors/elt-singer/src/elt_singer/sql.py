@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -37,3 +38,12 @@ def text_of_double(value: str) -> str:
     text = f"({value})::VARCHAR"
     same = f"try_cast({text} as DOUBLE) is not distinct from {value}"
     return f"case when {same} then {text} else printf('%.17g', {value}) end"
+
+
+def to_json(value: str, kind: str) -> str:
+    """Return the expression of a value of a type as JSON.
+
+    DuckDB (1.5.5) would write `.5` for a DECIMAL(1,1), which is no JSON; of 38 digits there is no wider one.
+    """
+    wider = re.sub(r"DECIMAL\((\d+),\1\)", lambda found: f"DECIMAL({min(int(found[1]) + 1, 38)},{found[1]})", kind)
+    return f"to_json({value})" if wider == kind else f"to_json({value}::{wider})"

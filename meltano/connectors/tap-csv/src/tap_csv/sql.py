@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from elt_singer.sql import literal, name, names, path, text_of_double
+from elt_singer.sql import literal, name, names, path, text_of_double, to_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +12,7 @@ if t.TYPE_CHECKING:
 
     from tap_csv.config import Dialect
 
-__all__ = ["literal", "name", "names", "path", "read_csv", "read_rows", "text_of_double"]
+__all__ = ["literal", "name", "names", "path", "read_csv", "read_rows", "text_of_double", "to_json"]
 
 
 _LINE_BYTES, _BUFFER_BYTES = 2_000_000, 32_000_000

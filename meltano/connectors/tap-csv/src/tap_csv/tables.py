@@ -370,8 +370,10 @@ def native(kind: str) -> Native:
     if found := _DECIMAL.fullmatch(kind):
         with contextlib.suppress(ValueError):
             return Native(types.decimal(int(found[1]), int(found[2]), strict=True), "{v}")
-    is_nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION"))
-    return _NATIVES.get(kind) or Native(types.STRING, "to_json({v})::VARCHAR" if is_nested else "{v}::VARCHAR")
+    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
+        nested = sql.to_json("\0", kind).replace("{", "{{").replace("}", "}}").replace("\0", "{v}")
+        return Native(types.STRING, f"{nested}::VARCHAR")
+    return _NATIVES.get(kind) or Native(types.STRING, "{v}::VARCHAR")
 
 
 def parquet_columns(path: Path, file: File) -> tuple[dict[str, Native], int, int]:

@@ -7,7 +7,7 @@ import re
 import secrets
 import typing as t
 
-from elt_singer.sql import literal, name, names, path, text_of_double
+from elt_singer.sql import literal, name, names, path, text_of_double, to_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -171,7 +171,7 @@ def _to_json(value: str, source: str) -> str:
         return f"case when {is_nested} then {as_it_is} else to_json({value}) end"
     if _BYTES.search(source):  # as JSON they would be written `\xFF`
         return f"case when {value} is not null then error('bytes')::JSON end"
-    return f"case when {value} is not null then to_json({value}) end"
+    return f"case when {value} is not null then {to_json(value, source)} end"
 
 
 def _to_text(value: str, source: str, target: str) -> str:
