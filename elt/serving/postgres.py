@@ -244,7 +244,7 @@ def _value(column: str, kind: str) -> str:
         return column
     of, lists = found[1], found[2]
     value = f"{column}::decimal(38, 0){lists}" if of in {"HUGEINT", "UHUGEINT"} else column
-    wrong, flat = [], column if lists else f"[{column}]"
+    wrong, flat = [], column
     for _ in lists[2::2]:
         wrong.append((f"len(list_filter({flat}, x -> coalesce(len(x), 0) = 0)) > 0", "an empty list within a list"))
         flat = f"flatten({flat})"
@@ -252,8 +252,9 @@ def _value(column: str, kind: str) -> str:
         value = f"{column}::timestamp{lists}"
         wrong.append((f"{value}::timestamp_ns{lists} is distinct from {column}", "nanoseconds"))
     elif of.startswith("TIMESTAMP"):
-        early = f"x -> isfinite(x) and x < '{FIRST_TIME}'::{of}"
-        wrong.append((f"len(list_filter({flat}, {early})) > 0", "a time before 4713 BC"))
+        early = f"{{0}} < '{FIRST_TIME}'::{of} and isfinite({{0}})"
+        found_early = f"len(list_filter({flat}, x -> {early.format('x')})) > 0" if lists else early.format(column)
+        wrong.append((found_early, "a time before 4713 BC"))
     raised = " ".join(
         f"when {condition} then error({quoting.text(f'column {column}: PostgreSQL has no place for {what}')})"
         for condition, what in wrong

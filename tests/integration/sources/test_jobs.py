@@ -92,7 +92,7 @@ schedules: [&s {name: s, interval: "@weekly", job: j}, {<<: *s, name: t, job: k,
         "meltano.yml": HEAD.replace(
             "name: tap-a, namespace",
             "name: tap-a, config: {on: off, n: 007, d: 2026-01-31, e: '', t: 1:30, a: 010, b: 0o17, f: 1e3,"
-            " g: 1_000, h: 0x1F, i: .5, j: 1., k: yes, l: True, m: -.inf, o: ~, p: +7}, namespace",
+            " g: 1_000, h: 0x1F, i: .5, j: 1., k: yes, l: True, m: -.inf, o: ~, p: +7, q: .1e8, r: .1e+8}, namespace",
         )
         + "jobs: [{name: '1', tasks: [tap-a target-b]}]\n"
         + "schedules: [{name: '2', interval: '@daily', job: '1', env: {N: '007', OFF: 'off'}}]\n"
