@@ -28,6 +28,8 @@ TAP = "tap-mysql"
 ERRORS = (psycopg2.Error, duckdb.Error)
 _PACKAGE = "duckdb_extension_mysql_scanner"
 _TLS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "sqlalchemy_url")
+_METHODS = "default-auth=mysql_native_password;restricted-auth=mysql_native_password,client_ed25519,parsec"
+"""Ways to log in that do not give the password to whoever listens there, as tap-mysql has them."""
 _BEGIN = (
     "set session sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES'",
     # Else a change locks all rows that it looks at, and waits for the one that is committed late.
@@ -70,6 +72,8 @@ class Database(t.NamedTuple):
     user: str
     password: str
     database: str
+    cleartext: bool = False
+    """Whether the server may have the password itself."""
 
 
 class MySQL:
@@ -119,7 +123,10 @@ def attach(connection: duckdb.DuckDBPyConnection, to: Database) -> None:
     except SetupError:
         how = f"set ELT_GROUPS=mysql in {layout.ENV_FILE}, and run scripts/bootstrap.sh"
         raise SetupError(f"the package {_PACKAGE} is missing: {how}") from None
-    given = ", ".join(f"{name} {quoting.text(value)}" for name, value in to._asdict().items())
+    *known, is_cleartext = to
+    if not is_cleartext:
+        known[0] = f"host={{{to.host.replace('}', '}}')}}};{_METHODS}"
+    given = ", ".join(f"{name} {quoting.text(value)}" for name, value in zip(Database._fields, known, strict=False))
     for statement in (
         f"load {quoting.text(folder / 'mysql_scanner.duckdb_extension')}",
         "set mysql_session_time_zone = '+00:00'",
@@ -176,7 +183,10 @@ def mysql(settings: Settings) -> Database:
     port = value("port", "3306")
     if not port.isdecimal():
         raise ConfigError(f"{meltano_plugins.variable(TAP, 'port')}: {port!r} is no port")
-    return Database(value("host", "localhost"), int(port), value("user"), value("password"), value("database"))
+    cleartext = value("cleartext_password").lower() in {"true", "1"}
+    return Database(
+        value("host", "localhost"), int(port), value("user"), value("password"), value("database"), cleartext
+    )
 
 
 @contextlib.contextmanager
@@ -193,7 +203,7 @@ def telling(verb: str, engine: Engine) -> Iterator[None]:
         name, way = "PostgreSQL", "scripts/up.sh starts it"
         if engine == "mysql":
             name, way = "the server of tap-mysql", f"TAP_MYSQL_HOST and the like in {layout.ENV_FILE} name it"
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).partition(" Attempted host:")[0].split())
         if re.search(r"(relation|Table) .* (does not|doesn't) exist", reason):
             how = "" if engine == "postgres" else f" --engine {engine}"
             raise DataError(f"{verb}: the database has no shop yet: scripts/seed.sh --shop{how}") from None

@@ -206,17 +206,7 @@ def to_mysql(data: duckdb.DuckDBPyConnection, to: servers.Database) -> dict[str,
         DataError: one is not.
     """
     servers.attach(data, to)
-    names = ", ".join(map(quoting.text, COLUMNS))
-    strange = servers.asked(
-        data,
-        "select table_name from information_schema.tables where table_schema = database()"
-        f" and table_name in ({names}) and table_comment <> {quoting.text(_COMMENT)}",
-    )
-    if strange:
-        raise DataError(
-            f"seed: the database {to.database} at {to.host} has a table {strange[0][0]} that no seed wrote, and that "
-            "this one would drop: name an empty one in TAP_MYSQL_DATABASE"
-        )
+    refuse_strange("seed", to, lambda query: servers.asked(data, query))
 
     def run(statement: str) -> None:
         data.execute(f"call mysql_execute('{servers.ATTACHED}', {quoting.text(statement)})")
@@ -235,6 +225,24 @@ def to_mysql(data: duckdb.DuckDBPyConnection, to: servers.Database) -> dict[str,
             run(f"alter table {name} add {key}")
         run(f"analyze table {name}")
     return written
+
+
+def refuse_strange(verb: str, to: servers.Database, ask: t.Callable[[str], list[tuple[t.Any, ...]]]) -> None:
+    """Refuse a database of MySQL with tables of our names that are somebody's own.
+
+    Raises:
+        DataError: there is one.
+    """
+    names = ", ".join(map(quoting.text, COLUMNS))
+    strange = ask(
+        "select table_name from information_schema.tables where table_schema = database()"
+        f" and table_name in ({names}) and table_comment <> {quoting.text(_COMMENT)}"
+    )
+    if strange:
+        raise DataError(
+            f"{verb}: the database {to.database} at {to.host} has a table {strange[0][0]} that no seed wrote, and "
+            "that this one would drop or change: name another database in TAP_MYSQL_DATABASE"
+        )
 
 
 def _to_sqlite(data: duckdb.DuckDBPyConnection) -> tuple[str, dict[str, int]]:

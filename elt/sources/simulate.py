@@ -17,7 +17,7 @@ from contextlib import closing
 from rich.console import Console
 from rich.table import Table
 
-from elt.sources import servers
+from elt.sources import servers, shop
 
 if t.TYPE_CHECKING:
     import datetime as dt
@@ -160,10 +160,14 @@ def simulate(settings: Settings, number: int, seed: int, engine: servers.Engine 
 
     Raises:
         StackError: the server does not answer.
-        DataError: the database was not seeded.
+        DataError: the database was not seeded, or its tables are somebody's own.
     """
     total: dict[str, int] = {}
     with servers.telling("simulate", engine):
+        if engine == "mysql":
+            to = servers.mysql(settings)
+            with closing(servers.MySQL(to)) as session:
+                shop.refuse_strange("simulate", to, session.ask)
         for done in days(servers.connector(settings, engine), number, seed):
             total = {name: total.get(name, 0) + rows for name, rows in done.items()}
     table = Table(f"{number} days", "rows")

@@ -349,3 +349,13 @@ def test_tables_that_cannot_be_taken_are_named(monkeypatch, names, wanted, messa
     monkeypatch.setattr(database.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(ConfigError, match=message):
         database.discover("postgres", {}, wanted)
+
+
+@pytest.mark.parametrize("name", ['x\\" # 1, 2 as y,', "x\\", "a }} {{ b"])
+def test_a_name_that_sqlfmt_reads_otherwise_is_refused(name):
+    """Behind a backslash it sees no end of a name, and takes parts of names for comments, which it moves."""
+    table = database.Table("public-t", "t", (database.Column(name, "x", "varchar"),), (), "")
+    with pytest.raises(
+        ConfigError, match="public-t has a column whose name sqlfmt and DuckDB read in different ways"
+    ):
+        database.staging("evil", table)

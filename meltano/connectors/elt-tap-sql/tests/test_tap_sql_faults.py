@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -58,6 +60,74 @@ def test_a_silent_host_is_told_in_time(kind: str, tmp_path: Path) -> None:
         assert time.monotonic() - started < 15
         assert len(ran.stderr.splitlines()) == 1
         assert PASSWORD not in ran.stderr
+
+
+def greeting(method: bytes) -> bytes:
+    """What a server of MySQL says first, without TLS."""
+    capabilities = 0xFEFFF7DF
+    low, high = struct.pack("<I", capabilities)[:2], struct.pack("<I", capabilities)[2:]
+    middle = b"\x2d\x02\x00" + high + bytes([21]) + bytes(10)
+    return b"\x0a8.0.30\0" + bytes(4) + b"abcdefgh\0" + low + middle + b"ijklmnopqrst\0" + method + b"\0"
+
+
+ROGUES: dict[str, tuple[str, list[tuple[int, bytes]]]] = {
+    "postgres": ("postgres", [(-1, b""), (-1, b"N"), (-1, b"R" + struct.pack("!II", 8, 3))]),
+    **{
+        method: (
+            "mysql",
+            [
+                (0, greeting(b"mysql_native_password")),
+                (2, b"\xfe" + method.encode() + b"\0" + b"\x04" * 20 + b"\0"),
+                (4, b"\x01\x04"),  # caching_sha2_password: the whole password is needed
+            ],
+        )
+        for method in ("mysql_clear_password", "dialog", "caching_sha2_password")
+    },
+}
+"""What servers say that ask for the password itself: packets of MySQL by their numbers, and bytes of PostgreSQL."""
+
+
+@pytest.mark.parametrize(
+    ("rogue", "may_have_it"),
+    [*((one, False) for one in ROGUES), ("postgres", True), ("mysql_clear_password", True)],
+)
+def test_a_server_that_asks_for_the_password_itself_does_not_get_it(
+    rogue: str,
+    may_have_it: bool,
+    tmp_path: Path,
+) -> None:
+    kind, says = ROGUES[rogue]
+    heard: list[bytes] = []
+
+    def serve(client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            client.settimeout(1)
+            for number, body in says:
+                head = b"" if number < 0 else struct.pack("<I", len(body))[:3] + bytes([number])
+                client.sendall(head + body)
+                heard.append(client.recv(4096))
+
+    def listen(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                serve(server.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        listening = threading.Thread(target=listen, args=(server,), daemon=True)
+        listening.start()
+        given = {"host": "127.0.0.1", "port": server.getsockname()[1], "user": "u", "password": PASSWORD}
+        more = {"cleartext_password": True} if may_have_it else {}
+        ran = run(Source(kind, given, print), tmp_path, connect_timeout=3, **more)
+        server.shutdown(socket.SHUT_RDWR)
+    listening.join()
+    assert any(PASSWORD.encode() in one for one in heard) == may_have_it
+    assert ran.returncode == 1
+    assert len(ran.stderr.splitlines()) == 1
+    assert PASSWORD not in ran.stderr
+    if not may_have_it:
+        assert "asks for the password itself" in ran.stderr
+        assert "cleartext_password: true" in ran.stderr
+        assert "127.0.0.1;" not in ran.stderr
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mysql"])

@@ -34,6 +34,9 @@ _FINAL = re.compile(
 )
 """Words of messages after which it is not."""
 _AT = re.compile(r"^.*?(?:Postgres at \".*?\"|MySQL database with parameters \".*?\"): |^\w[\w ]* Error: ", re.DOTALL)
+_HOST = re.compile(r"\.* Attempted host: .*$")
+_CLEARTEXT = re.compile(r"restricted_auth|authentication method requirement")
+"""Words of drivers that refuse the way in which the server wants to know the password."""
 _QUERY = re.compile(r"query \".*?\"(?=: )|: \"from .*$", re.DOTALL)
 
 
@@ -101,7 +104,10 @@ class Engine:
         try:
             yield
         except duckdb.Error as error:
-            said = _QUERY.sub("query", _AT.sub("", one_line(error)))
+            said = _HOST.sub("", _QUERY.sub("query", _AT.sub("", one_line(error))))
+            if _CLEARTEXT.search(said):
+                way = "let TLS check its certificate, or set cleartext_password: true if nobody else may listen there"
+                raise SourceError(f"the server asks for the password itself: {way}") from None
             is_lost = _LOST.search(said) and not _FINAL.search(said)
             raise (LostError if is_lost else SourceError)(said) from None
 

@@ -9,11 +9,10 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from elt_singer import sql
+from elt_singer.settings import Setting
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from elt_singer.settings import Setting
 
     from tap_sql.config import Config
     from tap_sql.model import Column, Horizon, Table
@@ -23,6 +22,13 @@ if t.TYPE_CHECKING:
 
 SOURCE = "src"
 """Name under which the database is attached."""
+CLEARTEXT = Setting(
+    "cleartext_password",
+    "boolean",
+    "Send the password itself if the server asks for it",
+    default=False,
+)
+"""Off, since whoever else listens there while the server or the tunnel to it is down could ask for it."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +164,9 @@ def scan(table: Table) -> str:
     return f"{SOURCE}.{sql.name(table.schema)}.{sql.name(table.name)}"
 
 
-def secret(kind: str, server: Server, database: str) -> str:
+def secret(kind: str, server: Server, database: str, host: str = "") -> str:
     """Write the statement that keeps how to connect, so that no message of an attachment shows it."""
-    fields = {"host": server.host, "user": server.user, "password": server.password, "database": database}
+    fields = {"host": host or server.host, "user": server.user, "password": server.password, "database": database}
     given = ", ".join(f"{name} {sql.literal(value)}" for name, value in fields.items() if value)
     return f"create secret (type {kind}, port {server.port}, {given})"
 

@@ -48,6 +48,8 @@ _SLACK = timedelta(seconds=2)
 """A statement's time is earlier than the start of the transaction that it begins, which is told in whole seconds."""
 _ISOLATION = ("tx_isolation", "transaction_isolation")
 """The variable, as MariaDB calls it and as MySQL 8 does."""
+_METHODS = "default-auth=mysql_native_password;restricted-auth=mysql_native_password,client_ed25519,parsec"
+"""Ways to log in that do not give the password away; the others hand it over, if the server says that it needs it."""
 _TEXT = replace(kinds.TEXT, remote="cast({} as char)", is_scanned=False)
 _BYTES = replace(kinds.BYTES, bound="")
 _KINDS: dict[str, Kind] = {
@@ -130,21 +132,24 @@ class MySQL(Dialect):
         Setting("ssl_key", "string", "The client's key: a file, or its text"),
         Setting("verify_mode", "boolean", "Whether the server's certificate is checked", default=True),
         Setting("check_hostname", "boolean", "Whether its name is", default=True),
+        base.CLEARTEXT,
     )
 
     def attach(self, config: Config, folder: str) -> list[str]:
         """Attach by a secret, which no message shows."""
         server, given = self.server(config), config.given
-        shown: dict[str, str | None] = {}
+        shown: dict[str, str] = {}
         if given.get("ssl"):
             mode = "required"
             if given["verify_mode"]:
                 mode = "verify_identity" if given["check_hostname"] else "verify_ca"
-            shown = {name: file_of(given, name, folder) for name in ("ssl_ca", "ssl_cert", "ssl_key")}
+            shown = {name: file_of(given, name, folder) or "" for name in ("ssl_ca", "ssl_cert", "ssl_key")}
             shown["ssl_mode"] = mode
-        where = sql.literal(base.options(shown).replace("'", '"'))
+        where, host = sql.literal(base.options(shown).replace("'", '"')), server.host
+        if not (given["cleartext_password"] or shown.get("ssl_mode", "").startswith("verify")):
+            host = f"host={{{host.replace('}', '}}')}}};{_METHODS}"
         return [
-            base.secret(self.name, server, server.database),
+            base.secret(self.name, server, server.database, host),
             f"attach {where} as {SOURCE} (type mysql, read_only)",
         ]
 

@@ -126,6 +126,7 @@ class Postgres(Dialect):
         Setting("ssl_client_certificate_enable", "boolean", "Whether to show a certificate", default=False),
         Setting("ssl_client_certificate", "string", "The client's certificate: a file, or its text"),
         Setting("ssl_client_private_key", "string", "The client's key: a file, or its text"),
+        base.CLEARTEXT,
     )
 
     def attach(self, config: Config, folder: str) -> list[str]:
@@ -147,6 +148,8 @@ class Postgres(Dialect):
                     "sslcert": file_of(given, "ssl_client_certificate", folder),
                     "sslkey": file_of(given, "ssl_client_private_key", folder),
                 }
+        if not (given["cleartext_password"] or (shown.get("sslmode") or "").startswith("verify")):
+            shown["require_auth"] = "!password"
         where = sql.literal(base.options(shown))
         return [
             base.secret(self.name, server, server.database),
