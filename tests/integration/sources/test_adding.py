@@ -214,7 +214,7 @@ def planned(here: Clone) -> None:
     listed = here.ran("exec", "dbt", "--quiet", "ls", *words, "--output", "json", "--output-keys", "resource_type")
     kinds = [json.loads(line)["resource_type"] for line in listed.splitlines()]
     assert f"  dbt    {kinds.count('model')} models, {kinds.count('test')} tests: tag:tzz+\n" in out
-    assert "         main-customers updated_at 2024-02-01 10:00:00\n" in out
+    assert "         main-customers updated_at 2024-02-01T10:00:00\n" in out
     ((total, new),) = here.rows(
         "select (select count(*) from raw_tzz.customers) + (select count(*) from raw_tzz.names)"
         ' + (select count(*) from raw_tzz."order lines"), 6'
