@@ -49,7 +49,10 @@ _FINER = f"{{0}} glob '*.{'[0-9]' * 6}*' and ltrim(substr({{0}}, 27), '0') glob 
 """It has digits below a microsecond: the 27th letter and those behind it."""
 _NO_OFFSET = "{0} glob '*[0-9] [zZ+-]*' or {0} glob '*z'"
 """Offsets that SQLite reads and DuckDB does not."""
-_SECOND = "coalesce(strftime('%Y-%m-%dT%H:%M:%S', {0}), {0})"
+_SECOND = (
+    "case when length({0}) = 19 then replace({0}, ' ', 'T') "
+    "else coalesce(strftime('%Y-%m-%dT%H:%M:%S', {0}), {0}) end"
+)
 
 
 class Affinity(t.NamedTuple):
@@ -80,7 +83,8 @@ def affinity(declared: str) -> Affinity:
         return Affinity(replace(kinds.DATE, local="{}::DATE"), f"{{0}} not glob {_DATE} or {_IS_NO_DAY}")
     if "datetime" in name or "timestamp" in name:
         shape = "typeof({0}) <> 'text' or datetime({0}) is null or {0} not glob '????-??-??[ T]??:??:??*'"
-        shape = f"{shape} or {_FINER} or {_NO_OFFSET} or {_IS_NO_DAY} or substr({{0}}, 12, 2) = '24'"
+        shape += f" or length({{0}}) > 19 and ({_FINER} or {_NO_OFFSET})"
+        shape += f" or {_IS_NO_DAY} or substr({{0}}, 12, 2) = '24'"
         return Affinity(
             replace(kinds.TIMESTAMP, local="({}::TIMESTAMPTZ at time zone 'UTC')"), f"{{0}} is not null and ({shape})"
         )
