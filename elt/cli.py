@@ -409,13 +409,15 @@ def source_add(
 ) -> None:
     """Look at a source, and write what loads it, and its staging models: elt source add crm --kind postgres."""
     from elt.sources import adding
+    from elt.supervisor import signals
 
     def ask(what: str, default: str = "", *, hidden: bool = False) -> str:
         return str(typer.prompt(what, default=default, show_default=bool(default), hide_input=hidden))
 
     chosen = tuple(filter(None, (one.strip() for one in tables.split(","))))
     given = adding.Given(kind, path, host, port, user, database, chosen, schedule)
-    adding.add(name, given, ask=ask if sys.stdin.isatty() else None, dry_run=dry_run)
+    with signals.interruptible():  # else SIGTERM would leave the tap running
+        adding.add(name, given, ask=ask if sys.stdin.isatty() else None, dry_run=dry_run)
 
 
 @source_app.command("remove")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from dotenv import dotenv_values
@@ -359,3 +364,18 @@ def test_a_name_that_sqlfmt_reads_otherwise_is_refused(name):
         ConfigError, match="public-t has a column whose name sqlfmt and DuckDB read in different ways"
     ):
         database.staging("evil", table)
+
+
+def test_a_tap_ends_with_the_verb_that_is_told_to_end():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        program = Path(sys.executable).with_name("elt")
+        words = ("--kind", "postgres", "--host", "127.0.0.1", "--user", "u", "--database", "d", "--dry-run")
+        port = str(silent.getsockname()[1])
+        verb = psutil.Popen([program, "source", "add", "crm_x", *words, "--port", port])
+        silent.settimeout(30)
+        silent.accept()[0].close()  # it knocks first
+        with silent.accept()[0]:
+            (tap,) = verb.children()
+            verb.send_signal(signal.SIGTERM)
+            assert verb.wait(10) == 130
+        assert not psutil.wait_procs([tap], timeout=3)[1]
