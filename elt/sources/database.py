@@ -309,7 +309,9 @@ def _formatted(text: str, table: Table) -> str:
     except (SqlfmtError, TemplateError):
         once = twice = ""
     for made in (once, twice):
-        if "".join(made.split()) != "".join(text.split()) or any(one not in made for one in names):
+        # In expressions of Jinja it chooses other quotes, and puts a comma at the end of a line.
+        said, meant = (re.sub(r"""[\s,'"\\]""", "", one) for one in (made, text))
+        if said != meant or any(one not in made for one in names):
             break
     else:
         return once

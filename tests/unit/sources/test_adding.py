@@ -379,3 +379,11 @@ def test_a_tap_ends_with_the_verb_that_is_told_to_end():
             verb.send_signal(signal.SIGTERM)
             assert verb.wait(10) == 130
         assert not psutil.wait_procs([tap], timeout=3)[1]
+
+
+def test_long_names_and_templates_are_no_reason_to_refuse():
+    """Of long arguments of `source` sqlfmt makes lines that end with a comma."""
+    names = ["c" * 64, "C d" * 20, "a{{ run_query(\"copy (select 1) to 'x'\") }}", "b{% x", "c{#"]
+    columns = tuple(database.Column(name, f"c{number}", "varchar") for number, name in enumerate(names))
+    sql, _ = database.staging("n" * 40, database.Table("public-t", "t" * 64, columns, (), ""))
+    assert "c{#" in sql
