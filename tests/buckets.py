@@ -19,6 +19,7 @@ import socket
 import subprocess
 import time
 import typing as t
+from pathlib import Path
 
 from workspace import alone, free_ports
 
@@ -26,8 +27,6 @@ from elt import layout
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
 GO = {
     "versitygw": ("github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
     "fake-gcs-server": ("github.com/fsouza/fake-gcs-server", "v1.54.0"),
@@ -58,6 +57,10 @@ def _from_go(name: str) -> str:
     return str(folder / name)
 
 
+BUNDLES = ("/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt")
+"""Where systems keep certificates, a proxy's among them; Node does not look there by itself."""
+
+
 def _azurite() -> str:
     if found := shutil.which("azurite-blob"):
         return found
@@ -68,8 +71,12 @@ def _azurite() -> str:
             if not npm:
                 raise LookupError(f"{MISSING}: no azurite-blob and no npm on PATH")
             folder.mkdir(exist_ok=True)
+            found = [path for path in BUNDLES if Path(path).exists()]
+            env = dict(os.environ)
+            if found:
+                env.setdefault("NODE_EXTRA_CA_CERTS", found[0])
             options = ("--prefix", str(folder), "--no-fund", "--no-audit", "--ignore-scripts")
-            _run("azurite", npm, "install", *options, f"azurite@{AZURITE}", env=dict(os.environ))
+            _run("azurite", npm, "install", *options, f"azurite@{AZURITE}", env=env)
     return str(folder / "node_modules" / ".bin" / "azurite-blob")
 
 
