@@ -55,11 +55,14 @@ class Need:
 
 def show(settings: Settings) -> bool:
     """Print every connection and variable, and return whether all that are required are there."""
-    env = process_env.build(settings)
+    scheduled: dict[str, str] = {}
+    for one in jobs.schedules():
+        scheduled |= dict(one.env) | one.partition(datetime.now(UTC))
+    env = scheduled | process_env.build(settings)
     own = dotenv_values(layout.ENV_FILE, interpolate=False)
     files: list[tuple[str, Mapping[str, str | None]]] = [(".env", own)]
     files.append(("secrets", dict(secret_files.values(settings.elt_environment))))
-    of_schedules = [dict(one.env) | one.partition(datetime.now(UTC)) for one in jobs.schedules()]
+    files.append(("schedule", scheduled))
     table, complete = Table("variable", "used by", "from", "value"), True
     found: dict[str, list[Need]] = {}
     for need in needs(settings.elt_environment):
@@ -67,12 +70,11 @@ def show(settings: Settings) -> bool:
     for name, users in sorted(found.items()):
         is_required = any(one.is_required for one in users)
         value = env.get(name, "")
-        given = next((one[name] for one in of_schedules if name in one), "")
         if not value and not is_required:
             continue
-        complete &= bool(value or given)
-        source = _source(name, value, files) if value else "schedule" if given else users[0].maker or "missing"
-        shown = (value or given) if _PUBLIC.search(name) else "***" if value or given else ""
+        complete &= bool(value)
+        source = _source(name, value, files) if value else users[0].maker or "missing"
+        shown = value if _PUBLIC.search(name) else "***" if value else ""
         table.add_row(name, "\n".join(dict.fromkeys(one.user for one in users)), source, shown)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return complete

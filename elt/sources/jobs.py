@@ -30,6 +30,8 @@ DBT = "dbt-duckdb:"
 """How a task of a job begins that calls dbt."""
 PARTITIONS = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 """How a part of the data is named, by its length."""
+PARTITION_VARIABLES = ("ELT_PARTITION", "ELT_PARTITION_START", "ELT_PARTITION_END")
+"""A partition's name, its begin, and the moment after its end, both with their distance from UTC."""
 Name = t.Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 
 
@@ -150,10 +152,6 @@ def _after(begin: datetime, unit: str) -> datetime:
     if unit == "hour":
         return (begin.astimezone(UTC) + timedelta(hours=1)).astimezone(begin.tzinfo)
     return _floor(begin + timedelta(days=1 if unit == "day" else 32), unit)
-
-
-PARTITION_VARIABLES = ("ELT_PARTITION", "ELT_PARTITION_START", "ELT_PARTITION_END")
-"""A partition's name, its begin, and the moment after its end, both with their distance from UTC."""
 
 
 def steps(schedule: Schedule) -> dict[str, tuple[str, str]]:

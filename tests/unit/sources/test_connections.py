@@ -21,7 +21,7 @@ plugins:
     - {name: tap-hub--own, inherit_from: tap-of-the-hub, config: {a: $HUB_A}}
   loaders: [{name: target-x}]
 jobs: [{name: one, tasks: [tap-shop--north target-x]}]
-schedules: [{name: one_pipeline, interval: "@daily", job: one}]
+schedules: [{name: one_pipeline, interval: "@daily", job: one, env: {SHOP_FOLDER: of-the-schedule}}]
 """
 
 
@@ -77,6 +77,7 @@ def test_a_table_says_where_each_comes_from_and_shows_no_secret(project, monkeyp
     assert table["TAP_SHOP__NORTH_PASSWORD"] == [".env", "***"]
     assert table["AIRFLOW_CONN_WEB"] == [".env", "***"]
     assert table["NORTH_KEY"] == ["missing", ""]
+    assert table["SHOP_FOLDER"] == ["schedule", "***"]
     assert table["AIRFLOW_VAR_MUST"] == ["Airflow's own, or missing", ""]
     assert "GIVEN" not in table
 
